@@ -1,0 +1,112 @@
+"""The command line: a table of commands, each in a file of ``commands/`` loaded when asked for.
+
+``c4c --help`` imports nothing but click: the one-line helps stand in the table here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from c4c import __version__
+from c4c.errors import C4CError, Interrupted
+from c4c.registry import Registry
+
+HELP = {
+    "extract": "Videos to cached CLIP features (HDF5).",
+    "train-head": "Train a temporal head on cached features.",
+    "train-e2e": "Train head and backbone together, from video frames.",
+    "retrieve": "Find clips for sentences, or evaluate a head.",
+    "cache": "Look into a feature cache, verify and export it.",
+    "dataset": "Check a dataset's files, or make the synthetic one.",
+    "study": "Run a grid of trainings and report it beside the paper.",
+    "compare": "Compare two evaluations query by query.",
+    "import-checkpoint": "Read a checkpoint of the authors' code or OpenAI.",
+    "export-checkpoint": "Write a checkpoint under the authors' names.",
+    "demo": "The whole street on synthetic videos, in minutes.",
+    "doctor": "What is installed, what is missing, how to get it.",
+}
+COMMANDS = Registry(
+    "command",
+    {name: f"c4c.commands.{name.replace('-', '_')}:command" for name in HELP},
+)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the table's order: the street's."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or none (click then says that there is no such command)."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = COMMANDS[cmd_name]
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(HELP.items()))
+
+
+class ConfiguredGroup(LazyGroup):
+    """The top group: options that were not given fall back to ``c4c.toml``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with defaults from ``c4c.toml`` when the file is there."""
+        if os.path.exists("c4c.toml"):
+            from c4c.config import load_config
+
+            ctx.default_map = {**load_config(), **(ctx.default_map or {})}
+            _refuse_unknown(ctx.default_map)
+        return super().invoke(ctx)
+
+
+def _refuse_unknown(tables: Any) -> None:
+    """A table that no command reads is a typing error: say so instead of ignoring it."""
+    known = {*COMMANDS, "datasets"}
+    for name in tables:
+        if name not in known:
+            raise C4CError(f"c4c.toml has a table [{name}]; known are {', '.join(sorted(known))}.")
+
+
+@click.group(cls=ConfiguredGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="c4c")
+def group() -> None:
+    """Find video clips by what a sentence says (CLIP4Clip on cached CLIP features)."""
+
+
+def main() -> None:
+    """Run the command line: user errors are one line and exit 2, Ctrl-C is 130."""
+    try:
+        code = group.main(standalone_mode=False, prog_name="c4c")
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except Interrupted as stop:
+        _complain(str(stop))
+        sys.exit(130)
+    except C4CError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _complain("stopped; run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (``| head``): nothing more to say, and nothing to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    click.echo(f"c4c: {line}", err=True)

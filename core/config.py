@@ -1,0 +1,94 @@
+"""``c4c.toml`` in the working directory: defaults for options, and where datasets lie."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from c4c.errors import C4CError
+
+FILE = "c4c.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """Where a dataset lies, as the options, ``c4c.toml`` or ``$C4C_DATA`` said.
+
+    Attributes:
+        name: the dataset's name in the registry.
+        root: folder of the annotations (and of the videos, unless ``videos`` says otherwise).
+        videos: folder of the videos, searched below; ``None`` means ``root``.
+        captions: captions file, for datasets that take one (``folder``).
+        looked: how ``root`` was found, for messages ("--root", "c4c.toml [datasets.lsmdc]").
+    """
+
+    name: str
+    root: Path
+    videos: Path | None = None
+    captions: Path | None = None
+    looked: str = "--root"
+
+    @property
+    def video_root(self) -> Path:
+        """The folder that holds the videos."""
+        return self.videos or self.root
+
+
+@cache
+def load_config(folder: str = ".") -> dict[str, Any]:
+    """The content of ``c4c.toml`` in ``folder``; empty when there is none.
+
+    A table named like a command holds defaults of its options (``[extract] fps = 2``);
+    ``[datasets.NAME]`` holds ``root``, ``videos`` and ``captions``.
+
+    Raises:
+        C4CError: the file is not readable TOML.
+    """
+    path = Path(folder) / FILE
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise C4CError(f"{path} is not readable TOML: {error}.") from None
+
+
+def dataset_source(
+    name: str,
+    root: Path | None = None,
+    videos: Path | None = None,
+    captions: Path | None = None,
+) -> DatasetSource:
+    """Find where dataset ``name`` lies: options, then ``c4c.toml``, then ``$C4C_DATA/name``.
+
+    The folder need not exist yet: loaders say what is missing in it.
+
+    Raises:
+        C4CError: nothing says where the dataset lies; the message lists the three ways.
+    """
+    table = load_config().get("datasets", {}).get(name, {})
+    videos = videos or _path(table.get("videos"))
+    captions = captions or _path(table.get("captions"))
+    if root is not None:
+        return DatasetSource(name, root, videos, captions, "--root")
+    if "root" in table:
+        where = f"{FILE} [datasets.{name}]"
+        return DatasetSource(name, Path(table["root"]).expanduser(), videos, captions, where)
+    data = os.environ.get("C4C_DATA")
+    if data:
+        where = f"$C4C_DATA/{name}"
+        return DatasetSource(name, Path(data).expanduser() / name, videos, captions, where)
+    if name == "shapes":
+        return DatasetSource(name, Path("c4c-data/shapes"), videos, captions, "the default")
+    raise C4CError(
+        f"Where is dataset '{name}'? Looked for --root (not given), a root in {FILE} "
+        f"[datasets.{name}] (not there) and $C4C_DATA (not set). Pass --root FOLDER."
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None

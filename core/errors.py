@@ -1,0 +1,13 @@
+"""The one error that users see: what is wrong, where, and what to do about it."""
+
+
+class C4CError(Exception):
+    """An error that a user can cause and mend.
+
+    The message is one line: what is wrong, where (file, line, option), and what to do.
+    The command line prints it and exits with status 2; it is never shown as a traceback.
+    """
+
+
+class Interrupted(C4CError):
+    """Work was stopped on request (SIGINT, SIGTERM) after saving what was done."""

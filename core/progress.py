@@ -1,0 +1,108 @@
+"""Progress of long work on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+_BAR = 24
+_TERMINAL_EVERY = 0.1
+_PLAIN_EVERY = 10.0
+
+
+def say(message: str) -> None:
+    """Print words for people: one line on stderr, lost quietly when nobody listens."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+class Progress:
+    """Counts work done and shows rate and time left.
+
+    Use as a context manager; call ``step`` as work is finished. On a terminal the bar is
+    redrawn in place; elsewhere a line is printed every ten seconds and at the end.
+
+    Args:
+        label: what is being done, for example "extract train".
+        total: how many items there are, ``None`` when unknown.
+        unit: what an item is called, plural ("clips").
+        done: items finished by an earlier run; they do not count into the rate.
+    """
+
+    def __init__(self, label: str, total: int | None, unit: str = "clips", done: int = 0) -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = done
+        self._before = done
+        self._extra = ""
+        self._started = time.monotonic()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._shown = self._started if not self._terminal else 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show(final=True)
+
+    def step(self, count: int = 1, extra: str = "") -> None:
+        """Count ``count`` more items; ``extra`` is shown behind the rate ("840 frames/s")."""
+        self.done += count
+        self._extra = extra or self._extra
+        every = _TERMINAL_EVERY if self._terminal else _PLAIN_EVERY
+        if time.monotonic() - self._shown >= every:
+            self._show()
+
+    def _show(self, final: bool = False) -> None:
+        self._shown = time.monotonic()
+        line = self.line()
+        if not self._terminal:
+            say(line)
+            return
+        try:
+            sys.stderr.write("\r" + line + "\x1b[K" + ("\n" if final else ""))
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            self._terminal = False
+
+    def line(self) -> str:
+        """What is shown now, as one line."""
+        rate = self.rate()
+        parts = [f"{self.done}{'' if self.total is None else f'/{self.total}'} {self.unit}"]
+        parts.append(f"{rate:.1f} {self.unit}/s")
+        if self._extra:
+            parts.append(self._extra)
+        if self.total is not None and rate > 0 and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
+        else:
+            parts.append(duration(time.monotonic() - self._started))
+        bar = self._bar() if self._terminal and self.total else ""
+        return f"{self.label} {bar}{' · '.join(parts)}"
+
+    def rate(self) -> float:
+        """Items a second since this run began."""
+        spent = time.monotonic() - self._started
+        return (self.done - self._before) / spent if spent > 0 else 0.0
+
+    def _bar(self) -> str:
+        filled = min(_BAR, _BAR * self.done // self.total) if self.total else 0
+        return "█" * filled + "░" * (_BAR - filled) + " "
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person writes them: ``42 s``, ``3 m 05 s``, ``7 h 12 m``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} m"

@@ -1,0 +1,187 @@
+"""The records that flow from room to room: small, frozen, checked where they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from c4c.errors import C4CError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A stretch of one video file.
+
+    Attributes:
+        id: unique within a dataset split; any printable text, never used as a path.
+        path: the video file.
+        start: where the clip begins, in seconds of the video.
+        end: where it ends, in seconds; ``None`` is the end of the video.
+    """
+
+    id: str
+    path: str
+    start: float = 0.0
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise C4CError(f"A clip of '{self.path}' has an empty id; give every clip a name.")
+        _check_span(self.id, self.start, self.end)
+
+
+def _check_span(name: str, start: float, end: float | None) -> None:
+    if not (math.isfinite(start) and start >= 0):
+        raise C4CError(f"Clip '{name}': start is {start}, expected seconds >= 0.")
+    if end is not None and not (math.isfinite(end) and end > start):
+        raise C4CError(f"Clip '{name}': end is {end}, expected seconds after start ({start}).")
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A sentence (or paragraph) that describes one clip.
+
+    Attributes:
+        id: unique within a dataset split.
+        clip_id: the clip it describes.
+        text: what it says, stripped; never empty.
+    """
+
+    id: str
+    clip_id: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise C4CError(f"Caption '{self.id}' of clip '{self.clip_id}' is empty.")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One split of a benchmark, or a folder of videos: what every loader returns.
+
+    Attributes:
+        name: the dataset's name in the registry.
+        split: the split's name.
+        clips: the clips whose video was found, sorted by id.
+        captions: captions of those clips, in the annotations' order.
+        missing: ids of annotated clips without a video: a gallery that lacks them is not
+            comparable, so every figure says how many there are.
+        twins: for synthetic benchmarks, clip id to the id of its twin (the same events in
+            another order).
+        notes: what the loader noticed (counts that differ, duplicates), a line each.
+    """
+
+    name: str
+    split: str
+    clips: tuple[Clip, ...]
+    captions: tuple[Caption, ...] = ()
+    missing: tuple[str, ...] = ()
+    twins: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for clip in self.clips:
+            if clip.id in seen:
+                raise C4CError(f"{self.name} {self.split}: clip id '{clip.id}' stands twice.")
+            seen.add(clip.id)
+        for caption in self.captions:
+            if caption.clip_id not in seen:
+                raise C4CError(
+                    f"{self.name} {self.split}: caption '{caption.id}' is of clip "
+                    f"'{caption.clip_id}', which is not there."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Decoded frames of one clip.
+
+    Attributes:
+        pixels: uint8 [n, H, W, 3], RGB, upright (rotation applied).
+        times: float32 [n], seconds from the start of the clip, increasing.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    times: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.ndim != 4 or shape[3] != 3 or str(self.pixels.dtype) != "uint8":
+            raise ValueError(f"pixels are {shape} {self.pixels.dtype}, expected uint8 [n, H, W, 3]")
+        if self.times.shape != shape[:1]:
+            raise ValueError(f"times are {self.times.shape}, expected [{shape[0]}]")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """Frame features of B clips, padded to the longest: what heads take.
+
+    Attributes:
+        features: [B, T, D], as the backbone gave them (not normalised). What stands at and
+            beyond a clip's length is padding and carries no information, NaN included.
+        lengths: int64 [B], frames of each clip, 0 to T.
+    """
+
+    features: torch.Tensor
+    lengths: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 3 or self.lengths.shape != self.features.shape[:1]:
+            raise ValueError(
+                f"features are {tuple(self.features.shape)} and lengths "
+                f"{tuple(self.lengths.shape)}, expected [B, T, D] and [B]"
+            )
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def mask(self) -> torch.Tensor:
+        """Bool [B, T]: true where there is a frame."""
+        import torch
+
+        steps = torch.arange(self.features.shape[1], device=self.features.device)
+        return steps[None, :] < self.lengths[:, None].to(steps.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What made a feature: two caches mix only when all of it agrees.
+
+    Attributes:
+        model: open_clip model name, or ``tiny``.
+        weights: the tag or file name the weights were asked for by.
+        sha256: of the loaded state dict (names, shapes, bytes).
+        preprocessing: size, interpolation, crop, mean and deviation, as one line.
+        sampling: frame rate, cap and policy, as one line.
+        decoder: name and version.
+        dtype: numerics of the forward pass (``float32``, ``bfloat16``).
+        features: ``final`` (after CLIP's projection) or ``hidden`` (before it).
+    """
+
+    model: str
+    weights: str
+    sha256: str
+    preprocessing: str
+    sampling: str
+    decoder: str
+    dtype: str
+    features: str = "final"
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """Each field that differs, as ``field: mine, theirs``."""
+        return [
+            f"{name}: {getattr(self, name)}, {getattr(other, name)}"
+            for name in self.__slots__
+            if getattr(self, name) != getattr(other, name)
+        ]

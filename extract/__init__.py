@@ -1,0 +1,1 @@
+"""Extraction: videos and sentences in, cached CLIP features (HDF5 shards) out."""

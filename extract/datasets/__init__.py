@@ -1,0 +1,1 @@
+"""Datasets: annotations and videos on disk in, a validated ``Dataset`` record out."""

@@ -1,0 +1,1 @@
+"""Temporal heads: frame features and text features in, a similarity matrix out."""

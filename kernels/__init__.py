@@ -1,0 +1,1 @@
+"""Kernels: fused pooling, blocked similarity with top-k, contrastive loss, exact ranks."""

@@ -1,0 +1,1 @@
+"""Retrieval: gallery vectors in, ranked clips, metrics and reports out."""

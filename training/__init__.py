@@ -1,0 +1,1 @@
+"""Training: one loop, fed from the cache or from frames; losses, checkpoints, the study."""
