@@ -1,0 +1,363 @@
+"""Backbones: any open_clip model behind one small interface, and the shipped ``tiny``.
+
+In: uint8 frames and sentences. Out: features as CLIP's towers give them, not normalised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from c4c.errors import C4CError
+from c4c.extract import tiny
+from c4c.extract.weights import config_from_state, read_weights, state_sha256
+from c4c.records import Fingerprint
+
+TINY = "tiny"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass
+class Backbone:
+    """A CLIP with its tokenizer and preprocessing.
+
+    Attributes:
+        model: the open_clip module; its parameters are what end-to-end training trains.
+        name: open_clip's model name, or ``tiny``.
+        weights: the tag, file or folder the weights came from; ``none`` for random ones.
+        sha256: of the state dict as loaded, before any change of precision.
+        dtype: numerics of the towers, ``float32`` or ``bfloat16``.
+        image_size: side of the square input, in pixels.
+        tokenizer: sentences to token ids.
+    """
+
+    model: nn.Module
+    name: str
+    weights: str
+    sha256: str
+    dtype: str
+    image_size: int
+    tokenizer: Any
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
+    interpolation: str = "bicubic"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def embed_dim(self) -> int:
+        """D: channels of a final feature."""
+        return int(self._projection("text").shape[1])
+
+    @property
+    def hidden_dims(self) -> tuple[int, int]:
+        """Channels before the two projections: (vision width, text width)."""
+        return int(self._projection("vision").shape[0]), int(self._projection("text").shape[0])
+
+    @property
+    def context_length(self) -> int:
+        """The longest text in tokens, start and end included."""
+        return int(self.model.context_length)
+
+    @property
+    def preprocessing(self) -> str:
+        """Preprocessing as one line, for the fingerprint."""
+        mean = ",".join(f"{value:.6f}" for value in self.mean)
+        std = ",".join(f"{value:.6f}" for value in self.std)
+        return f"resize {self.image_size} {self.interpolation} antialias, crop, {mean} / {std}"
+
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """CLIP's own preprocessing, batched: resize the short side, crop, normalise.
+
+        Args:
+            pixels: uint8 [n, H, W, 3].
+
+        Returns:
+            float [n, 3, S, S] on the backbone's device, in its precision.
+        """
+        from torchvision.transforms.v2 import functional as F
+
+        images = pixels.permute(0, 3, 1, 2)
+        height, width = images.shape[2:]
+        size = self.image_size
+        if min(height, width) != size:
+            # The long side as torchvision and PIL pipelines truncate it, not rounded.
+            short = min(height, width)
+            target = [max(size, height * size // short), max(size, width * size // short)]
+            images = F.resize(images, target, F.InterpolationMode(self.interpolation))
+        if images.shape[2:] != (size, size):
+            images = F.center_crop(images, [size, size])
+        dtype = next(self.model.parameters()).dtype
+        scaled = images.to(self.device).float().div_(255)
+        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
+        return scaled.sub_(mean).div_(std).to(dtype)
+
+    def encode_frames(self, images: Tensor, hidden: bool = False) -> Tensor:
+        """Features of frames.
+
+        Args:
+            images: float [n, 3, S, S] from ``preprocess``.
+            hidden: stop before the projection.
+
+        Returns:
+            [n, D], or [n, vision width] when ``hidden``; not normalised, with the graph
+            when gradients are on.
+        """
+        with self._without_projection("visual") if hidden else contextlib.nullcontext():
+            features: Tensor = self.model.visual(images)
+        return features
+
+    def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> Tensor:
+        """Token ids, int64 [n, L] with L = ``max_words`` (start and end included) at most."""
+        length = min(max_words or self.context_length, self.context_length)
+        tokens: Tensor = self.tokenizer(list(texts), context_length=length)
+        return tokens
+
+    def encode_text(self, tokens: Tensor, hidden: bool = False) -> Tensor:
+        """Features of tokenised sentences.
+
+        Args:
+            tokens: int64 [n, L] from ``tokenize``.
+            hidden: stop before the projection.
+
+        Returns:
+            [n, D], or [n, text width] when ``hidden``; not normalised.
+        """
+        model = self.model
+        tokens = tokens.to(self.device)
+        ends = tokens.argmax(dim=-1)
+        # Causal attention: what stands behind the end token cannot reach it.
+        tokens = tokens[:, : int(ends.max()) + 1] if len(tokens) else tokens
+        length = tokens.shape[1]
+        dtype = model.token_embedding.weight.dtype
+        x = model.token_embedding(tokens) + model.positional_embedding[:length].to(dtype)
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length].to(dtype))
+        # The last norm acts on each token alone: only the end token is needed.
+        x = model.ln_final(x[torch.arange(len(tokens), device=x.device), ends])
+        if hidden:
+            features: Tensor = x
+            return features
+        return x @ self._projection("text").to(x.dtype)
+
+    def head_init(self) -> dict[str, Tensor]:
+        """What heads start from: CLIP's text transformer, positions, scale and projections.
+
+        Returns:
+            float32 tensors on the CPU: ``logit_scale``, ``positional_embedding`` [L, W],
+            ``resblocks.<i>.…`` under open_clip's names, ``visual_proj`` [Wv, D],
+            ``text_proj`` [Wt, D].
+        """
+        found = {
+            name.removeprefix("transformer."): value
+            for name, value in self.model.state_dict().items()
+            if name.startswith("transformer.resblocks.")
+            or name in ("logit_scale", "positional_embedding")
+        }
+        found["visual_proj"] = self._projection("vision")
+        found["text_proj"] = self._projection("text")
+        return {name: value.detach().float().cpu().clone() for name, value in found.items()}
+
+    def fingerprint(self, sampling: str, decoder: str, features: str = "final") -> Fingerprint:
+        """What a cache made with this backbone records of it."""
+        return Fingerprint(
+            model=self.name,
+            weights=self.weights,
+            sha256=self.sha256,
+            preprocessing=self.preprocessing,
+            sampling=sampling,
+            decoder=decoder,
+            dtype=self.dtype,
+            features=features,
+        )
+
+    def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the weights as safetensors that ``load_backbone`` reads, atomically.
+
+        Args:
+            path: the file, ``….safetensors``.
+            dtype: store in this precision instead of the model's own.
+        """
+        from safetensors.torch import save_file
+
+        from c4c.files import write_atomic
+
+        state = {
+            name: value.detach().cpu().to(dtype or value.dtype).contiguous()
+            for name, value in self.model.state_dict().items()
+        }
+        gelu = "true" if _uses_quick_gelu(self.model) else "false"
+        metadata = {"model": self.name, "quick_gelu": gelu, "format": "pt"}
+        write_atomic(path, lambda target: save_file(state, target, metadata))
+
+    def _projection(self, tower: str) -> Tensor:
+        model = self.model
+        found: Tensor | None = model.visual.proj if tower == "vision" else model.text_projection
+        if found is None:
+            raise C4CError(f"{self.name} has no {tower} projection; use a ViT CLIP.")
+        return found
+
+    @contextlib.contextmanager
+    def _without_projection(self, tower: str) -> Iterator[None]:
+        visual = self.model.visual
+        projection, visual.proj = visual.proj, None
+        try:
+            yield
+        finally:
+            visual.proj = projection
+
+
+def load_backbone(
+    name: str = "ViT-B-32",
+    pretrained: str | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+) -> Backbone:
+    """Load a CLIP.
+
+    Args:
+        name: an open_clip model name, or ``tiny``; ``auto`` reads the shape of OpenAI-named
+            ViT weights off ``pretrained``.
+        pretrained: an open_clip tag, a file of weights, a checkpoint folder with a backbone,
+            or ``none`` for random weights (from torch's seed). By default OpenAI's weights,
+            and for ``tiny`` the shipped ones.
+        device: ``cpu``, ``cuda``, ``cuda:1``; by default a GPU when there is one.
+        precision: ``float32``, ``bfloat16``, or ``auto`` for the fastest safe one here.
+
+    Raises:
+        C4CError: unknown model, no weights, or weights that do not fit the model.
+    """
+    pretrained = pretrained or ("shipped" if name == TINY else "openai")
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model, tokenizer = _build(name, pretrained)
+    dtype = _resolve_precision(precision, place, name)
+    sha256 = state_sha256(model.state_dict())
+    model = model.to(place, PRECISIONS[dtype]).eval()
+    size = model.visual.image_size
+    backbone = Backbone(
+        model=model,
+        name=name,
+        weights=pretrained,
+        sha256=sha256,
+        dtype=dtype,
+        image_size=size[0] if isinstance(size, (tuple, list)) else size,
+        tokenizer=tokenizer,
+    )
+    _take_preprocessing(backbone, model)
+    return backbone
+
+
+def _take_preprocessing(backbone: Backbone, model: nn.Module) -> None:
+    """Mean, deviation and interpolation as the weights were trained with."""
+    settings = getattr(model.visual, "preprocess_cfg", None) or {}
+    backbone.mean = tuple(settings.get("mean", _MEAN))
+    backbone.std = tuple(settings.get("std", _STD))
+    backbone.interpolation = settings.get("interpolation", "bicubic")
+
+
+def _resolve_precision(precision: str, device: torch.device, name: str) -> str:
+    if precision in PRECISIONS:
+        return precision
+    if precision != "auto":
+        raise C4CError(f"Unknown precision '{precision}'. Known: auto, {', '.join(PRECISIONS)}.")
+    if name == TINY:
+        return "float32"  # too small to gain, and its features should be the same everywhere
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def _build(name: str, pretrained: str) -> tuple[nn.Module, Any]:
+    import open_clip
+
+    if name not in (TINY, "auto") and open_clip.get_model_config(name) is None:
+        raise C4CError(
+            f"Unknown backbone '{name}'. Known: {TINY} and open_clip's names, such as ViT-B-32, "
+            "ViT-B-16, ViT-L-14."
+        )
+    path = tiny.WEIGHTS if (name, pretrained) == (TINY, "shipped") else Path(pretrained)
+    if pretrained == "none":
+        return _from_config(name, {}, {}), _tokenizer(name)
+    if path.exists():
+        state, known = read_weights(path)
+        model = _from_config(name, state, known)
+        _load(model, state, path)
+        return model, _tokenizer(name)
+    if name in (TINY, "auto") or _looks_like_path(pretrained):
+        raise C4CError(f"No weights at {path}; pass --pretrained FILE, or 'none' for random ones.")
+    return _from_tag(name, pretrained), _tokenizer(name)
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or Path(text).suffix in {".pt", ".bin", ".pth", ".safetensors"}
+
+
+def _from_config(name: str, state: dict[str, Tensor], known: dict[str, str]) -> nn.Module:
+    import open_clip
+    from open_clip.model import CLIP
+
+    if name == TINY:
+        config = copy.deepcopy(tiny.CONFIG)
+    elif name == "auto":
+        config = config_from_state(state)
+        config["quick_gelu"] = True
+    else:
+        quick = known.get("quick_gelu") == "true"
+        return open_clip.create_model(name, pretrained=None, force_quick_gelu=quick)  # type: ignore[no-any-return]
+    if "quick_gelu" in known:
+        config["quick_gelu"] = known["quick_gelu"] == "true"
+    model: nn.Module = CLIP(**config)
+    return model
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if missing or wrong:
+        what = f"lacks {missing[0]}" if missing else f"has {wrong[0]} of another shape"
+        raise C4CError(f"{path} does not fit the backbone: it {what}; is --backbone right?")
+    model.load_state_dict({key: state[key].float() for key in own})
+
+
+def _from_tag(name: str, tag: str) -> nn.Module:
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(name, tag)
+    if not known:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise C4CError(f"{name} has no weights called '{tag}', and no such file. Tags: {tags}.")
+    try:
+        return open_clip.create_model(  # type: ignore[no-any-return]
+            name, pretrained=tag, force_quick_gelu=bool(known.get("quick_gelu"))
+        )
+    except Exception as error:  # the hub client has a family of errors of its own
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
+        raise C4CError(
+            f"The weights '{tag}' of {name} cannot be had ({reason}). Download them elsewhere and "
+            "pass --pretrained FILE, or use --backbone tiny."
+        ) from None
+
+
+def _tokenizer(name: str) -> Any:
+    import open_clip
+
+    if name == TINY:
+        return tiny.TinyTokenizer()
+    return open_clip.get_tokenizer("ViT-B-32" if name == "auto" else name)
+
+
+def _uses_quick_gelu(model: nn.Module) -> bool:
+    return any(type(module).__name__ == "QuickGELU" for module in model.modules())
