@@ -340,15 +340,40 @@ def _from_tag(name: str, tag: str) -> nn.Module:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise C4CError(f"{name} has no weights called '{tag}', and no such file. Tags: {tags}.")
     try:
-        return open_clip.create_model(  # type: ignore[no-any-return]
-            name, pretrained=tag, force_quick_gelu=bool(known.get("quick_gelu"))
-        )
+        with _quiet_download():
+            return open_clip.create_model(  # type: ignore[no-any-return]
+                name, pretrained=tag, force_quick_gelu=bool(known.get("quick_gelu"))
+            )
     except Exception as error:  # the hub client has a family of errors of its own
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
         raise C4CError(
             f"The weights '{tag}' of {name} cannot be had ({reason}). Download them elsewhere and "
             "pass --pretrained FILE, or use --backbone tiny."
         ) from None
+
+
+@contextlib.contextmanager
+def _quiet_download() -> Iterator[None]:
+    """Keep the hub client from a minute of retries, and of log lines, without a network."""
+    import logging
+    import socket
+    import urllib.request
+    from urllib.parse import urlparse
+
+    from huggingface_hub import constants
+
+    offline, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        if not urllib.request.getproxies():
+            socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True  # weights that were downloaded before still load
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        logging.disable(level)
 
 
 def _tokenizer(name: str) -> Any:
