@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,8 @@ def load_backbone(
     """
     pretrained = pretrained or ("shipped" if name == TINY else "openai")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model, tokenizer = _build(name, pretrained)
+    with _quiet_logs():
+        model, tokenizer = _build(name, pretrained)
     dtype = _resolve_precision(precision, place, name)
     sha256 = state_sha256(model.state_dict())
     model = model.to(place, PRECISIONS[dtype]).eval()
@@ -340,7 +342,7 @@ def _from_tag(name: str, tag: str) -> nn.Module:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise C4CError(f"{name} has no weights called '{tag}', and no such file. Tags: {tags}.")
     try:
-        with _quiet_download():
+        with _no_retries_offline():
             return open_clip.create_model(  # type: ignore[no-any-return]
                 name, pretrained=tag, force_quick_gelu=bool(known.get("quick_gelu"))
             )
@@ -353,17 +355,15 @@ def _from_tag(name: str, tag: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _quiet_download() -> Iterator[None]:
-    """Keep the hub client from a minute of retries, and of log lines, without a network."""
-    import logging
+def _no_retries_offline() -> Iterator[None]:
+    """Keep the hub client from a minute of retries where there is no network."""
     import socket
     import urllib.request
     from urllib.parse import urlparse
 
     from huggingface_hub import constants
 
-    offline, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+    offline = constants.HF_HUB_OFFLINE
     try:
         if not urllib.request.getproxies():
             socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
@@ -373,6 +373,16 @@ def _quiet_download() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = offline
+
+
+@contextlib.contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Model libraries log what our own errors say in one line, or what was asked for."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
         logging.disable(level)
 
 
