@@ -38,7 +38,7 @@ class Backbone:
         tokenizer: sentences to token ids.
     """
 
-    model: nn.Module
+    model: Any
     name: str
     weights: str
     sha256: str
@@ -52,7 +52,8 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         """Where the towers are."""
-        return next(self.model.parameters()).device
+        found: torch.device = next(self.model.parameters()).device
+        return found
 
     @property
     def embed_dim(self) -> int:
@@ -97,11 +98,10 @@ class Backbone:
             images = F.resize(images, target, F.InterpolationMode(self.interpolation))
         if images.shape[2:] != (size, size):
             images = F.center_crop(images, [size, size])
-        dtype = next(self.model.parameters()).dtype
         scaled = images.to(self.device).float().div_(255)
         mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
-        return scaled.sub_(mean).div_(std).to(dtype)
+        return scaled.sub_(mean).div_(std).to(PRECISIONS[self.dtype])
 
     def encode_frames(self, images: Tensor, hidden: bool = False) -> Tensor:
         """Features of frames.
@@ -148,7 +148,8 @@ class Backbone:
         if hidden:
             features: Tensor = x
             return features
-        return x @ self._projection("text").to(x.dtype)
+        projected: Tensor = x @ self._projection("text").to(x.dtype)
+        return projected
 
     def head_init(self) -> dict[str, Tensor]:
         """What heads start from: CLIP's text transformer, positions, scale and projections.
@@ -239,6 +240,7 @@ def load_backbone(
     """
     pretrained = pretrained or ("shipped" if name == TINY else "openai")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model: Any
     model, tokenizer = build_model(name, pretrained)
     dtype = _resolve_precision(precision, place, name)
     sha256 = state_sha256(model.state_dict())
@@ -257,7 +259,7 @@ def load_backbone(
     return backbone
 
 
-def _take_preprocessing(backbone: Backbone, model: nn.Module) -> None:
+def _take_preprocessing(backbone: Backbone, model: Any) -> None:
     """Mean, deviation and interpolation as the weights were trained with."""
     settings = getattr(model.visual, "preprocess_cfg", None) or {}
     backbone.mean = tuple(settings.get("mean", _MEAN))

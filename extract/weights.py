@@ -35,7 +35,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         if _is_torchscript(path):
-            state = torch.jit.load(str(path), map_location="cpu").state_dict()
+            state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
             return _plain(state), {"quick_gelu": "true"}
         state = torch.load(path, map_location="cpu", weights_only=True)
         return _plain(state), {}

@@ -1,0 +1,38 @@
+# `make demo` and `make test` do all their set-up in .venv; a second call is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint types kernels-report clean
+
+demo: $(VENV)/.ready
+	$(BIN)/c4c demo --out c4c-demo
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-dev
+	$(BIN)/python .ci/types.py
+
+kernels-report: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/kernels_report.py
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "c4c needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.ready-dev: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.ready
+
+clean:
+	rm -rf build c4c-demo
