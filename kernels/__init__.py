@@ -1,1 +1,42 @@
-"""Kernels: fused pooling, blocked similarity with top-k, contrastive loss, exact ranks."""
+"""Operations on tensors that everything else is built from; nothing here knows of videos.
+
+Four operations, each with a definition in plain torch (``*_reference``), a path for the
+CPU and a Triton kernel for GPUs; the public function checks its arguments and picks one.
+Names are imported on first use, so ``import c4c.kernels`` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from c4c.kernels.contrastive import contrastive_loss as contrastive_loss
+    from c4c.kernels.index import GalleryIndex as GalleryIndex
+    from c4c.kernels.pool import masked_mean_pool as masked_mean_pool
+    from c4c.kernels.ranks import ground_truth_ranks as ground_truth_ranks
+    from c4c.kernels.topk import topk_similarity as topk_similarity
+
+_HOME = {
+    "GalleryIndex": "index",
+    "contrastive_loss": "contrastive",
+    "ground_truth_ranks": "ranks",
+    "masked_mean_pool": "pool",
+    "topk_similarity": "topk",
+}
+
+__all__ = [
+    "GalleryIndex",
+    "contrastive_loss",
+    "ground_truth_ranks",
+    "masked_mean_pool",
+    "topk_similarity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOME))

@@ -1,0 +1,196 @@
+"""Masked mean pooling: frame vectors in, one unit vector a clip out.
+
+CLIP4Clip's mean pooling (section 3.3, "parameter-free type"): every frame is
+L2-normalised, the frames of a clip are averaged, and the mean is L2-normalised. Frames
+come padded, [N, T, D] with lengths, or packed as they lie in the cache, [F, D] with
+offsets; inside, both are "clip n owns ``counts[n]`` rows from row ``starts[n]``".
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c4c.errors import C4CError
+from c4c.kernels.dispatch import check_matrix, compute_dtype, use_triton
+
+OP = "masked_mean_pool"
+# Bytes of float32 frames that one step of the CPU path works on: they stay in the cache.
+CHUNK_BYTES = 2 << 20
+
+
+def masked_mean_pool(
+    features: Tensor, lengths: Tensor | None = None, *, offsets: Tensor | None = None
+) -> Tensor:
+    """Average the unit vectors of each clip's frames and normalise the mean.
+
+    A frame of norm zero counts as nothing and has gradient zero; a clip without frames
+    (or whose frames cancel out) gives a vector of zeros. Padding is never read, so
+    whatever stands there, NaN included, changes nothing.
+
+    Args:
+        features: padded frames [N, T, D], or packed frames [F, D]; float16, bfloat16,
+            float32 or float64. Sums are made in float32 (float64 for float64).
+        lengths: frames of each clip, integers [N] in 0..T; for padded frames.
+        offsets: where each clip begins, integers [N + 1] rising from 0 to F; for packed
+            frames.
+
+    Returns:
+        One vector a clip, [N, D], in the dtype of ``features``, of norm one or zero.
+
+    Raises:
+        C4CError: shapes, dtypes, lengths or offsets do not fit together.
+    """
+    if (lengths is None) == (offsets is None):
+        raise C4CError(f"{OP}: pass either lengths (padded frames) or offsets (packed frames).")
+    if offsets is not None:
+        frames = check_matrix(OP, "features", features)
+        starts, counts = _packed_rows(frames, offsets)
+    else:
+        padded = check_matrix(OP, "features", features, dims=3)
+        assert lengths is not None
+        frames, starts, counts = _padded_rows(padded, lengths)
+    keep = torch.is_grad_enabled() and features.requires_grad
+    pooled, _ = torch.ops.c4c.masked_mean_pool(frames, starts, counts, keep)
+    return pooled  # type: ignore[no-any-return]
+
+
+def masked_mean_pool_reference(features: Tensor, lengths: Tensor) -> Tensor:
+    """The definition: padded [N, T, D] and lengths [N] to [N, D], in plain torch."""
+    wide = features.to(compute_dtype(features.dtype))
+    mask = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
+    frames = _unit(torch.where(mask[:, :, None], wide, 0.0))
+    mean = frames.sum(1) / lengths.clamp(min=1)[:, None]
+    return _unit(mean).to(features.dtype)
+
+
+def _unit(x: Tensor) -> Tensor:
+    # The inner where keeps the gradient of sqrt away from zero.
+    square = x.square().sum(-1, keepdim=True)
+    norm = torch.where(square > 0, square, 1.0).sqrt()
+    return torch.where(square > 0, x / norm, 0.0)
+
+
+def _packed_rows(frames: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    if offsets.dim() != 1 or offsets.numel() < 1 or offsets.dtype.is_floating_point:
+        raise C4CError(f"{OP}: offsets must be integers [N + 1], got {list(offsets.shape)}.")
+    offsets = offsets.to(torch.int64)
+    counts = offsets.diff()
+    if offsets.device.type == "cpu" and (
+        offsets[0] != 0 or offsets[-1] != len(frames) or bool((counts < 0).any())
+    ):
+        raise C4CError(
+            f"{OP}: offsets must rise from 0 to the number of frames ({len(frames)}); "
+            f"got {offsets[0].item()}..{offsets[-1].item()}."
+        )
+    return offsets[:-1].to(frames.device), counts.to(frames.device)
+
+
+def _padded_rows(padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    n, t, d = padded.shape
+    if lengths.shape != (n,) or lengths.dtype.is_floating_point:
+        raise C4CError(
+            f"{OP}: lengths must be integers [{n}] for features {list(padded.shape)}, "
+            f"got {lengths.dtype} {list(lengths.shape)}."
+        )
+    # Values are only looked at where that costs no wait for the GPU.
+    if lengths.device.type == "cpu" and n and (lengths.min() < 0 or lengths.max() > t):
+        raise C4CError(
+            f"{OP}: lengths must lie in 0..{t} (frames given), "
+            f"got {lengths.min().item()}..{lengths.max().item()}."
+        )
+    starts = torch.arange(n, device=padded.device) * t
+    counts = lengths.to(device=padded.device, dtype=torch.int64).clamp(0, t)
+    return padded.reshape(n * t, d), starts, counts
+
+
+@torch.library.custom_op("c4c::masked_mean_pool", mutates_args=())
+def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    """Pooled [N, D] and, if ``keep``, the sums of unit frames [N, D] for the backward."""
+    if use_triton(frames):
+        from c4c.kernels.pool_triton import pool_forward
+
+        return pool_forward(frames, starts, counts, keep)
+    wide = compute_dtype(frames.dtype)
+    summed = frames.new_zeros((len(starts), frames.shape[1]), dtype=wide)
+    for clips, ids, bags in _steps(starts, counts, frames.shape[1]):
+        rows = frames[ids].to(wide)
+        scale = _inverse(torch.linalg.vector_norm(rows, dim=1))
+        summed[clips].index_add_(0, bags, rows.mul_(scale[:, None]))
+    norm = _inverse(torch.linalg.vector_norm(summed, dim=1))
+    pooled = (summed * norm[:, None]).to(frames.dtype)
+    return pooled, summed if keep else summed.new_empty(0)
+
+
+@_pool.register_fake
+def _(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    shape = (starts.shape[0], frames.shape[1])
+    summed = frames.new_empty(shape if keep else 0, dtype=compute_dtype(frames.dtype))
+    return frames.new_empty(shape), summed
+
+
+@torch.library.custom_op("c4c::masked_mean_pool_backward", mutates_args=())
+def _pool_backward(
+    grad: Tensor, frames: Tensor, starts: Tensor, counts: Tensor, summed: Tensor
+) -> Tensor:
+    """The gradient of the frames [F, D]: each normalisation drops the part along itself."""
+    if use_triton(grad, frames):
+        from c4c.kernels.pool_triton import pool_backward
+
+        return pool_backward(grad, frames, starts, counts, summed)
+    upstream = _through_unit(grad.to(summed.dtype), summed)
+    out = torch.zeros_like(frames, memory_format=torch.contiguous_format)
+    for clips, ids, bags in _steps(starts, counts, frames.shape[1]):
+        step = _through_unit(upstream[clips][bags], frames[ids].to(summed.dtype))
+        out.index_copy_(0, ids, step.to(frames.dtype))
+    return out
+
+
+@_pool_backward.register_fake
+def _(grad: Tensor, frames: Tensor, starts: Tensor, counts: Tensor, summed: Tensor) -> Tensor:
+    return frames.new_empty(frames.shape)
+
+
+def _setup_context(
+    ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: tuple[Tensor, Tensor]
+) -> None:
+    ctx.save_for_backward(*inputs[:3], output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+    frames, starts, counts, summed = ctx.saved_tensors
+    gradient = torch.ops.c4c.masked_mean_pool_backward(grad, frames, starts, counts, summed)
+    return gradient, None, None, None
+
+
+_pool.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _inverse(norm: Tensor) -> Tensor:
+    """1 / norm, and 0 where the norm is 0."""
+    return torch.where(norm > 0, 1 / norm, 0.0)
+
+
+def _through_unit(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of ``x`` [M, D], given that of ``x / |x|``; 0 where ``x`` is 0."""
+    scale = _inverse(torch.linalg.vector_norm(x, dim=1))[:, None]
+    unit = x * scale
+    along = (unit * grad).sum(1, keepdim=True)
+    return (grad - unit * along) * scale
+
+
+def _steps(starts: Tensor, counts: Tensor, dim: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Runs of clips whose frames fit in the cache: (clips, row ids [M], clip of each [M])."""
+    limit = max(1, CHUNK_BYTES // (4 * max(dim, 1)))
+    ends = counts.cumsum(0)
+    low = 0
+    while low < len(counts):
+        done = ends[low - 1] if low else 0
+        high = max(low + 1, int(torch.searchsorted(ends, done + limit, right=True)))
+        clips = slice(low, high)
+        bags = torch.repeat_interleave(counts[clips])
+        within = torch.arange(len(bags), device=bags.device)
+        shift = starts[clips] - (ends[clips] - counts[clips] - done)
+        yield clips, within + shift[bags], bags
+        low = high
