@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).with_name("tiny") / "tiny.safetensors"
 CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "quick_gelu": True,
-    "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4},
+    "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 128, "layers": 4},
     "text_cfg": {"context_length": 32, "vocab_size": 512, "width": 128, "heads": 2, "layers": 4},
 }
 
