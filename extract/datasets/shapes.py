@@ -1,0 +1,219 @@
+"""``shapes``: a synthetic benchmark that c4c writes itself, in which order matters.
+
+Two events follow each other in every clip. The val and test splits are made of twins: the
+same frames in another order, under another caption. A bag of frames cannot tell twins apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.config import DatasetSource
+from c4c.errors import C4CError
+from c4c.extract.datasets.shapes_render import (
+    COLOURS,
+    FPS,
+    OPPOSITE,
+    SHAPES,
+    Event,
+    Look,
+    draw_look,
+    render_clip,
+)
+from c4c.extract.datasets.shared import Counts
+from c4c.files import fsync_folder, read_json, write_json
+from c4c.progress import Progress
+from c4c.records import Caption, Clip, Dataset
+
+SPLITS = ("train", "val", "test")
+EXPECTED: dict[str, Counts] = {}  # whatever shapes.json says was made
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a shapes folder was made from: the same recipe gives the same files."""
+
+    seed: int = 0
+    train: int = 1200
+    val: int = 100
+    test: int = 200
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One clip before it is drawn; ``twin`` is the id of its twin, if it has one."""
+
+    id: str
+    split: str
+    events: tuple[Event, Event]
+    look: Look
+    twin: str | None = None
+
+    @property
+    def caption(self) -> str:
+        """What the clip shows."""
+        return " then ".join(str(event) for event in self.events)
+
+
+def plan_scenes(recipe: Recipe) -> list[Scene]:
+    """Every clip of every split; no caption stands twice.
+
+    Raises:
+        C4CError: odd numbers of twins, or more clips than there are captions.
+    """
+    if recipe.val % 2 or recipe.test % 2 or min(recipe.train, recipe.val, recipe.test) < 0:
+        raise C4CError("shapes: --val and --test count twins: pass even numbers, 0 or more.")
+    generator = np.random.default_rng(recipe.seed)
+    events = [Event(*parts) for parts in itertools.product(COLOURS, SHAPES, OPPOSITE)]
+    pairs = [(one, two) for one in events for two in events if one != two]
+    pairs = [pairs[place] for place in generator.permutation(len(pairs))]
+    used: set[tuple[Event, Event]] = set()
+    scenes: list[Scene] = []
+    for split in ("test", "val"):  # first: twins need both captions unused
+        scenes += _twins(split, getattr(recipe, split) // 2, pairs, used, generator)
+    fresh = [pair for pair in pairs if pair not in used]
+    if recipe.train > len(fresh) or len(used) < recipe.val + recipe.test:
+        raise C4CError(f"shapes: there are only {len(pairs)} captions; ask for fewer clips.")
+    for number, pair in enumerate(fresh[: recipe.train]):
+        scenes.append(Scene(f"train-{number:05d}", "train", pair, draw_look(generator)))
+    return scenes
+
+
+def _twins(
+    split: str,
+    count: int,
+    pairs: list[tuple[Event, Event]],
+    used: set[tuple[Event, Event]],
+    generator: np.random.Generator,
+) -> list[Scene]:
+    """``count`` pairs of twins: by turns the other order, and both events backwards."""
+    scenes: list[Scene] = []
+    for one, two in pairs:
+        if len(scenes) == 2 * count:
+            break
+        number = len(scenes) // 2
+        other = (two, one) if number % 2 == 0 else (one.backwards(), two.backwards())
+        if used & {(one, two), other}:
+            continue
+        used |= {(one, two), other}
+        look = draw_look(generator)  # the same for both, or it would give them away
+        first, second = f"{split}-{number:05d}-a", f"{split}-{number:05d}-b"
+        scenes.append(Scene(first, split, (one, two), look, second))
+        scenes.append(Scene(second, split, other, look, first))
+    return scenes
+
+
+def make_shapes(root: Path, recipe: Recipe) -> bool:
+    """Write the benchmark to ``root``: whole under its name, or not there.
+
+    Returns:
+        False when the same recipe already stands there.
+
+    Raises:
+        C4CError: something else stands there, or it cannot be written.
+    """
+    if root.exists():
+        if (root / "shapes.json").exists() and read_json(root / "shapes.json") == asdict(recipe):
+            return False
+        raise C4CError(
+            f"{root} is already there and was not made with these settings (see its shapes.json); "
+            "pass another --root, or remove it."
+        )
+    scenes = plan_scenes(recipe)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=root.parent, prefix=".tmp-shapes-"))
+    except OSError as error:
+        raise C4CError(f"Cannot write {root}: {error.strerror}.") from None
+    try:
+        _write(folder, scenes)
+        write_json(folder / "shapes.json", asdict(recipe))
+        os.chmod(folder, 0o755)
+        os.rename(folder, root)
+        fsync_folder(root.parent)
+    except OSError as error:
+        if (root / "shapes.json").exists():  # another process was quicker with the same
+            return False
+        raise C4CError(f"Cannot write {root}: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _write(folder: Path, scenes: list[Scene]) -> None:
+    (folder / "videos").mkdir()
+    with (
+        (folder / "captions.jsonl").open("w", encoding="utf-8") as captions,
+        Progress("make shapes", len(scenes)) as progress,
+    ):
+        for scene in scenes:
+            write_video(
+                folder / "videos" / f"{scene.id}.mp4", render_clip(scene.events, scene.look)
+            )
+            row = {
+                "clip": scene.id,
+                "split": scene.split,
+                "caption": scene.caption,
+                "twin": scene.twin,
+            }
+            captions.write(json.dumps(row) + "\n")
+            progress.step()
+
+
+def write_video(path: Path, frames: npt.NDArray[np.uint8], fps: int = FPS) -> None:
+    """Encode uint8 [n, H, W, 3] as H.264 in MP4, a key frame a second, near lossless."""
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        options = {"crf": "14", "preset": "veryfast", "g": str(fps), "threads": "1"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        for picture in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def load(source: DatasetSource, split: str) -> Dataset:
+    """One split; the benchmark is made with the default recipe when the root is not there.
+
+    Raises:
+        C4CError: the folder is not one that ``make_shapes`` wrote.
+    """
+    root = source.root
+    if not root.exists():
+        make_shapes(root, Recipe())
+    if not (root / "shapes.json").exists():
+        raise C4CError(
+            f"{root} ({source.looked}) holds no shapes benchmark (no shapes.json); remove it or "
+            "run: c4c dataset make shapes --root FOLDER"
+        )
+    rows = _read_rows(root / "captions.jsonl", split)
+    return Dataset(
+        "shapes",
+        split,
+        tuple(Clip(row["clip"], str(root / "videos" / f"{row['clip']}.mp4")) for row in rows),
+        tuple(Caption(row["clip"], row["clip"], row["caption"]) for row in rows),
+        twins={row["clip"]: row["twin"] for row in rows if row["twin"]},
+    )
+
+
+def _read_rows(path: Path, split: str) -> list[dict[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        return sorted((row for row in rows if row["split"] == split), key=lambda row: row["clip"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise C4CError(f"{path} is damaged ({error}); make the benchmark again.") from None

@@ -1,0 +1,141 @@
+"""Pictures of the synthetic benchmark: coloured shapes that move, grow and shrink.
+
+Poses at whole seconds are symmetric about an event's middle, so an event backwards shows the
+same set of frames at one frame a second: only their order tells the two apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+SIZE = 64
+FPS = 4
+SECONDS = 4  # of one event
+
+COLOURS = {
+    "red": (230, 40, 40),
+    "green": (40, 200, 60),
+    "blue": (50, 80, 240),
+    "yellow": (240, 220, 40),
+    "magenta": (220, 50, 220),
+    "white": (240, 240, 240),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+OPPOSITE = {
+    "moves left": "moves right",
+    "moves right": "moves left",
+    "moves up": "moves down",
+    "moves down": "moves up",
+    "grows": "shrinks",
+    "shrinks": "grows",
+}
+_DIRECTIONS = {
+    "moves left": (-1, 0),
+    "moves right": (1, 0),
+    "moves up": (0, -1),
+    "moves down": (0, 1),
+}
+_TRAVEL = 36.0  # pixels from the first whole second to the last
+_RADIUS = 11.0
+_GROWTH = 1.2  # change of the radius over an event, as a share of it
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happens: a coloured shape does something for four seconds."""
+
+    colour: str
+    shape: str
+    action: str
+
+    def __str__(self) -> str:
+        return f"a {self.colour} {self.shape} {self.action}"
+
+    def backwards(self) -> Event:
+        """The same event played in reverse."""
+        return Event(self.colour, self.shape, OPPOSITE[self.action])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What differs between clips of the same events: background, size, place.
+
+    Attributes:
+        background: RGB, dark.
+        noise: seed of the background's grain.
+        scale: of the shape's radius.
+        shift: of the path, in pixels (x, y).
+    """
+
+    background: tuple[int, int, int]
+    noise: int
+    scale: float
+    shift: tuple[float, float]
+
+
+def draw_look(generator: np.random.Generator) -> Look:
+    """A random look."""
+    red, green, blue = (int(value) for value in generator.integers(0, 60, 3))
+    x, y = (float(value) for value in generator.uniform(-3, 3, 2))
+    return Look(
+        (red, green, blue),
+        int(generator.integers(1 << 31)),
+        float(generator.uniform(0.85, 1.15)),
+        (x, y),
+    )
+
+
+def render_clip(events: tuple[Event, ...], look: Look, fps: int = FPS) -> npt.NDArray[np.uint8]:
+    """Every frame of a clip: the events one after the other.
+
+    Args:
+        events: what happens, four seconds each.
+        look: background, size and place.
+        fps: frames a second; 1 gives the frames that extraction samples.
+
+    Returns:
+        uint8 [len(events) * 4 * fps, 64, 64, 3].
+    """
+    grain = np.random.default_rng(look.noise).integers(0, 20, (SIZE, SIZE, 1))
+    background = np.asarray(look.background, float) + grain
+    frames = [
+        _draw(background, event, step / fps, look)
+        for event in events
+        for step in range(SECONDS * fps)
+    ]
+    return np.stack(frames)
+
+
+def _draw(
+    background: npt.NDArray[np.float64], event: Event, time: float, look: Look
+) -> npt.NDArray[np.uint8]:
+    phase = (time - (SECONDS - 1) / 2) / (SECONDS - 1)  # -0.5 … 0.5 at whole seconds
+    dx, dy = _DIRECTIONS.get(event.action, (0, 0))
+    growth = {"grows": 1, "shrinks": -1}.get(event.action, 0)
+    x = SIZE / 2 + look.shift[0] + dx * phase * _TRAVEL
+    y = SIZE / 2 + look.shift[1] + dy * phase * _TRAVEL
+    radius = _RADIUS * look.scale * max(0.2, 1 + growth * phase * _GROWTH)
+    cover = _coverage(event.shape, x, y, radius)[..., None]
+    colour = np.asarray(COLOURS[event.colour], float)
+    return np.rint(background * (1 - cover) + colour * cover).astype(np.uint8)
+
+
+def _coverage(shape: str, x: float, y: float, radius: float) -> npt.NDArray[np.float64]:
+    """How much of each pixel the shape covers, 0 to 1, from its signed distance."""
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    u, v = columns - x, rows - y
+    if shape == "circle":
+        distance = np.hypot(u, v) - radius
+    elif shape == "square":
+        distance = np.maximum(np.abs(u), np.abs(v)) - 0.9 * radius
+    elif shape == "triangle":
+        distance = np.maximum(v - radius, (2 * np.abs(u) - v - radius) / np.sqrt(5))
+    else:
+        upright = np.maximum(np.abs(u) - radius / 3, np.abs(v) - radius)
+        lying = np.maximum(np.abs(u) - radius, np.abs(v) - radius / 3)
+        distance = np.minimum(upright, lying)
+    covered: npt.NDArray[np.float64] = np.clip(0.5 - distance, 0, 1)
+    return covered

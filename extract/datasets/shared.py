@@ -1,0 +1,86 @@
+"""What loaders share: expected counts, finding videos by name, reading tables with clear errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from c4c.errors import C4CError
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".ts", ".mts"}
+    | {".mpg", ".mpeg", ".gif", ".flv", ".wmv", ".3gp", ".ogv"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a split holds when it is complete."""
+
+    clips: int
+    captions: int
+
+
+def scan_videos(root: Path) -> list[Path]:
+    """Every video file below ``root``, by suffix, sorted; hidden folders are passed over.
+
+    Raises:
+        C4CError: ``root`` is not a folder that can be read.
+    """
+    if not root.is_dir():
+        raise C4CError(f"There is no folder {root} to look for videos in.")
+    found: list[Path] = []
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        found += [
+            Path(folder, name)
+            for name in files
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def by_stem(videos: list[Path]) -> dict[str, Path]:
+    """Videos by file name less the last extension; the first in order wins."""
+    found: dict[str, Path] = {}
+    for path in videos:
+        found.setdefault(path.stem, path)
+    return found
+
+
+def check_id(name: str, where: str) -> str:
+    """``name`` when it can stand as an id.
+
+    Ids are looked up among the files that were found, never joined to a path; what is refused
+    here could only be a mistake, or an attempt.
+
+    Raises:
+        C4CError: empty, with control characters, absolute, or with ``..`` in it.
+    """
+    parts = name.split("/")
+    if not name or re.search(r"[\x00-\x1f\x7f]", name) or parts[0] == "" or ".." in parts:
+        raise C4CError(f"{where}: '{name!r}' cannot be the id of a clip; correct that line.")
+    return name
+
+
+def read_text(path: Path) -> str:
+    """A text file as UTF-8, with or without a byte-order mark.
+
+    Raises:
+        C4CError: missing, unreadable, not UTF-8, or with NUL bytes.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise C4CError(f"{path} is not there.") from None
+    except OSError as error:
+        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise C4CError(f"{path} line {line} is not UTF-8; convert the file to UTF-8.") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise C4CError(f"{path} line {line} holds a NUL character; is the file damaged?")
+    return text
