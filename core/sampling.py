@@ -1,0 +1,99 @@
+"""Which frames of a clip are looked at, and in which order: pure functions of numbers.
+
+The choice is made on frame numbers of the cached (or decoded) frames, so one extraction
+serves every setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.errors import C4CError
+
+Indices = npt.NDArray[np.int64]
+
+
+def _head(count: int, limit: int) -> Indices:
+    return np.arange(limit, dtype=np.int64)
+
+
+def _tail(count: int, limit: int) -> Indices:
+    return np.arange(count - limit, count, dtype=np.int64)
+
+
+def _uniform(count: int, limit: int) -> Indices:
+    """As CLIP4Clip spaces them: from the first frame to the last, rounded down."""
+    return np.linspace(0, count - 1, num=limit, dtype=np.int64)
+
+
+def _ordinary(indices: Indices, generator: np.random.Generator | None) -> Indices:
+    return indices
+
+
+def _reverse(indices: Indices, generator: np.random.Generator | None) -> Indices:
+    return indices[::-1].copy()
+
+
+def _random(indices: Indices, generator: np.random.Generator | None) -> Indices:
+    if generator is None:
+        raise C4CError("Frame order 'random' needs a generator with a seed; pass one.")
+    return generator.permutation(indices)
+
+
+SAMPLERS: dict[str, Callable[[int, int], Indices]] = {
+    "head": _head,
+    "tail": _tail,
+    "uniform": _uniform,
+}
+ORDERS: dict[str, Callable[[Indices, np.random.Generator | None], Indices]] = {
+    "ordinary": _ordinary,
+    "reverse": _reverse,
+    "random": _random,
+}
+
+
+def select_frames(count: int, limit: int, how: str = "uniform") -> Indices:
+    """Choose at most ``limit`` of ``count`` frames.
+
+    Args:
+        count: frames there are, 0 or more.
+        limit: frames wanted at most, 1 or more.
+        how: a name in ``SAMPLERS``; it matters only when there are more than ``limit``.
+
+    Returns:
+        int64 [min(count, limit)], rising, without repetition.
+
+    Raises:
+        C4CError: ``how`` is unknown, or a number is out of its range.
+    """
+    if how not in SAMPLERS:
+        raise C4CError(f"Unknown frame sampling '{how}'. Known: {', '.join(SAMPLERS)}.")
+    if count < 0 or limit < 1:
+        raise C4CError(f"Cannot take {limit} of {count} frames; expected at least 1 of 0 or more.")
+    if count <= limit:
+        return np.arange(count, dtype=np.int64)
+    return SAMPLERS[how](count, limit)
+
+
+def order_frames(
+    indices: Indices, how: str = "ordinary", generator: np.random.Generator | None = None
+) -> Indices:
+    """Put chosen frames in the order a head is to see them.
+
+    Args:
+        indices: int64 [n] from ``select_frames``.
+        how: a name in ``ORDERS``.
+        generator: where ``random`` draws from.
+
+    Returns:
+        int64 [n], the same numbers.
+
+    Raises:
+        C4CError: ``how`` is unknown, or ``random`` has no generator.
+    """
+    if how not in ORDERS:
+        raise C4CError(f"Unknown frame order '{how}'. Known: {', '.join(ORDERS)}.")
+    return ORDERS[how](indices, generator)

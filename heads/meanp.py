@@ -1,0 +1,20 @@
+"""meanP: the mean of the frames, no order and no parameters (CLIP4Clip, section 3.3)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from c4c.heads.base import Head
+from c4c.records import FeatureBatch
+
+
+class MeanP(Head):
+    """Unit frames, averaged and normalised; on frozen features it is zero-shot CLIP."""
+
+    name: ClassVar[str] = "meanP"
+
+    def contextualise(self, batch: FeatureBatch) -> Tensor:
+        """The frames as they are, [B, T, D]."""
+        return batch.features
