@@ -1,6 +1,7 @@
 """An int8 copy of a gallery that makes exact search on a CPU several times faster.
 
-Every row ``g`` is stored as ``g = mean + scale * code + rest`` with int8 codes, and every
+Every row ``g`` is stored as ``g = mean + scale * code + rest`` with int8 codes (one scale
+for a group of neighbouring rows), and every
 query as ``q = step * word + remainder``. By Cauchy–Schwarz the exact score lies within
 
     |remainder| * |scale * code| + |q| * |rest|
@@ -33,9 +34,11 @@ GROUP = 32
 # Queries at a time, and scores (queries times rows) at a time: int32, they stay in cache.
 QUERIES = 256
 SCORES = 1 << 20
-# Rows scored in float32 to begin with, and the most of the groups the bound may let pass.
-SEED = 2048
+# Rows done in float32 to begin with, and the most of the groups the bound may let pass.
+SEED = 1024
 MOST_GROUPS = 0.6
+# Blocks behind which the threshold is better than what one block says by itself.
+EARLY = 8
 # Pairs scored again cost this many times a product: beyond 1 in 50, float32 is as fast.
 MOST_PAIRS = 0.02
 # Pairs scored again at a time: their rows stay in the cache.
@@ -81,7 +84,7 @@ class GalleryIndex:
         """Bytes held beside the gallery."""
         if self.codes is None:
             return 0
-        held = (self.codes, self.mean, self.scale, self.length, self.error)
+        held = (self.codes, self.mean, self._scale, self._row_bounds, self._group_bounds)
         return sum(t.numel() * t.element_size() for t in held)
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -103,23 +106,29 @@ class GalleryIndex:
                 check_finite(block, "gallery row", first)
             total += part
         self.mean = (total / count).float()
-        self.codes = torch.empty(count, dim, dtype=torch.int8)
-        self.scale, self.length, self.error = (torch.empty(count) for _ in range(3))
+        groups = count // GROUP
+        self.codes = torch.empty(groups * GROUP, dim, dtype=torch.int8)
+        self._scale = torch.empty(groups)
+        self._row_bounds = torch.empty(groups, 2, GROUP)
+        for first, block in blocks_of(self.rows[: groups * GROUP]):
+            now = slice(first // GROUP, (first + len(block)) // GROUP)
+            self._build_block(block, self.codes[first : first + len(block)], now)
+        self._group_bounds = self._row_bounds.amax(2).T.contiguous()
+
+    def _build_block(self, block: Tensor, codes: Tensor, groups: slice) -> None:
+        centred = block.float() - self.mean
+        # One scale a group: then its largest product bounds all of its rows.
+        flat, scale = _quantise(centred.view(-1, GROUP * block.shape[1]))
+        codes.copy_(flat.view(codes.shape))
+        product = codes.float().mul_(scale.repeat_interleave(GROUP)[:, None])
         # What float32 may round away: of the exact score, of q . mean and of the bound.
-        rounding = (dim + 8) * torch.finfo(torch.float32).eps
-        for first, block in blocks_of(self.rows):
-            rows = slice(first, first + len(block))
-            norm = block.float().norm(dim=1) + self.mean.norm()
-            centred = block.float() - self.mean
-            codes, scale = _quantise(centred)
-            self.codes[rows], self.scale[rows] = codes, scale
-            product = codes.float().mul_(scale[:, None])
-            self.length[rows] = product.norm(dim=1)
-            self.error[rows] = centred.sub_(product).norm(dim=1) + 4 * rounding * norm
-        whole = count // GROUP * GROUP
-        bounds = (self.scale, self.length, self.error)
-        self._row_bounds = [b[:whole].view(-1, GROUP) for b in bounds]
-        self._group_bounds = [b.amax(1) for b in self._row_bounds]
+        rounding = 4 * (block.shape[1] + 8) * torch.finfo(torch.float32).eps
+        slack = (
+            torch.linalg.vector_norm(block, dim=1, dtype=torch.float32) + self.mean.norm()
+        ) * rounding
+        bounds = (product.norm(dim=1), centred.sub_(product).norm(dim=1) + slack)
+        self._scale[groups] = scale
+        self._row_bounds[groups] = torch.stack([b.view(-1, GROUP) for b in bounds], 1)
 
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         best = Best(len(queries), k, queries.device)
@@ -127,14 +136,15 @@ class GalleryIndex:
         count = len(self.rows) // GROUP * GROUP
         most = max(GROUP, SCORES // len(queries) // GROUP * GROUP)
         buffer = torch.empty(len(queries) * min(most, count), dtype=torch.int32)
-        low = min(count, max(SEED, 4 * k // GROUP * GROUP))
-        self._exactly(best, queries, 0, low)
         retry = 0
+        low = min(count, max(SEED, 2 * k // GROUP * GROUP))
+        self._exactly(best, queries, 0, low)
         while low < count:
             # Blocks grow with what was seen: the threshold must be worth its while.
             high = min(count, low + min(most, 2 * low))
-            if low < retry or not self._bounded(best, words, low, high, buffer):
-                retry = max(retry, 2 * low)
+            pruned = low >= retry and self._bounded(best, words, low, high, buffer)
+            if not pruned:
+                retry = retry if low < retry else 2 * high
                 self._exactly(best, queries, low, high)
             low = high
         self._exactly(best, queries, count, len(self.rows))
@@ -162,7 +172,8 @@ class GalleryIndex:
             return False
         if not len(who):
             return True
-        middle, half = self._interval(words, groups[who, where], who, where + low // GROUP)
+        flat = groups.view(-1, GROUP).index_select(0, who * groups.shape[1] + where)
+        middle, half = self._interval(words, flat, who, where + low // GROUP)
         hit, member = (middle + half >= best.threshold[who, None]).nonzero(as_tuple=True)
         who, rows = who[hit], where[hit] * GROUP + member + low
         middle, half = middle[hit, member], half[hit, member]
@@ -178,28 +189,38 @@ class GalleryIndex:
         self, best: Best, words: _Words, largest: Tensor, first: int
     ) -> tuple[Tensor, Tensor]:
         """Query and group of the maxima [Q, n] whose bound reaches the threshold."""
-        scale, length, error = (b[first : first + largest.shape[1]] for b in self._group_bounds)
-        need = torch.addr(
-            (best.threshold - words.centre)[:, None].expand_as(largest), words.remainder, -length
-        )
-        need = need.addr_(words.norm, -error)
-        reach = largest.float().mul_(words.step[:, None]).mul_(scale)
-        # A row with a smaller scale reaches less, but only as long as that is above zero.
-        return ((reach >= need) | (need <= 0)).nonzero(as_tuple=True)
+        groups = largest.shape[1]
+        k = best.keys.shape[1]
+        now = slice(first, first + groups)
+        length, error = self._group_bounds[:, now]
+        width = torch.outer(words.remainder, length).addr_(words.norm, error)
+        reach = largest * torch.outer(words.step, self._scale[now])
+        threshold = best.threshold - words.centre
+        if first < EARLY * groups and k <= groups:
+            # Little was seen before: the k best of these groups' lower bounds say more.
+            lower = (reach - width).topk(k, 1).values[:, -1]
+            threshold = torch.maximum(threshold, lower)
+        return (reach.add_(width) >= threshold[:, None]).nonzero(as_tuple=True)
 
     def _interval(
         self, words: _Words, products: Tensor, who: Tensor, group: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Middle and half width of the intervals [P, GROUP] that hold the exact scores."""
-        scale, length, error = (b[group] for b in self._row_bounds)
-        middle = words.centre[who, None] + products * (scale * words.step[who, None])
-        return middle, words.remainder[who, None] * length + words.norm[who, None] * error
+        length, error = self._row_bounds.index_select(0, group).unbind(1)
+        factor = words.step[who] * self._scale[group]
+        middle = torch.addcmul(words.centre[who, None], factor[:, None], products)
+        half = length.mul_(words.remainder[who, None])
+        return middle, half.add_(error.mul_(words.norm[who, None]))
 
     def _score_pairs(self, queries: Tensor, who: Tensor, rows: Tensor) -> Tensor:
         scores = torch.empty(len(who))
         for low in range(0, len(who), PAIRS):
             part = slice(low, low + PAIRS)
-            torch.linalg.vecdot(queries[who[part]], self.rows[rows[part]].float(), out=scores[part])
+            torch.linalg.vecdot(
+                queries.index_select(0, who[part]),
+                self.rows.index_select(0, rows[part]).float(),
+                out=scores[part],
+            )
         return scores
 
 
