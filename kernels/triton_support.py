@@ -1,0 +1,90 @@
+"""What the Triton kernels share: the tile product, and the table of configurations.
+
+The table is static: the offline check (``benchmarks/kernels_report.py``) compiles exactly
+these for the GPUs that it names, and nothing is tuned when a program starts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from c4c.kernels.dispatch import interpreted
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows, columns and depth of a tile product, and how many warps and stages run it."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
+
+
+# float32 tiles hold twice the bytes of float16 ones, and go without tensor cores.
+TILES = {
+    ("group_max", 2): Tile(128, 128, 64, 8, 3),
+    ("group_max", 4): Tile(64, 64, 32, 4, 3),
+    ("rank", 2): Tile(128, 128, 64, 8, 3),
+    ("rank", 4): Tile(64, 64, 32, 4, 3),
+    ("lse", 2): Tile(128, 128, 64, 8, 3),
+    ("lse", 4): Tile(64, 64, 32, 4, 3),
+    ("gradient", 2): Tile(64, 64, 64, 8, 2),
+    ("gradient", 4): Tile(32, 32, 32, 4, 2),
+}
+
+
+def tile_for(kernel: str, tensor: Tensor) -> Tile:
+    """The shipped configuration of ``kernel`` for tensors of this dtype."""
+    return TILES[kernel, tensor.element_size()]
+
+
+def launch_options(tile: Tile) -> dict[str, int]:
+    """Options of a launch; the interpreter takes them too, and ignores them."""
+    return {"num_warps": tile.warps, "num_stages": tile.stages}
+
+
+def upcast(tensor: Tensor) -> bool:
+    """Whether tiles must be widened first: bfloat16 products are wrong in the interpreter."""
+    return interpreted() and tensor.dtype == torch.bfloat16
+
+
+def rows_of(tensor: Tensor) -> Tensor:
+    """``tensor`` [N, D] with unit stride in its last dimension (a copy only if it has not)."""
+    return tensor if tensor.stride(1) == 1 else tensor.contiguous()
+
+
+def divisible(value: int, by: int) -> int:
+    """How many pieces of ``by`` cover ``value``."""
+    return -(-value // by)
+
+
+@triton.jit
+def tile_product(
+    a, b, rows_a, rows_b, live_a, live_b, stride_a, stride_b, depth,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Inner products [M, N] in float32 of the rows of ``a`` and ``b``; 0 where not live."""
+    o_k = tl.arange(0, K)
+    p_a = a + rows_a.to(tl.int64)[:, None] * stride_a + o_k[None, :]
+    p_b = b + rows_b.to(tl.int64)[:, None] * stride_b + o_k[None, :]
+    acc = tl.zeros((M, N), dtype=tl.float32)
+    for k in range(0, depth, K):
+        inside = o_k[None, :] < depth - k
+        b_a = tl.load(p_a + k, mask=live_a[:, None] & inside, other=0.0)
+        b_b = tl.load(p_b + k, mask=live_b[:, None] & inside, other=0.0)
+        if WIDE:
+            b_a = b_a.to(tl.float32)
+            b_b = b_b.to(tl.float32)
+        # "ieee": float32 stays float32 instead of being cut to tf32.
+        acc = tl.dot(b_a, tl.trans(b_b), acc, input_precision="ieee")
+    return acc
+
+
+def shapes(**tensors: Tensor) -> str:
+    """Names, shapes and dtypes, for messages."""
+    return ", ".join(f"{n} {list(t.shape)} {t.dtype}" for n, t in tensors.items())
