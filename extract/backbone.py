@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from c4c.errors import C4CError
 from c4c.extract.models import TINY, build_model
+from c4c.extract.patch3d import encode_video, has_patch3d
 from c4c.extract.weights import state_sha256
 from c4c.records import Fingerprint
 
@@ -114,9 +115,29 @@ class Backbone:
             [n, D], or [n, vision width] when ``hidden``; not normalised, with the graph
             when gradients are on.
         """
+        if has_patch3d(self.model.visual):
+            raise C4CError(f"{self.name} has a 3d patch, which needs clips whole: encode_video.")
         with self._without_projection("visual") if hidden else contextlib.nullcontext():
             features: Tensor = self.model.visual(images)
         return features
+
+    def encode_video(
+        self, video: Tensor, lengths: Tensor | None = None, hidden: bool = False
+    ) -> Tensor:
+        """Features of the frames of whole clips, whichever patch embedding the tower has.
+
+        Args:
+            video: float [B, T, 3, S, S] from ``preprocess``.
+            lengths: int64 [B], frames of each clip; ``None`` is T of each.
+            hidden: stop before the projection.
+
+        Returns:
+            [B, T, D], or [B, T, vision width] when ``hidden``; not normalised.
+        """
+        if not has_patch3d(self.model.visual):
+            return self.encode_frames(video.flatten(0, 1), hidden).unflatten(0, video.shape[:2])
+        with self._without_projection("visual") if hidden else contextlib.nullcontext():
+            return encode_video(self.model.visual, video, lengths)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> Tensor:
         """Token ids, int64 [n, L] with L = ``max_words`` (start and end included) at most."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from c4c.errors import C4CError
 from c4c.extract import tiny
+from c4c.extract.patch3d import add_patch3d
 from c4c.extract.weights import config_from_state, read_weights
 
 TINY = "tiny"
@@ -42,6 +43,8 @@ def _build(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     if path.exists():
         state, known = read_weights(path)
         model = _from_config(name, state, known)
+        if "visual.conv2.weight" in state:
+            add_patch3d(model.visual)
         _load(model, state, path)
         return model, _tokenizer(name)
     if name in (TINY, "auto") or _looks_like_path(pretrained):

@@ -28,6 +28,10 @@ NAMES: dict[str, dict[str, str]] = {
         "similarity.": "similarity_dense.",
     },
 }
+# First words of what belongs to a head; all else is CLIP's.
+HEAD_ROOTS = frozenset(
+    {"cross", "similarity_dense", "frame_position_embeddings", "transformerClip", "lstm_visual"}
+)
 LOGIT_SCALE = "logit_scale"
 CLIP_PREFIX = "clip."
 
@@ -76,30 +80,48 @@ def head_of(names: Iterable[str]) -> str:
 def from_authors(
     state: Mapping[str, Tensor],
 ) -> tuple[str, dict[str, Tensor], dict[str, Tensor]]:
-    """Split a state dict of the authors' code.
+    """Split a state dict of the authors' code, or of CLIP alone (then the head is meanP).
 
     Args:
-        state: under their names, without a ``module.`` prefix.
+        state: under their names, without a ``module.`` prefix, with or without ``clip.``.
 
     Returns:
         the head's name, its parameters under our names, and CLIP's under OpenAI's names
         (``visual.conv2.weight`` among them for a 3d patch).
 
     Raises:
-        C4CError: a parameter belongs to no head.
+        C4CError: a parameter belongs to another head.
     """
     head = head_of(state)
+    own = {
+        ours(head, name): value for name, value in state.items() if name.split(".")[0] in HEAD_ROOTS
+    }
     clip = {
         name.removeprefix(CLIP_PREFIX): value
         for name, value in state.items()
-        if name.startswith(CLIP_PREFIX)
-    }
-    own = {
-        ours(head, name): value for name, value in state.items() if not name.startswith(CLIP_PREFIX)
+        if name.split(".")[0] not in HEAD_ROOTS
     }
     if LOGIT_SCALE in clip:
         own[LOGIT_SCALE] = clip[LOGIT_SCALE]
     return head, own, clip
+
+
+def shape_of(head: str, own: Mapping[str, Tensor], clip: Mapping[str, Tensor]) -> dict[str, int]:
+    """The numbers that rebuild a head (dim, positions, layers), off its parameters' shapes.
+
+    Raises:
+        C4CError: the parameters that tell are missing.
+    """
+    table = own.get("position_embeddings", own.get("unread_positions"))
+    layers = len({name.split(".")[2] for name in own if name.startswith(_TRANSFORMER)})
+    projection = clip.get("text_projection")
+    if table is not None and table.ndim == 2:
+        rows, dim = table.shape
+    elif head == "meanP" and projection is not None and projection.ndim == 2:
+        rows, dim = len(clip.get("positional_embedding", projection)), projection.shape[1]
+    else:
+        raise C4CError(f"This is no checkpoint of {head}: it lacks position embeddings or CLIP.")
+    return {"dim": int(dim), "positions": int(rows), "layers": max(1, layers)}
 
 
 def to_authors(

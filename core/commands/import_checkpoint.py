@@ -1,0 +1,31 @@
+"""``c4c import-checkpoint``: the authors' and OpenAI's files to a checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint that stands there.")
+@click.option("--exact-gelu", is_flag=True, help="Weights trained with GELU, not CLIP's quick one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(file: Path, out: Path, overwrite: bool, exact_gelu: bool, as_json: bool) -> None:
+    """Read FILE (CLIP4Clip's pytorch_model.bin.N, OpenAI's CLIP, safetensors).
+
+    Only tensors are read: a file that would run code is refused. The folder is a checkpoint
+    for retrieve and train-head, and weights for extract (--pretrained FOLDER).
+    """
+    from c4c.progress import say
+    from c4c.training.convert import import_checkpoint
+
+    found = import_checkpoint(file, out, overwrite=overwrite, exact_gelu=exact_gelu)
+    say(
+        f"{found['head']}, {found['patch']} patch, {found['parameters'] / 1e6:.1f} million "
+        f"numbers. As a backbone: --backbone {found['backbone']} --pretrained {out}"
+    )
+    click.echo(json.dumps(found, ensure_ascii=False) if as_json else str(out))

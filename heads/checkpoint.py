@@ -1,0 +1,264 @@
+"""Checkpoints: a folder of safetensors and one JSON file, whole or not there.
+
+``checkpoint.json`` says what it is, ``head.safetensors`` holds the head,
+``backbone.safetensors`` CLIP when it was trained or imported (``--pretrained FOLDER`` reads
+it), ``state.safetensors`` what a resumed run needs. No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c4c.errors import C4CError
+from c4c.files import fsync_folder, read_json
+from c4c.heads import HEADS
+from c4c.heads.base import Head
+
+SCHEMA = 1
+INFO, HEAD, BACKBONE, STATE = (
+    "checkpoint.json",
+    "head.safetensors",
+    "backbone.safetensors",
+    "state.safetensors",
+)
+_OWN_KEYS = ("schema", "head", "shape")
+# No head of that shape is meant; a file that asks for one is damaged, or worse.
+_LARGEST = {"dim": 1 << 16, "positions": 1 << 24, "layers": 1 << 10}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        head: the head, in float32 on the CPU, in evaluation mode.
+        meta: what was saved with it (config, fingerprint, metrics, sampling, …).
+        path: its folder.
+    """
+
+    head: Head
+    meta: dict[str, Any]
+    path: Path
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether it can be a backbone (``--pretrained`` takes the folder)."""
+        return (self.path / BACKBONE).is_file()
+
+    @property
+    def backbone_state(self) -> dict[str, Tensor] | None:
+        """CLIP's parameters by name, in the precision they were saved in; read when asked for."""
+        return read_tensors(self.path / BACKBONE)[0] if self.has_backbone else None
+
+    @property
+    def state(self) -> dict[str, Tensor] | None:
+        """What a resumed run needs; read when asked for."""
+        path = self.path / STATE
+        return read_tensors(path)[0] if path.is_file() else None
+
+
+def save_checkpoint(
+    folder: Path,
+    head: Head,
+    meta: Mapping[str, Any],
+    backbone_state: Mapping[str, Tensor] | None = None,
+    backbone_info: Mapping[str, str] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    head_state: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a checkpoint, replacing the one that stood there.
+
+    Args:
+        folder: where; the parts are written beside it and moved there when all are whole.
+        head: the head, on any device.
+        meta: anything that JSON holds; read back as ``Checkpoint.meta``.
+        backbone_state: CLIP's parameters, when they belong to the checkpoint.
+        backbone_info: ``model`` and ``quick_gelu`` ("true", "false") of that CLIP.
+        state: further tensors that a resumed run needs.
+        head_state: the head's parameters when they are to be stored in another precision.
+
+    Returns:
+        The folder.
+
+    Raises:
+        C4CError: the folder cannot be written, or holds something else than a checkpoint.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / INFO).is_file() and any(_entries(folder)):
+        raise C4CError(f"{folder} is there and is no checkpoint; name another folder.")
+    clash = [key for key in _OWN_KEYS if key in meta]
+    if clash:
+        raise ValueError(f"meta must not hold {clash}: checkpoint.json has its own")
+    parts = [(HEAD, head.state_dict() if head_state is None else head_state, {})]
+    if backbone_state is not None:
+        parts.append((BACKBONE, backbone_state, dict(backbone_info or {})))
+    if state is not None:
+        parts.append((STATE, state, {}))
+    info = {"schema": SCHEMA, "head": head.name, "shape": head.config(), **meta}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-tmp-"))
+        try:
+            _write_parts(temporary, parts, info)
+            _move(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise C4CError(f"Cannot write checkpoint {folder}: {error.strerror or error}.") from None
+    return folder
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Raises:
+        C4CError: it is not there, not whole, of a newer c4c, or does not hold what it says.
+    """
+    folder = _standing(Path(path))
+    info = read_json(folder / INFO)
+    if not isinstance(info, dict) or not isinstance(info.get("schema"), int):
+        raise C4CError(f"{folder / INFO} is not a checkpoint of c4c: it has no schema number.")
+    if info["schema"] > SCHEMA:
+        raise C4CError(
+            f"{folder} has schema {info['schema']} and this c4c reads up to {SCHEMA}; update c4c."
+        )
+    state, _ = read_tensors(folder / HEAD)
+    head = _head_of(folder, info, state)
+    meta = {key: value for key, value in info.items() if key not in _OWN_KEYS}
+    return Checkpoint(head, meta, folder)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a safetensors file, and the words stored beside them.
+
+    Raises:
+        C4CError: it is not there, cut short, or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise C4CError(f"{path} is not there; is the checkpoint whole?")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return state, dict(stream.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "unreadable"
+        raise C4CError(
+            f"{path} is damaged ({reason}); copy it again or go back to another."
+        ) from None
+
+
+def make_head(name: str, shape: Mapping[str, int], state: Mapping[str, Tensor]) -> Head:
+    """A head of that shape holding ``state`` in float32.
+
+    Raises:
+        C4CError: parameters are missing, too many, or of another shape.
+    """
+    with torch.device("meta"):
+        head: Head = HEADS[name](**shape)
+    own = head.state_dict()
+    for key in own.keys() | state.keys():
+        if key not in state:
+            raise C4CError(f"{name}: parameter '{key}' is missing.")
+        if key not in own:
+            raise C4CError(f"{name}: parameter '{key}' is not one of its own.")
+        if own[key].shape != state[key].shape or not state[key].is_floating_point():
+            raise C4CError(
+                f"{name}: parameter '{key}' is {state[key].dtype} {list(state[key].shape)}, "
+                f"expected floats {list(own[key].shape)}."
+            )
+    head.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    head.origin = "a checkpoint"
+    return head.eval()
+
+
+def _head_of(folder: Path, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> Head:
+    shape = info.get("shape")
+    name = info.get("head")
+    if not isinstance(shape, dict) or shape.keys() != _LARGEST.keys() or not isinstance(name, str):
+        raise C4CError(f"{folder / INFO} lacks 'head' and 'shape' (dim, positions, layers).")
+    for key, most in _LARGEST.items():
+        number = shape[key]
+        if not (isinstance(number, int) and 1 <= number <= most):
+            raise C4CError(f"{folder / INFO}: {key} is {number!r}, expected 1 to {most}.")
+    try:
+        return make_head(name, shape, state)
+    except C4CError as error:
+        raise C4CError(f"{folder} does not hold what it says. {error}") from None
+
+
+def _write_parts(
+    folder: Path, parts: list[tuple[str, Mapping[str, Tensor], dict[str, str]]], info: Any
+) -> None:
+    import json
+
+    from safetensors.torch import save_file
+
+    for name, tensors, words in parts:
+        whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        save_file(whole, folder / name, {"format": "pt", **words})
+    text = json.dumps(_finite(info), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / INFO).write_text(text, encoding="utf-8")
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+    for path in folder.iterdir():
+        path.chmod(0o666 & ~umask)
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    fsync_folder(folder)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a figure that is none becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def _aside(folder: Path) -> Path:
+    """Where the former checkpoint stands for the moment between two renames."""
+    return folder.with_name(f".{folder.name}-former")
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    """Put a whole folder in the place of another; the former one is found in between."""
+    former = _aside(folder)
+    if folder.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        os.rename(folder, former)
+    os.rename(temporary, folder)
+    fsync_folder(folder.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _standing(path: Path) -> Path:
+    if (path / INFO).is_file():
+        return path
+    former = _aside(path)
+    if not path.exists() and (former / INFO).is_file():
+        return former  # stopped between the two renames of a save
+    what = "has no checkpoint.json" if path.is_dir() else "is not a checkpoint folder"
+    raise C4CError(
+        f"{path} {what}; name a folder such as c4c-runs/<run>/best "
+        "(c4c import-checkpoint makes one from a file)."
+    )
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else [folder]
