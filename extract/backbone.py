@@ -135,7 +135,8 @@ class Backbone:
             [B, T, D], or [B, T, vision width] when ``hidden``; not normalised.
         """
         if not has_patch3d(self.model.visual):
-            return self.encode_frames(video.flatten(0, 1), hidden).unflatten(0, video.shape[:2])
+            clips, frames = video.shape[:2]
+            return self.encode_frames(video.flatten(0, 1), hidden).view(clips, frames, -1)
         with self._without_projection("visual") if hidden else contextlib.nullcontext():
             return encode_video(self.model.visual, video, lengths)
 

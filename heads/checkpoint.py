@@ -31,6 +31,8 @@ INFO, HEAD, BACKBONE, STATE = (
     "backbone.safetensors",
     "state.safetensors",
 )
+# A file's name, its tensors, the words beside them.
+_Part = tuple[str, Mapping[str, Tensor], dict[str, str]]
 _OWN_KEYS = ("schema", "head", "shape")
 # No head of that shape is meant; a file that asks for one is damaged, or worse.
 _LARGEST = {"dim": 1 << 16, "positions": 1 << 24, "layers": 1 << 10}
@@ -99,7 +101,7 @@ def save_checkpoint(
     clash = [key for key in _OWN_KEYS if key in meta]
     if clash:
         raise ValueError(f"meta must not hold {clash}: checkpoint.json has its own")
-    parts = [(HEAD, head.state_dict() if head_state is None else head_state, {})]
+    parts: list[_Part] = [(HEAD, head.state_dict() if head_state is None else head_state, {})]
     if backbone_state is not None:
         parts.append((BACKBONE, backbone_state, dict(backbone_info or {})))
     if state is not None:
@@ -168,7 +170,7 @@ def make_head(name: str, shape: Mapping[str, int], state: Mapping[str, Tensor]) 
     with torch.device("meta"):
         head: Head = HEADS[name](**shape)
     own = head.state_dict()
-    for key in own.keys() | state.keys():
+    for key in sorted(own.keys() | state.keys()):
         if key not in state:
             raise C4CError(f"{name}: parameter '{key}' is missing.")
         if key not in own:
@@ -198,9 +200,7 @@ def _head_of(folder: Path, info: Mapping[str, Any], state: Mapping[str, Tensor])
         raise C4CError(f"{folder} does not hold what it says. {error}") from None
 
 
-def _write_parts(
-    folder: Path, parts: list[tuple[str, Mapping[str, Tensor], dict[str, str]]], info: Any
-) -> None:
+def _write_parts(folder: Path, parts: list[_Part], info: Any) -> None:
     import json
 
     from safetensors.torch import save_file

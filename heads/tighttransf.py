@@ -68,7 +68,7 @@ class TightTransf(Head):
         placed = frames + self.position_embeddings[1 : 1 + frames.shape[1]]
         first = text + self.position_embeddings[0]
         visible = torch.nn.functional.pad(batch.mask(), (1, 0), value=True)
-        pairs = torch.arange(texts * clips, device=frames.device).split(step)
+        pairs = torch.split(torch.arange(texts * clips, device=frames.device), step)
         again = torch.is_grad_enabled() and len(pairs) > 1
         logits = [
             checkpoint(self._block, first, placed, visible, pair, use_reentrant=False)

@@ -54,10 +54,10 @@ class Attention(nn.Module):
         """
         n, t, d = x.shape
         first = x if queries is None else x[:, :queries]
-        to_query, to_rest = self.in_proj_weight.split((d, 2 * d))
-        query_bias, rest_bias = self.in_proj_bias.split((d, 2 * d))
-        query = F.linear(first, to_query, query_bias).view(n, -1, self.heads, d // self.heads)
-        key, value = F.linear(x, to_rest, rest_bias).view(n, t, 2, self.heads, -1).unbind(2)
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query = F.linear(first, weight[:d], bias[:d]).view(n, -1, self.heads, d // self.heads)
+        both = F.linear(x, weight[d:], bias[d:]).view(n, t, 2, self.heads, d // self.heads)
+        key, value = both.unbind(2)
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2),
             key.transpose(1, 2),

@@ -1,0 +1,206 @@
+"""The authors' and OpenAI's files in, the authors' files out, no number changed."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from c4c.cli import group
+from c4c.errors import C4CError
+from c4c.extract.backbone import load_backbone
+from c4c.heads import HEADS
+from c4c.heads.checkpoint import load_checkpoint
+from c4c.training.convert import export_checkpoint, import_checkpoint
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+State = dict[str, torch.Tensor]
+
+
+def part(file: str) -> State:
+    with np.load(GOLDEN / file) as stored:
+        return {
+            key.removeprefix("state."): torch.from_numpy(stored[key])
+            for key in stored
+            if key.startswith("state.")
+        }
+
+
+def released(head: str, patch: str = "2d") -> State:
+    """A checkpoint as the authors' code saves it: CLIP in half precision, the head in full."""
+    own = {key: value.float() for key, value in part(f"{head}.head.npz").items()}
+    return {**part(f"clip_{patch}.npz"), **own}
+
+
+def same(found: State, wanted: State) -> None:
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert found[key].dtype == value.dtype, key
+        assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("patch", ["2d", "3d"])
+@pytest.mark.parametrize("head", list(HEADS))
+def test_a_round_trip_changes_nothing(head: str, patch: str, prefix: str, tmp_path: Path) -> None:
+    state = released(head, patch)
+    file = tmp_path / "pytorch_model.bin.4"
+    torch.save({prefix + key: value for key, value in state.items()}, file)
+    found = import_checkpoint(file, tmp_path / "own")
+    assert (found["head"], found["patch"]) == (head, patch)
+    assert load_checkpoint(tmp_path / "own").head.name == head
+    export_checkpoint(tmp_path / "own", tmp_path / "theirs.bin")
+    same(torch.load(tmp_path / "theirs.bin", weights_only=True), state)
+
+
+def test_an_import_is_a_backbone(tmp_path: Path) -> None:
+    torch.save(released("seqTransf", "3d"), tmp_path / "m.bin")
+    import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
+    backbone = load_backbone("auto", str(tmp_path / "own"), device="cpu", precision="float32")
+    kernel = part("clip_3d.npz")["clip.visual.conv2.weight"]
+    assert torch.equal(backbone.model.visual.conv2.weight, kernel.float())
+    assert backbone.embed_dim == load_checkpoint(tmp_path / "own").head.dim
+
+
+def openai_state() -> State:
+    return {key.removeprefix("clip."): value for key, value in part("clip_2d.npz").items()}
+
+
+def write_jit(path: Path, state: State) -> None:
+    """An archive like OpenAI's: a scripted module whose state dict has CLIP's names."""
+
+    def nested(names: State) -> torch.nn.Module:
+        made = torch.nn.Module()
+        groups: dict[str, State] = {}
+        for name, value in names.items():
+            first, _, rest = name.partition(".")
+            if rest:
+                groups.setdefault(first, {})[rest] = value
+            else:
+                made.register_buffer(first, value)
+        for first, inner in groups.items():
+            made.add_module(first, nested(inner))
+        return made
+
+    sizes = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(24)}
+    torch.jit.script(nested({**state, **sizes})).save(str(path))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("kind", ["jit", "plain", "safetensors"])
+def test_openais_files_become_a_mean_head_and_a_backbone(kind: str, tmp_path: Path) -> None:
+    state = openai_state()
+    file = tmp_path / ("clip.safetensors" if kind == "safetensors" else "clip.pt")
+    if kind == "jit":
+        write_jit(file, state)
+    elif kind == "plain":
+        torch.save(state, file)
+    else:
+        save_file(state, file)
+    found = import_checkpoint(file, tmp_path / "own")
+    assert (found["head"], found["backbone"]) == ("meanP", "auto")
+    checkpoint = load_checkpoint(tmp_path / "own")
+    same(checkpoint.backbone_state, state)
+    assert checkpoint.head.logit_scale.item() == state["logit_scale"].item()
+    load_backbone("auto", str(tmp_path / "own"), device="cpu")
+    export_checkpoint(tmp_path / "own", tmp_path / "out.bin")
+    same(torch.load(tmp_path / "out.bin", weights_only=True), part("clip_2d.npz"))
+
+
+class Malice:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_file_that_would_run_code_is_refused_in_one_line(how: str, tmp_path: Path) -> None:
+    file, harm = tmp_path / "pytorch_model.bin.0", tmp_path / "harm"
+    state = {**released("meanP"), "extra": Malice(harm)}
+    if how == "torch":
+        torch.save(state, file)
+    else:
+        file.write_bytes(pickle.dumps(Malice(harm)))
+    result = CliRunner().invoke(
+        group, ["import-checkpoint", str(file), "--out", str(tmp_path / "o")]
+    )
+    assert isinstance(result.exception, C4CError)
+    assert "tensors only" in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not harm.exists()
+    assert not (tmp_path / "o").exists()
+
+
+def without(state: State, name: str) -> State:
+    return {key: value for key, value in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: {"weight": torch.ones(2)}, "lacks position embeddings or CLIP|not a ViT"),
+        (lambda s: without(s, "clip.ln_final.bias"), "'ln_final.bias' of CLIP is missing"),
+        (lambda s: without(s, "clip.visual.conv1.weight"), "not a ViT CLIP"),
+        (lambda s: {**s, "clip.other": torch.ones(1)}, "'other' belongs neither"),
+        (lambda s: {**s, "lstm_visual.bias_ih_l0": torch.ones(1)}, "no parameter of seqTransf"),
+        (lambda s: without(s, "frame_position_embeddings.weight"), "lacks position embeddings"),
+        (
+            lambda s: {**s, "clip.text_projection": torch.ones(128, 64)},
+            r"expected floats",
+        ),
+        (
+            lambda s: {**s, "transformerClip.resblocks.0.ln_1.bias": torch.ones(64)},
+            r"expected floats \[128\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(change, words: str, tmp_path: Path) -> None:
+    torch.save(change(released("seqTransf")), tmp_path / "m.bin")
+    with pytest.raises(C4CError, match=words) as caught:
+        import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
+    assert str(tmp_path / "m.bin") in str(caught.value)
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 cut short"])
+def test_a_file_that_holds_no_weights_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_bytes(content)
+    with pytest.raises(C4CError, match="not a file of weights"):
+        import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
+
+
+def test_the_commands_go_both_ways_and_overwrite_only_when_told(tmp_path: Path) -> None:
+    state = released("tightTransf")
+    file, own, out = tmp_path / "m.bin", tmp_path / "own", tmp_path / "out.bin"
+    torch.save(state, file)
+    run = CliRunner().invoke
+    first = run(group, ["import-checkpoint", str(file), "--out", str(own)])
+    assert first.exit_code == 0
+    assert first.stdout.strip() == str(own)
+    assert "tightTransf, 2d patch" in first.stderr
+    again = run(group, ["import-checkpoint", str(file), "--out", str(own)])
+    assert "--overwrite" in str(again.exception)
+    assert (
+        run(group, ["import-checkpoint", str(file), "--out", str(own), "--overwrite"]).exit_code
+        == 0
+    )
+    assert run(group, ["export-checkpoint", str(own), "--out", str(out)]).exit_code == 0
+    assert "--overwrite" in str(
+        run(group, ["export-checkpoint", str(own), "--out", str(out)]).exception
+    )
+    same(torch.load(out, weights_only=True), state)
+
+
+def test_a_head_without_clip_cannot_be_exported(tmp_path: Path) -> None:
+    from c4c.heads import build_head
+    from c4c.heads.checkpoint import save_checkpoint
+
+    save_checkpoint(tmp_path / "best", build_head("seqLSTM", 64), {})
+    with pytest.raises(C4CError, match="a head and no CLIP"):
+        export_checkpoint(tmp_path / "best", tmp_path / "out.bin")
