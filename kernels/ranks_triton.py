@@ -76,7 +76,7 @@ def rank_kernel(
 ):  # fmt: skip
     """How many rows of one piece of the gallery are above, and equal to, each best score."""
     o_m = tl.program_id(0) * M + tl.arange(0, M)
-    split = tl.program_id(1).to(tl.int64)
+    split = tl.program_id(1)
     b_best = tl.load(best + o_m, mask=o_m < count, other=float("inf"))
     b_more = tl.zeros((M,), dtype=tl.int32)
     b_same = tl.zeros((M,), dtype=tl.int32)
@@ -89,7 +89,7 @@ def rank_kernel(
         )
         b_more += tl.sum(((acc > b_best[:, None]) & live[None, :]).to(tl.int32), 1)
         b_same += tl.sum(((acc == b_best[:, None]) & live[None, :]).to(tl.int32), 1)
-    p_out = counts + split * count + o_m
+    p_out = counts + split.to(tl.int64) * count + o_m
     tl.store(p_out, b_more.to(tl.int64), mask=o_m < count)
     splits = tl.num_programs(1).to(tl.int64)
     tl.store(p_out + splits * count, b_same.to(tl.int64), mask=o_m < count)
