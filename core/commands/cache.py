@@ -1,0 +1,68 @@
+"""``c4c cache``: look into a feature cache, verify it, export it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FOLDER = click.argument("cache", required=False, type=click.Path(path_type=Path))
+
+
+@click.group()
+def command() -> None:
+    """Look into a feature cache, verify and export it."""
+
+
+@command.command()
+@FOLDER
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def info(cache: Path | None, as_json: bool) -> None:
+    """Say what a cache holds, how it was made, and which clips failed."""
+    from c4c.extract.inspect import describe
+
+    found = describe(cache)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{found['path']}: {found['dataset']}, {found['bytes'] / 1e6:.1f} MB")
+    for name, value in found["fingerprint"].items():
+        click.echo(f"  {name:<14}{value}")
+    for split, row in found["splits"].items():
+        click.echo(
+            f"{split}: {row['clips']} of {row['expected']} clips, {row['frames']} frames, "
+            f"{row['captions']} captions, {len(row['missing'])} without video, "
+            f"{len(row['failed'])} failed, {row['partial']} partial"
+        )
+        for failure in row["failed"]:
+            click.echo(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
+
+
+@command.command()
+@FOLDER
+def verify(cache: Path | None) -> None:
+    """Read every byte and compare checksums; names what is damaged. Exit 3 if anything is."""
+    from c4c.extract.inspect import damage
+
+    problems = list(damage(cache))
+    for problem in problems:
+        click.echo(problem)
+    if not problems:
+        click.echo("every shard is there and every clip is whole", err=True)
+    click.get_current_context().exit(3 if problems else 0)
+
+
+@command.command()
+@FOLDER
+@click.option("--split", help="One split. [all]")
+@click.option("--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy",
+              show_default=True)  # fmt: skip
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
+    """Write features for other programs: packed arrays and a table of clips."""
+    from c4c.extract.inspect import export_cache
+
+    for path in export_cache(cache, split, kind, out):
+        click.echo(str(path))

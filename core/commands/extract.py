@@ -1,0 +1,78 @@
+"""``c4c extract``: videos and captions to a cache of CLIP features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from c4c.errors import C4CError
+
+
+class Slice(click.ParamType):
+    """``i/n``: the i-th of n parts of the work, counted from 0."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """Two numbers, or a usage error."""
+        if isinstance(value, tuple):
+            return value
+        first, _, second = str(value).partition("/")
+        if not (first.isdigit() and second.isdigit()):
+            self.fail(f"'{value}' is not of the form i/n, such as 0/8", param, ctx)
+        return int(first), int(second)
+
+
+@click.command()
+@click.option("--dataset", required=True, help="Its name; 'folder' is any folder of videos.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
+@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option("--cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET]")
+@click.option("--split", "splits", multiple=True, help="Split to extract; repeatable. [all]")
+@click.option("--backbone", default="ViT-B-32", show_default=True, help="open_clip name, or tiny.")
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--features", type=click.Choice(["final", "hidden"]), default="final",
+              show_default=True, help="hidden: before CLIP's projections.")  # fmt: skip
+@click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
+@click.option("--max-frames", type=click.IntRange(1), help="Frames of a clip at most.")
+@click.option("--sampling", type=click.Choice(["uniform", "head", "tail"]), default="uniform",
+              show_default=True, help="Which frames when there are more.")  # fmt: skip
+@click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")
+@click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
+              show_default=True)  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+              show_default=True)  # fmt: skip
+@click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True,
+              help="Frames encoded at once.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
+@click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
+@click.option("--shard-clips", type=click.IntRange(1), default=256, show_default=True,
+              help="Clips committed together.")  # fmt: skip
+@click.option("--shard-slice", type=Slice(), default="0/1", help="i/n: part i of n (job arrays).")
+@click.option("--retry-failed", is_flag=True, help="Extract failed clips again.")
+@click.option("--max-fail-rate", type=click.FloatRange(0, 1), default=1.0,
+              help="Stop when more than this share fails.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
+def command(**options: Any) -> None:
+    """Cache per-frame CLIP features of a dataset. Run it again to go on where it stopped.
+
+    Exit status: 0 all clips have features, 3 some failed, 2 nothing could be done.
+    """
+    from c4c.extract.config import ExtractConfig
+    from c4c.extract.pipeline import run_extract
+    from c4c.progress import say
+
+    result = run_extract(ExtractConfig(**options))
+    for failure in result.failed[:20]:
+        say(f"  {failure.clip_id}: {failure.status}: {failure.message}")
+    if len(result.failed) > 20:
+        say(f"  … and {len(result.failed) - 20} more: c4c cache info {result.cache}")
+    more = "" if result.complete else "; other slices are still to be done"
+    say(f"{result.cache}: {result.clips} of {result.expected} clips have features{more}")
+    if result.complete and not result.clips:
+        raise C4CError("No clip could be extracted; the lines above say why.")
+    click.get_current_context().exit(3 if result.failed else 0)

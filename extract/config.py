@@ -1,0 +1,96 @@
+"""What an extraction is told, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from c4c.errors import C4CError
+from c4c.extract.cache import Failure
+
+FEATURES = ("final", "hidden")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractConfig:
+    """Settings of ``c4c extract``.
+
+    Attributes:
+        dataset: name in the registry of datasets.
+        root: folder of the annotations; ``None`` asks ``c4c.toml`` and ``$C4C_DATA``.
+        videos: folder of the videos; ``None`` is ``root``.
+        captions: captions file, for ``folder``.
+        cache: cache folder; ``None`` is ``c4c-cache/<dataset>``.
+        splits: splits to extract; empty is all.
+        backbone: open_clip model name, or ``tiny``.
+        pretrained: tag, file of weights, checkpoint folder, or ``none``.
+        features: ``final``, or ``hidden`` to keep them before CLIP's projections.
+        fps: frames a second.
+        max_frames: frames of a clip at most.
+        sampling: which ones when there are more.
+        max_words: tokens of a caption at most, start and end included.
+        decoder: ``pyav`` or ``decord``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
+        batch: frames encoded at once.
+        workers: decoder processes; 0 is one a core.
+        deadline: seconds that decoding a clip may take; ``None`` grows with the file.
+        shard_clips: clips a shard; what is in a shard is committed together.
+        shard_slice: (i, n) does every n-th shard from the i-th, for job arrays.
+        retry_failed: extract again the clips that failed earlier.
+        max_fail_rate: stop when more than this share of the clips has failed.
+        strict: refuse datasets with missing videos or other counts than published.
+    """
+
+    dataset: str
+    root: Path | None = None
+    videos: Path | None = None
+    captions: Path | None = None
+    cache: Path | None = None
+    splits: tuple[str, ...] = ()
+    backbone: str = "ViT-B-32"
+    pretrained: str | None = None
+    features: str = "final"
+    fps: float = 1.0
+    max_frames: int | None = None
+    sampling: str = "uniform"
+    max_words: int | None = None
+    decoder: str = "pyav"
+    precision: str = "auto"
+    device: str | None = None
+    batch: int = 64
+    workers: int = 0
+    deadline: float | None = None
+    shard_clips: int = 256
+    shard_slice: tuple[int, int] = (0, 1)
+    retry_failed: bool = False
+    max_fail_rate: float = 1.0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        low = {"--fps": self.fps > 0, "--batch": self.batch > 0, "--shard": self.shard_clips > 0}
+        for option, good in low.items():
+            if not good:
+                raise C4CError(f"{option} must be greater than 0.")
+        part, parts = self.shard_slice
+        if not 0 <= part < parts:
+            raise C4CError(f"--shard-slice {part}/{parts}: expected i/n with 0 <= i < n.")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractResult:
+    """What an extraction did.
+
+    Attributes:
+        cache: the cache folder.
+        clips: clips with features, over the splits asked for.
+        expected: clips that the annotations name.
+        failed: clips without features, in all runs.
+        complete: whether every shard of the plan is there (job arrays leave some to others).
+    """
+
+    cache: Path
+    clips: int
+    expected: int
+    failed: tuple[Failure, ...]
+    complete: bool

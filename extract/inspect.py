@@ -1,0 +1,132 @@
+"""Looking into a cache: what it holds, what is damaged in it, its content for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from c4c.errors import C4CError
+from c4c.extract.cache import Cache, ClipFeatures, find_cache
+from c4c.extract.manifest import Manifest
+from c4c.extract.shards import STATUS, read_shard
+from c4c.files import write_atomic
+
+
+def describe(path: Path | None) -> dict[str, Any]:
+    """What a cache holds, as plain data.
+
+    Raises:
+        C4CError: no cache there, or shards that are missing or damaged.
+    """
+    cache = Cache.open(find_cache(path))
+    splits = {split: _describe_split(cache, split) for split in cache.splits}
+    return {
+        "path": str(cache.path),
+        "dataset": cache.dataset,
+        "fingerprint": asdict(cache.fingerprint),
+        "bytes": sum(one.stat().st_size for one in cache.path.rglob("*.h5")),
+        "splits": splits,
+    }
+
+
+def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
+    clips, manifest = cache.clips(split), cache.manifests[split]
+    shards = [read_shard(manifest.shard_path(cache.path, p, "clips")) for p in manifest.parts]
+    partial = sum(int((shard.status == STATUS.index("partial")).sum()) for shard in shards)
+    return {
+        "clips": len(clips),
+        "expected": clips.expected,
+        "frames": int(clips.lengths.sum()),
+        "captions": len(manifest.captions),
+        "missing": list(clips.missing),
+        "failed": [asdict(failure) for failure in clips.failed],
+        "partial": partial,
+    }
+
+
+def damage(path: Path | None) -> Iterator[str]:
+    """Every shard that is missing, unreadable or unknown, and every clip whose bytes changed."""
+    cache = Cache.open(find_cache(path))
+    known: set[Path] = set()
+    for manifest in cache.manifests.values():
+        for kind, parts in (("clips", manifest.parts), ("captions", manifest.caption_parts)):
+            for part in parts:
+                shard_path = manifest.shard_path(cache.path, part, kind)
+                known.add(shard_path)
+                yield from _shard_damage(shard_path, set(part.ids))
+    for extra in sorted(set((cache.path / "shards").rglob("*.h5")) - known):
+        yield f"{extra}: in no manifest (left from an earlier state of the data)"
+
+
+def _shard_damage(path: Path, expected: set[str]) -> Iterator[str]:
+    try:
+        shard = read_shard(path)
+    except C4CError as error:
+        yield str(error)
+        return
+    for name in shard.damaged():
+        yield f"{path}: '{name}': bytes differ from their checksum"
+    for name in sorted(expected - set(shard.texts["ids"])):
+        yield f"{path}: '{name}': named by the manifest, not in the shard"
+
+
+def export_cache(path: Path | None, split: str | None, kind: str, out: Path) -> list[Path]:
+    """Write clip features as ``npy`` (packed, with a table) or ``parquet`` (a row a clip).
+
+    Raises:
+        C4CError: no such cache or split, nowhere to write, or pyarrow is not installed.
+    """
+    cache = Cache.open(find_cache(path))
+    written = []
+    for name in [split] if split else cache.splits:
+        clips, manifest = cache.clips(name), cache.manifests.get(name)
+        if manifest is not None:
+            write = _write_npy if kind == "npy" else _write_parquet
+            written += write(out, clips, manifest)
+    return written
+
+
+def _rows(clips: ClipFeatures) -> list[dict[str, Any]]:
+    return [
+        {"id": c.id, "path": c.path, "start": c.start, "end": c.end, "frames": int(n)}
+        for c, n in zip(clips.clips, clips.lengths, strict=True)
+    ]
+
+
+def _write_npy(out: Path, clips: ClipFeatures, manifest: Manifest) -> list[Path]:
+    packed = [clips.read(index)[0] for index in range(len(clips))]
+    features = np.concatenate([np.zeros((0, clips.dim), np.float16), *packed])
+    offsets = np.concatenate([[0], np.cumsum(clips.lengths)]).astype(np.int64)
+    paths = [out / f"{manifest.split}.{what}.npy" for what in ("features", "offsets")]
+    for path, array in zip(paths, (features, offsets), strict=True):
+        write_atomic(path, _saver(array))
+    table = out / f"{manifest.split}.clips.jsonl"
+    write_atomic(table, "".join(json.dumps(row) + "\n" for row in _rows(clips)).encode())
+    return [*paths, table]
+
+
+def _saver(array: Any) -> Any:
+    def save(target: Path) -> None:
+        with target.open("wb") as stream:
+            np.save(stream, array)
+
+    return save
+
+
+def _write_parquet(out: Path, clips: ClipFeatures, manifest: Manifest) -> list[Path]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise C4CError("Parquet needs pyarrow: pip install 'c4c[parquet]'.") from None
+    rows = _rows(clips)
+    for index, row in enumerate(rows):
+        row["features"] = clips.read(index)[0].astype(np.float32).ravel().tolist()
+    path = out / f"{manifest.split}.parquet"
+    write_atomic(path, lambda target: pq.write_table(pa.Table.from_pylist(rows), target))
+    return [path]

@@ -1,0 +1,273 @@
+"""The extraction: decoder processes feed batches that are filled across clips, shard by shard.
+
+What a shard holds depends on its slice of the plan alone: batches begin with the shard and
+follow the clips' order. So features are the same whatever was killed, or ran beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.config import DatasetSource, dataset_source
+from c4c.errors import C4CError
+from c4c.extract.backbone import Backbone, load_backbone
+from c4c.extract.cache import DEFAULT, Cache, create_cache
+from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.datasets import dataset_splits, load_dataset
+from c4c.extract.decode import Decoded, Request, decoder_version
+from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
+from c4c.extract.shards import Shard, make_shard, read_shard, write_shard
+from c4c.extract.workers import decode_many
+from c4c.files import write_atomic
+from c4c.progress import Progress, say
+from c4c.records import Caption, Clip, Dataset
+
+if TYPE_CHECKING:
+    import torch
+
+Row = npt.NDArray[np.float16]
+
+
+def run_extract(config: ExtractConfig) -> ExtractResult:
+    """Extract a dataset's clips and captions into a cache; go on where an earlier run stopped.
+
+    Raises:
+        C4CError: data, weights or cache that cannot be used, or too many failures.
+    """
+    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
+    datasets = _load(config, source)
+    decoder = decoder_version(config.decoder)
+    backbone = load_backbone(config.backbone, config.pretrained, config.device, config.precision)
+    folder = config.cache or DEFAULT / config.dataset
+    sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
+    words = f" words={config.max_words}" if config.max_words else ""
+    fingerprint = backbone.fingerprint(sampling + words, decoder, config.features)
+    create_cache(folder, config.dataset, fingerprint)
+    _save_head_init(folder, backbone)
+    for dataset in datasets:
+        manifest = _settle(folder, dataset, config)
+        _extract_captions(folder, manifest, backbone, config)
+        _extract_clips(folder, manifest, backbone, config)
+    return _summary(folder, [dataset.split for dataset in datasets])
+
+
+def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
+    splits = config.splits or dataset_splits(config.dataset)
+    datasets = [load_dataset(source, split, config.strict) for split in splits]
+    for dataset in datasets:
+        for note in dataset.notes:
+            say(f"{dataset.name} {dataset.split}: {note}")
+    if not any(dataset.clips for dataset in datasets):
+        raise C4CError(
+            f"{config.dataset}: no clip has a video under {source.video_root}; "
+            "pass --videos FOLDER, or check: c4c dataset check " + config.dataset
+        )
+    return datasets
+
+
+def _save_head_init(folder: Path, backbone: Backbone) -> None:
+    from safetensors.torch import save_file
+
+    path = folder / "head-init.safetensors"
+    if not path.exists():
+        init = {name: value.contiguous() for name, value in backbone.head_init().items()}
+        write_atomic(path, lambda target: save_file(init, target))
+
+
+def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
+    """The plan for this split: the one that holds, or a new one when data or wishes changed."""
+    before = load_manifests(folder).get(dataset.split)
+    again: frozenset[str] = frozenset()
+    if before and config.retry_failed:
+        failed = Cache.open(folder).clips(dataset.split).failed
+        again = frozenset(failure.clip_id for failure in failed)
+    if before and same_data(before, dataset) and not again:
+        return before
+    manifest = plan(dataset, before, config.shard_clips, again)
+    save_manifest(folder, manifest)
+    return manifest
+
+
+def _mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
+    part, count = config.shard_slice
+    return list(parts[part::count])
+
+
+def _extract_clips(
+    folder: Path, manifest: Manifest, backbone: Backbone, config: ExtractConfig
+) -> None:
+    clips = {clip.id: clip for clip in manifest.clips}
+    parts = _mine(manifest.parts, config)
+    todo = [p for p in parts if not manifest.shard_path(folder, p, "clips").exists()]
+    total = sum(len(part.ids) for part in parts)
+    done = total - sum(len(part.ids) for part in todo)
+    if not todo:
+        return
+    request = Request(
+        config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
+    )
+    ordered = [clips[name] for part in todo for name in part.ids]
+    workers = config.workers or len(os.sched_getaffinity(0))
+    decoded = decode_many(ordered, request, workers, config.deadline)
+    failed = 0
+    with Progress(f"extract {manifest.split}", total, done=done) as progress:
+        for part in todo:
+            shard = _clip_shard(
+                [clips[name] for name in part.ids], decoded, backbone, config, progress
+            )
+            write_shard(manifest.shard_path(folder, part, "clips"), shard, folder / "tmp")
+            failed += int((np.diff(shard.offsets) == 0).sum())
+            if failed > config.max_fail_rate * total:
+                raise C4CError(
+                    f"{failed} of {total} clips of '{manifest.split}' have failed, more than "
+                    f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {folder}"
+                )
+
+
+def _clip_shard(
+    clips: Sequence[Clip],
+    decoded: Iterator[tuple[int, Decoded]],
+    backbone: Backbone,
+    config: ExtractConfig,
+    progress: Progress,
+) -> Shard:
+    """Features of one shard's clips; batches are filled across clips."""
+    encoder = _Encoder(backbone, config)
+    times, status, messages = [], [], []
+    for count in range(1, len(clips) + 1):
+        _, done = next(decoded)
+        encoder.add(done.frames.pixels)
+        times.append(done.frames.times)
+        status.append(done.status)
+        messages.append(done.message)
+        progress.step(extra=f"{progress.rate() * encoder.frames / count:.0f} frames/s")
+    rows = encoder.finish([len(own) for own in times])
+    for place, row in enumerate(rows):
+        if not np.isfinite(row).all():
+            rows[place], times[place] = row[:0], times[place][:0]
+            status[place] = "corrupt"
+            messages[place] = "the backbone gave features that are not finite"
+    dim = encoder.width
+    texts = {"ids": [clip.id for clip in clips], "messages": messages}
+    return make_shard("clips", rows, times, status, texts, dim)
+
+
+class _Encoder:
+    """Fills batches with frames of successive clips and encodes them as they are full."""
+
+    def __init__(self, backbone: Backbone, config: ExtractConfig) -> None:
+        self.backbone, self.hidden = backbone, config.features == "hidden"
+        self.size = config.batch
+        self.frames = 0
+        self._waiting: list[torch.Tensor] = []
+        self._done: list[npt.NDArray[np.float16]] = []
+
+    def add(self, pixels: npt.NDArray[np.uint8]) -> None:
+        """Take the frames of one clip, uint8 [n, H, W, 3]."""
+        import torch
+
+        if not len(pixels):
+            return
+        self.frames += len(pixels)
+        images = self.backbone.preprocess(torch.from_numpy(np.array(pixels)))
+        self._waiting.append(images)
+        if sum(map(len, self._waiting)) >= self.size:
+            self._flush(whole=False)
+
+    def _flush(self, whole: bool) -> None:
+        import torch
+
+        if not self._waiting:
+            return
+        images = torch.cat(self._waiting)
+        full = len(images) if whole else len(images) // self.size * self.size
+        for first in range(0, full, self.size):
+            self._encode(images[first : min(first + self.size, full)])
+        self._waiting = [images[full:]] if full < len(images) else []
+
+    def _encode(self, images: torch.Tensor) -> None:
+        """Encode; when the device has no memory for all, by halves."""
+        import torch
+
+        try:
+            with torch.inference_mode():
+                features = self.backbone.encode_frames(images, self.hidden)
+        except torch.cuda.OutOfMemoryError:
+            if len(images) == 1:
+                raise C4CError("The device has no memory for one frame; pass --device.") from None
+            torch.cuda.empty_cache()
+            half = len(images) // 2
+            self._encode(images[:half])
+            self._encode(images[half:])
+            return
+        self._done.append(features.to(torch.float16).cpu().numpy())
+
+    def finish(self, lengths: Sequence[int]) -> list[Row]:
+        """Encode the rest; features of each clip, in order."""
+        self._flush(whole=True)
+        if not self._done:
+            return [np.zeros((0, self.width), np.float16) for _ in lengths]
+        features = np.concatenate(self._done)
+        ends = np.cumsum([0, *lengths])
+        return [features[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    @property
+    def width(self) -> int:
+        """D of the features asked for."""
+        return self.backbone.hidden_dims[0] if self.hidden else self.backbone.embed_dim
+
+
+def _extract_captions(
+    folder: Path, manifest: Manifest, backbone: Backbone, config: ExtractConfig
+) -> None:
+    captions = {caption.id: caption for caption in manifest.captions}
+    parts = _mine(manifest.caption_parts, config)
+    todo = [p for p in parts if not manifest.shard_path(folder, p, "captions").exists()]
+    if not todo:
+        return
+    total = sum(len(part.ids) for part in todo)
+    with Progress(f"captions {manifest.split}", total, "captions") as progress:
+        for part in todo:
+            shard = _caption_shard([captions[name] for name in part.ids], backbone, config)
+            write_shard(manifest.shard_path(folder, part, "captions"), shard, folder / "tmp")
+            progress.step(len(part.ids))
+
+
+def _caption_shard(captions: Sequence[Caption], backbone: Backbone, config: ExtractConfig) -> Shard:
+    import torch
+
+    rows: list[Any] = []
+    with torch.inference_mode():
+        for first in range(0, len(captions), 256):
+            texts = [caption.text for caption in captions[first : first + 256]]
+            tokens = backbone.tokenize(texts, config.max_words)
+            features = backbone.encode_text(tokens, config.features == "hidden")
+            rows += list(features.to(torch.float16).cpu().numpy()[:, None])
+    texts_of = {
+        "ids": [caption.id for caption in captions],
+        "clip_ids": [caption.clip_id for caption in captions],
+        "texts": [caption.text for caption in captions],
+    }
+    times = [np.zeros(1, np.float32)] * len(rows)
+    return make_shard("captions", rows, times, ["ok"] * len(rows), texts_of, rows[0].shape[1])
+
+
+def _summary(folder: Path, splits: Sequence[str]) -> ExtractResult:
+    cache = Cache.open(folder)
+    manifests = [cache.manifests[split] for split in splits]
+    paths = [m.shard_path(folder, part, "clips") for m in manifests for part in m.parts]
+    there = [path for path in paths if path.exists()]
+    complete = len(there) == len(paths)
+    expected = sum(len(m.clips) + len(m.missing) for m in manifests)
+    if not complete:
+        good = sum(int((np.diff(read_shard(path).offsets) > 0).sum()) for path in there)
+        return ExtractResult(folder, good, expected, (), False)
+    views = [cache.clips(split) for split in splits]
+    failed = tuple(failure for view in views for failure in view.failed)
+    return ExtractResult(folder, sum(map(len, views)), expected, failed, True)
