@@ -212,3 +212,23 @@ def test_an_unknown_head_is_answered_with_the_known_ones() -> None:
         build_head("maxP", DIM)
     with pytest.raises(C4CError, match="expected 1 or more"):
         build_head("meanP", 0)
+
+
+@every_head
+def test_training_in_bfloat16_keeps_gradients_finite_and_parameters_float32(name: str) -> None:
+    head, batch = make(name).train(), batch_of([4, 1, 0], 4)
+    text = texts(3).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(batch, text)
+    logits.float().square().mean().backward()
+    assert text.grad is not None and text.grad.isfinite().all()
+    for parameter in head.parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+    plain = head.eval()(batch, text)
+    with torch.autocast("cpu", torch.bfloat16):
+        close = head(batch, text)
+    # bfloat16 keeps eight bits of each number.
+    torch.testing.assert_close(
+        close.float(), plain, rtol=0.05, atol=0.05 * plain.abs().max().item()
+    )

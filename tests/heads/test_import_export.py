@@ -126,7 +126,7 @@ def test_a_file_that_would_run_code_is_refused_in_one_line(how: str, tmp_path: P
     if how == "torch":
         torch.save(state, file)
     else:
-        file.write_bytes(pickle.dumps(Malice(harm)))
+        file.write_bytes(pickle.dumps(Malice(harm), protocol=2))
     result = CliRunner().invoke(
         group, ["import-checkpoint", str(file), "--out", str(tmp_path / "o")]
     )
