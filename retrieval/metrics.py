@@ -1,0 +1,232 @@
+"""Retrieval metrics from a similarity matrix: ranks with fair ties, recalls, twin accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.errors import C4CError
+
+TIES = ("expected", "authors")
+RECALLS = (1, 5, 10, 50)
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Where each query's right answer stands, ties and all.
+
+    Attributes:
+        ahead: int64 [Q], how many wrong answers score higher.
+        ties: int64 [Q], how many answers share the right one's score, itself included.
+    """
+
+    ahead: npt.NDArray[np.int64]
+    ties: npt.NDArray[np.int64]
+
+    def expected(self) -> npt.NDArray[np.float64]:
+        """Rank from 1 on, on average over every order of the tied answers, [Q]."""
+        return self.ahead + (self.ties + 1) / 2
+
+    def recall(self, k: int) -> float:
+        """Percent of queries whose right answer is among the first k, in expectation."""
+        within = np.clip((k - self.ahead) / self.ties, 0, 1)
+        return 100 * float(within.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Figures of one direction; recalls in percent, ranks from 1 on.
+
+    Attributes:
+        r1: share of queries with the right answer first; ``r5``, ``r10``, ``r50`` likewise.
+        median_rank: median of the ranks.
+        mean_rank: their mean.
+        queries: how many queries.
+        gallery: how many answers to choose from.
+        gallery_expected: how many there are when the benchmark is complete.
+    """
+
+    r1: float
+    r5: float
+    r10: float
+    r50: float
+    median_rank: float
+    mean_rank: float
+    queries: int
+    gallery: int
+    gallery_expected: int
+
+    @property
+    def rsum(self) -> float:
+        """Sum of the recalls at 1, 5 and 10."""
+        return self.r1 + self.r5 + self.r10
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures and their sum, as plain data."""
+        return {**asdict(self), "rsum": self.rsum}
+
+
+def rank_targets(similarity: Array, targets: Array) -> Ranks:
+    """Rank each row's right column.
+
+    Args:
+        similarity: [Q, N].
+        targets: int [Q], the right column of each row.
+
+    Raises:
+        C4CError: a similarity is NaN, or shapes do not fit.
+    """
+    similarity, targets = np.asarray(similarity), np.asarray(targets)
+    if similarity.ndim != 2 or targets.shape != similarity.shape[:1]:
+        raise C4CError(f"similarity is {similarity.shape}, targets {targets.shape}; expected Q x N")
+    bad = np.isnan(similarity).any(axis=1)
+    if bad.any():
+        raise C4CError(
+            f"{int(bad.sum())} queries have NaN similarities (first: number {int(bad.argmax())}); "
+            "the features or the checkpoint are damaged: c4c cache verify."
+        )
+    own = np.take_along_axis(similarity, targets[:, None].astype(np.int64), 1)
+    ahead = (similarity > own).sum(1, dtype=np.int64)
+    ties = (similarity == own).sum(1, dtype=np.int64)
+    return Ranks(ahead, ties)
+
+
+def group_maximum(similarity: Array, clip_of_caption: Array) -> tuple[Array, Array]:
+    """For each clip that has captions, the best similarity over its captions.
+
+    CLIP4Clip's protocol for several captions a clip: a clip looks for a *group* of captions,
+    and a group scores as its best member.
+
+    Args:
+        similarity: [captions, clips].
+        clip_of_caption: int [captions].
+
+    Returns:
+        [groups, clips], and int [groups]: the clip of each group.
+    """
+    order = np.argsort(clip_of_caption, kind="stable")
+    clips, starts = np.unique(np.asarray(clip_of_caption)[order], return_index=True)
+    return np.maximum.reduceat(np.asarray(similarity)[order], starts, axis=0), clips
+
+
+def retrieval_ranks(similarity: Array, clip_of_caption: Array) -> dict[str, Ranks]:
+    """Ranks in both directions.
+
+    Args:
+        similarity: [captions, clips].
+        clip_of_caption: int [captions], the column of each caption's clip.
+
+    Returns:
+        ``t2v``: a rank a caption among clips. ``v2t``: a rank a captioned clip among the
+        groups of captions (``group_maximum``), in the clips' order.
+
+    Raises:
+        C4CError: NaN, no caption, or shapes that do not fit.
+    """
+    if len(clip_of_caption) == 0:
+        raise C4CError("There is no caption to evaluate with; does this split have captions?")
+    t2v = rank_targets(similarity, clip_of_caption)
+    groups, clips = group_maximum(similarity, clip_of_caption)
+    v2t = rank_targets(groups[:, clips].T, np.arange(len(clips)))
+    return {"t2v": t2v, "v2t": v2t}
+
+
+def retrieval_metrics(
+    similarity: Array,
+    clip_of_caption: Array,
+    ties: str = "expected",
+    gallery_expected: int | None = None,
+) -> dict[str, Metrics]:
+    """Metrics in both directions.
+
+    Args:
+        similarity: [captions, clips].
+        clip_of_caption: int [captions], the column of each caption's clip.
+        ties: ``expected`` counts a tie as every order of the tied answers on average, so a
+            constant similarity scores chance; ``authors`` counts as CLIP4Clip's code does,
+            where a tie gives a query several ranks (or, with several captions a clip, the
+            rank of an unstable sort).
+        gallery_expected: clips of the complete benchmark, when some are missing here.
+
+    Raises:
+        C4CError: NaN, no caption, shapes that do not fit, or unknown ``ties``.
+    """
+    if ties not in TIES:
+        raise C4CError(f"Unknown ties '{ties}'. Known: {', '.join(TIES)}.")
+    ranks = retrieval_ranks(similarity, clip_of_caption)
+    clips = np.asarray(similarity).shape[1]
+    several = len(np.unique(clip_of_caption)) < len(clip_of_caption)
+    sizes = {"t2v": clips, "v2t": len(ranks["v2t"].ahead)}
+    found = {}
+    for way, own in ranks.items():
+        lower = several and way == "t2v"
+        figures = _authors(own, lower) if ties == "authors" else _fair(own, lower)
+        lacking = max(0, (gallery_expected or clips) - clips)
+        found[way] = Metrics(
+            **figures,
+            queries=len(own.ahead),
+            gallery=sizes[way],
+            gallery_expected=sizes[way] + lacking,
+        )
+    return found
+
+
+def _fair(ranks: Ranks, lower_median: bool) -> dict[str, float]:
+    expected = ranks.expected()
+    return {
+        **{f"r{k}": ranks.recall(k) for k in RECALLS},
+        "median_rank": _median(expected, lower_median),
+        "mean_rank": float(expected.mean()),
+    }
+
+
+def _authors(ranks: Ranks, lower_median: bool) -> dict[str, float]:
+    """As ``np.where(sorted == diagonal)`` counts: every tied place is a rank of the query."""
+    tied = 1 if lower_median else ranks.ties  # their path for several captions ranks once
+    repeats = np.broadcast_to(tied, ranks.ahead.shape)
+    first = np.repeat(ranks.ahead, repeats)
+    starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
+    places = first + np.arange(len(first)) - starts + 1
+    return {
+        **{f"r{k}": 100 * float((places <= k).mean()) for k in RECALLS},
+        "median_rank": _median(places, lower_median),
+        "mean_rank": float(places.mean()),
+    }
+
+
+def _median(values: Array, lower: bool) -> float:
+    """The median; of an even number the lower middle one when ``lower``, as the authors do."""
+    if lower:
+        return float(np.sort(values)[(len(values) - 1) // 2])
+    return float(np.median(values))
+
+
+def twin_accuracy(similarity: Array, clip_of_caption: Array, twin_of_clip: Array) -> float:
+    """How often a caption's own clip outranks that clip's twin, in percent; ties count half.
+
+    Args:
+        similarity: [captions, clips].
+        clip_of_caption: int [captions].
+        twin_of_clip: int [clips], the twin's column; -1 for a clip without one.
+
+    Raises:
+        C4CError: no caption's clip has a twin.
+    """
+    similarity, owners = np.asarray(similarity), np.asarray(clip_of_caption)
+    twins = np.asarray(twin_of_clip)[owners]
+    rows = np.flatnonzero(twins >= 0)
+    if not len(rows):
+        raise C4CError("No clip here has a twin; twin accuracy is for the shapes benchmark.")
+    own, other = similarity[rows, owners[rows]], similarity[rows, twins[rows]]
+    return 100 * float(((own > other) + 0.5 * (own == other)).mean())
+
+
+def places_of(ids: Sequence[str], names: Sequence[str]) -> Array:
+    """The place of each of ``names`` in ``ids``, -1 when it is not there; int64."""
+    place: Mapping[str, int] = {name: index for index, name in enumerate(ids)}
+    return np.array([place.get(name, -1) for name in names], np.int64).reshape(-1)
