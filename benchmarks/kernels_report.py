@@ -132,8 +132,8 @@ def _amd_usage(text: str) -> dict[str, int]:
         found = re.search(rf"\.{name}:\s+(\d+)", text)
         return int(found.group(1)) if found else 0
 
-    spilled = field("vgpr_spill_count") + field("sgpr_spill_count")
-    return {"registers": field("vgpr_count"), "spilled": 4 * spilled}
+    # Scalar registers spill into lanes of vector registers, not into memory.
+    return {"registers": field("vgpr_count"), "spilled": 4 * field("vgpr_spill_count")}
 
 
 def problems(case: Case, arch: str, result: dict[str, Any]) -> list[str]:

@@ -90,11 +90,9 @@ class GalleryIndex:
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Scores float32 [Q, k] and indices int64 [Q, k] of the k best rows, best first."""
         check_same(OP, "widths", queries.shape[1], self.rows.shape[1], "use one backbone for both")
-        if self.codes is None:
+        if self.codes is None or not len(queries):
             return search_blocks(queries, blocks_of(self.rows), k)
         parts = [self._search(part, k) for part in queries.float().split(QUERIES)]
-        if not parts:
-            return torch.empty(0, k), torch.empty(0, k, dtype=torch.int64)
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _build(self) -> None:
@@ -123,9 +121,7 @@ class GalleryIndex:
         product = codes.float().mul_(scale.repeat_interleave(GROUP)[:, None])
         # What float32 may round away: of the exact score, of q . mean and of the bound.
         rounding = 4 * (block.shape[1] + 8) * torch.finfo(torch.float32).eps
-        slack = (
-            torch.linalg.vector_norm(block, dim=1, dtype=torch.float32) + self.mean.norm()
-        ) * rounding
+        slack = (block.float().norm(dim=1) + self.mean.norm()) * rounding
         bounds = (product.norm(dim=1), centred.sub_(product).norm(dim=1) + slack)
         self._scale[groups] = scale
         self._row_bounds[groups] = torch.stack([b.view(-1, GROUP) for b in bounds], 1)

@@ -1,0 +1,128 @@
+"""Cases for Triton's interpreter; test_triton.py runs this file in a process of its own.
+
+The public functions take the Triton path on CPU tensors when TRITON_INTERPRET=1.
+"""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from c4c.errors import C4CError
+from c4c.kernels import contrastive_loss, ground_truth_ranks, masked_mean_pool, topk_similarity
+from c4c.kernels.contrastive import contrastive_loss_reference
+from c4c.kernels.dispatch import interpreted
+from c4c.kernels.pool import masked_mean_pool_reference
+from c4c.kernels.ranks import ground_truth_ranks_reference
+from c4c.kernels.topk import topk_similarity_reference
+
+# One rounding to the dtype of a number around one.
+EPSILON = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+DTYPES = st.sampled_from(list(EPSILON))
+SEEDS = st.integers(0, 999)
+
+
+def test_the_interpreter_is_on():
+    assert interpreted()
+
+
+def clips(n, t, d, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(n, t, d, generator=generator)
+    # A common part, so that no mean is close to zero and rounding stays rounding.
+    frames = (frames + 2.0).to(dtype)
+    return frames, torch.randint(0, t + 1, (n,), generator=generator)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 6), t=st.integers(1, 9), d=st.integers(1, 70), dtype=DTYPES, seed=SEEDS)
+def test_pool_and_its_gradient(n, t, d, dtype, seed):
+    frames, lengths = clips(n, t, d, dtype, seed)
+    for clip, length in enumerate(lengths):
+        frames[clip, length:] = torch.nan
+    frames.requires_grad_()
+    exact = frames.detach().double().requires_grad_()
+    weights = torch.randn(n, d, generator=torch.Generator().manual_seed(seed + 1))
+    got, expected = masked_mean_pool(frames, lengths), masked_mean_pool_reference(exact, lengths)
+    assert (got - expected).abs().max() <= 2 * EPSILON[dtype]
+    (got * weights).sum().backward()
+    (expected * weights).sum().backward()
+    size = exact.grad.abs().max().clamp(min=1.0)
+    assert (frames.grad - exact.grad).abs().max() <= 8 * EPSILON[dtype] * size
+
+
+def test_pool_takes_packed_frames_with_strides():
+    frames = torch.randn(9, 40, generator=torch.Generator().manual_seed(0))
+    offsets = torch.tensor([0, 4, 4, 9])
+    expected = masked_mean_pool(frames.double(), offsets=offsets).float()
+    for same in (frames, frames.T.contiguous().T, torch.cat([frames, frames], 1)[:, :40]):
+        torch.testing.assert_close(masked_mean_pool(same, offsets=offsets), expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(batch=st.integers(1, 140), d=st.integers(1, 150), dtype=DTYPES, seed=SEEDS)
+def test_contrastive_loss_and_its_gradient(batch, d, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = [normalize(torch.randn(batch, d, generator=generator), dim=1).to(dtype) for _ in "tv"]
+    inputs = [x.requires_grad_() for x in inputs] + [torch.tensor(20.0, requires_grad=True)]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    got, expected = contrastive_loss(*inputs), contrastive_loss_reference(*exact)
+    assert (got - expected).abs() <= 1e-5 * expected.clamp(min=1.0)
+    got.backward()
+    expected.backward()
+    for one, other in zip(inputs, exact, strict=True):
+        # Probabilities are rounded to the dtype, and multiplied by the scale.
+        assert (one.grad - other.grad).abs().max() <= 4 * EPSILON[dtype] * 20 / batch + 1e-6
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    q=st.integers(1, 140),
+    n=st.integers(1, 500),
+    d=st.integers(1, 70),
+    k=st.sampled_from([1, 3, 10, 70]),
+    dtype=DTYPES,
+    seed=SEEDS,
+)
+def test_topk_of_whole_numbers_is_exact_with_ties_by_lower_index(q, n, d, k, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randn(q, d, generator=generator).round().to(dtype)
+    gallery = torch.randn(n, d, generator=generator).round().to(dtype)
+    scores, indices = topk_similarity(queries, gallery, k)
+    expected = topk_similarity_reference(queries, gallery, k)
+    real = min(k, n)
+    assert scores[:, :real].equal(expected[0]) and indices[:, :real].equal(expected[1])
+    assert (indices[:, real:] == -1).all()
+
+
+def test_topk_over_slabs(monkeypatch):
+    from c4c.kernels import topk_triton
+
+    monkeypatch.setattr(topk_triton, "MAXIMA", 40)
+    generator = torch.Generator().manual_seed(0)
+    queries, gallery = torch.randn(5, 33, generator=generator), torch.randn(700, 33)
+    expected = topk_similarity_reference(queries, gallery, 12)
+    scores, indices = topk_similarity(queries, gallery, 12)
+    assert indices.equal(expected[1])
+    torch.testing.assert_close(scores, expected[0])
+
+
+def test_topk_names_rows_that_are_not_finite():
+    gallery = torch.ones(300, 8)
+    gallery[222, 3] = torch.inf
+    with pytest.raises(C4CError, match="gallery row 222 "):
+        topk_similarity(torch.ones(2, 8), gallery, 3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(q=st.integers(1, 140), n=st.integers(1, 400), d=st.integers(1, 40), dtype=DTYPES, seed=SEEDS)
+def test_ranks_with_ties(q, n, d, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randn(q, d, generator=generator).round().to(dtype)
+    gallery = torch.randn(n, d, generator=generator).round().to(dtype)
+    targets = torch.randint(0, n, (q,), generator=generator)
+    sets = [{int(t), int(seed * t) % n} for t in targets]
+    for right in (targets, sets):
+        expected = ground_truth_ranks_reference(queries, gallery, right)
+        assert ground_truth_ranks(queries, gallery, right).equal(expected)

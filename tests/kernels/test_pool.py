@@ -1,0 +1,127 @@
+"""Masked mean pooling: the definition, ragged input, gradients, and what must not matter."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from c4c.errors import C4CError
+from c4c.kernels import masked_mean_pool
+from c4c.kernels.pool import masked_mean_pool_reference
+
+# Rounding of the result to the dtype, and a little for sums in float32.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+
+def test_two_orthogonal_frames_give_the_diagonal():
+    frames = torch.tensor([[[3.0, 0.0], [0.0, 0.5]]])
+    expected = torch.tensor([[0.5**0.5, 0.5**0.5]])
+    torch.testing.assert_close(masked_mean_pool(frames, torch.tensor([2])), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 9),
+    t=st.integers(1, 7),
+    d=st.integers(1, 70),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    seed=st.integers(0, 999),
+)
+def test_equals_the_definition_in_float64(n, t, d, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(n, t, d, generator=generator).to(dtype)
+    lengths = torch.randint(0, t + 1, (n,), generator=generator)
+    expected = masked_mean_pool_reference(frames.double(), lengths)
+    # Frames that nearly cancel out magnify any rounding; their norm says by how much.
+    got = masked_mean_pool(frames, lengths).double()
+    assert (got - expected).abs().max() <= 20 * TOLERANCE[dtype]
+
+
+def test_packed_equals_padded():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([3, 0, 5, 1])
+    padded = torch.randn(4, 5, 16, generator=generator)
+    packed = torch.cat([padded[i, :n] for i, n in enumerate(lengths)])
+    offsets = torch.tensor([0, 3, 3, 8, 9])
+    got = masked_mean_pool(packed, offsets=offsets)
+    torch.testing.assert_close(got, masked_mean_pool(padded, lengths), rtol=0, atol=0)
+
+
+def test_padding_never_changes_the_result_or_the_gradient():
+    frames = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
+    lengths = torch.tensor([2, 0, 4])
+    poisoned = frames.clone()
+    for clip, length in enumerate(lengths):
+        poisoned[clip, length:] = torch.nan
+    poisoned.requires_grad_()
+    pooled = masked_mean_pool(poisoned, lengths)
+    pooled[:, 0].sum().backward()
+    torch.testing.assert_close(pooled.detach(), masked_mean_pool(frames, lengths))
+    assert torch.isfinite(poisoned.grad).all()
+    assert (poisoned.grad[1] == 0).all() and (poisoned.grad[0, 2:] == 0).all()
+
+
+def test_clips_without_frames_and_frames_of_zeros_give_zeros():
+    frames = torch.zeros(2, 3, 4, requires_grad=True)
+    pooled = masked_mean_pool(frames, torch.tensor([0, 3]))
+    pooled.sum().backward()
+    assert (pooled == 0).all() and (frames.grad == 0).all()
+
+
+@pytest.mark.parametrize("how", ["padded", "packed"])
+def test_gradient_by_finite_differences(how):
+    generator = torch.Generator().manual_seed(2)
+    if how == "padded":
+        frames = torch.randn(4, 3, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+        lengths = torch.tensor([0, 1, 3, 2])
+        assert torch.autograd.gradcheck(lambda x: masked_mean_pool(x, lengths), frames)
+    else:
+        frames = torch.randn(6, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+        offsets = torch.tensor([0, 0, 4, 6])
+        assert torch.autograd.gradcheck(lambda x: masked_mean_pool(x, offsets=offsets), frames)
+
+
+def test_strides_do_not_matter():
+    wide = torch.randn(10, 8, 12, generator=torch.Generator().manual_seed(3))
+    view = wide[::2, :, ::3].transpose(0, 1)
+    lengths = torch.tensor([5, 4, 3, 2, 1, 0, 5, 5])
+    expected = masked_mean_pool(view.contiguous(), lengths)
+    torch.testing.assert_close(masked_mean_pool(view, lengths), expected)
+
+
+def test_many_clips_cross_the_chunks():
+    frames = torch.randn(400, 12, 512, generator=torch.Generator().manual_seed(4))
+    lengths = torch.randint(0, 13, (400,), generator=torch.Generator().manual_seed(5))
+    expected = masked_mean_pool_reference(frames.double(), lengths)
+    torch.testing.assert_close(
+        masked_mean_pool(frames, lengths).double(), expected, atol=1e-6, rtol=0
+    )
+
+
+def test_no_clips_at_all():
+    assert masked_mean_pool(torch.zeros(0, 4, 8), torch.zeros(0, dtype=torch.long)).shape == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lengths": None}, "either lengths"),
+        ({"lengths": torch.tensor([1, 9])}, "0..3"),
+        ({"lengths": torch.tensor([1])}, "lengths must be integers"),
+        ({"lengths": torch.tensor([1.0, 2.0])}, "lengths must be integers"),
+    ],
+)
+def test_errors_say_what_was_expected(arguments, message):
+    with pytest.raises(C4CError, match=message):
+        masked_mean_pool(torch.ones(2, 3, 4), **arguments)
+
+
+def test_offsets_must_cover_the_frames():
+    with pytest.raises(C4CError, match="number of frames"):
+        masked_mean_pool(torch.ones(5, 4), offsets=torch.tensor([0, 3]))
+
+
+def test_the_operator_obeys_torch_library():
+    frames = torch.randn(6, 5, requires_grad=True)
+    rows = (torch.tensor([0, 2]), torch.tensor([2, 4]))
+    torch.library.opcheck(torch.ops.c4c.masked_mean_pool.default, (frames, *rows, True))
