@@ -13,9 +13,9 @@ from c4c.heads.base import Head, copy_positions, position_table
 from c4c.heads.transformer import Norm, QuickGELU, Transformer, linear
 from c4c.records import FeatureBatch
 
-# Channels of all tokens of the pairs computed at once. A block's widest tensors (the MLP's)
-# hold four times as many numbers: 64 MiB each in float32.
-BLOCK_ELEMENTS = 1 << 22
+# Numbers in the tokens of the pairs computed at once: 8 MiB in float32, 32 MiB inside an MLP,
+# and about 1 GiB for the graph of one block of pairs with four layers.
+BLOCK_ELEMENTS = 1 << 21
 
 
 class TightTransf(Head):
