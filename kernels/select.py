@@ -8,8 +8,7 @@ out by looking at the maxima of groups of columns first.
 import torch
 from torch import Tensor
 
-# Columns of a block that share one maximum (columns g, g + n/GROUP, ...: strided, so that
-# the maximum runs over whole vectors).
+# Neighbouring columns that share one maximum.
 GROUP = 32
 LOWEST = torch.iinfo(torch.int64).min
 INDEX_MASK = (1 << 32) - 1
@@ -43,21 +42,23 @@ class Best:
         self.keys = torch.full((queries, k), LOWEST, dtype=torch.int64, device=device)
         self.threshold = torch.full((queries,), -torch.inf, device=device)
 
+    @property
+    def seed(self) -> int:
+        """Columns to offer first, while there is no threshold yet; 0 once there is one."""
+        full = self.keys.shape[1]
+        return max(2 * full, 512) if bool(torch.isinf(self.threshold).any()) else 0
+
     def add_block(self, scores: Tensor, first: int) -> None:
         """Offer float32 scores [Q, n] of the gallery rows ``first`` to ``first + n - 1``.
 
         Blocks must come in the order of the gallery: a later equal score never enters.
         """
-        k = self.keys.shape[1]
-        seed = 0
-        if bool(torch.isinf(self.threshold).any()):
-            # Nothing to compare with yet: take a small piece of the block as it is.
-            seed = min(scores.shape[1], max(4 * k, 1024))
-            columns = torch.arange(first, first + seed, device=scores.device)
-            self._merge(pack_keys(scores[:, :seed].contiguous(), columns))
-        rest = scores[:, seed:]
-        who, where = columns_above(rest, self.threshold)
-        self.add_pairs(who, rest[who, where], where + (first + seed))
+        if self.seed:
+            columns = torch.arange(first, first + scores.shape[1], device=scores.device)
+            self._merge(pack_keys(scores, columns))
+            return
+        who, where = columns_above(scores, self.threshold)
+        self.add_pairs(who, scores[who, where], where + first)
 
     def add_pairs(self, who: Tensor, scores: Tensor, indices: Tensor) -> None:
         """Offer pairs [P]: query ``who`` (ascending), float32 score, gallery index."""
@@ -91,20 +92,12 @@ class Best:
 
 
 def columns_above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Query and column of the scores [Q, n] above their query's threshold [Q], in order."""
+    """Query and column of the scores [Q, n] above their query's threshold [Q], by query."""
     n = scores.shape[1]
-    whole = n - n % GROUP
-    found = []
-    if whole:
-        groups = scores[:, :whole].unflatten(1, (GROUP, whole // GROUP))
-        who, group = (groups.amax(1) > threshold[:, None]).nonzero(as_tuple=True)
-        hit, member = (groups[who, :, group] > threshold[who, None]).nonzero(as_tuple=True)
-        found.append((who[hit], member * (whole // GROUP) + group[hit]))
-    if whole < n:
-        who, column = (scores[:, whole:] > threshold[:, None]).nonzero(as_tuple=True)
-        found.append((who, column + whole))
-    if not found:
-        return threshold.new_empty(0, dtype=torch.int64), threshold.new_empty(0, dtype=torch.int64)
-    who, column = (torch.cat(parts) for parts in zip(*found, strict=True))
-    order = torch.argsort(who, stable=True)
-    return who[order], column[order]
+    if n % GROUP:
+        scores = torch.nn.functional.pad(scores, (0, -n % GROUP), value=-torch.inf)
+    groups = scores.unflatten(1, (-1, GROUP))
+    who, group = (groups.amax(2) > threshold[:, None]).nonzero(as_tuple=True)
+    members = groups.flatten(0, 1).index_select(0, who * groups.shape[1] + group)
+    hit, member = (members > threshold[who, None]).nonzero(as_tuple=True)
+    return who[hit], group[hit] * GROUP + member

@@ -110,14 +110,16 @@ def score_block(best: Best, queries: Tensor, block: Tensor, first: int) -> None:
     """Offer the scores of float32 ``queries`` [Q, D] and ``block`` [n, D] to ``best``."""
     if not len(queries):
         return
-    step = max(256, BLOCK_BYTES // (4 * len(queries)))
-    for low in range(0, len(block), step):
-        part = block[low : low + step]
+    step = max(256, BLOCK_BYTES // (4 * len(queries)) // 32 * 32)
+    low = 0
+    while low < len(block):
+        part = block[low : low + (best.seed or step)]
         scores = queries @ part.T
         # A row with NaN or infinity spoils its score with any query.
         if not bool(torch.isfinite(scores[0]).all()):
             check_finite(part, "gallery row", first + low)
         best.add_block(scores, first + low)
+        low += len(part)
 
 
 def blocks_of(gallery: Block | Iterable[Block]) -> Iterator[tuple[int, Tensor]]:
