@@ -156,17 +156,39 @@ def retrieval_metrics(
     Raises:
         C4CError: NaN, no caption, shapes that do not fit, or unknown ``ties``.
     """
-    if ties not in TIES:
-        raise C4CError(f"Unknown ties '{ties}'. Known: {', '.join(TIES)}.")
+    several = len(np.unique(clip_of_caption)) < len(clip_of_caption)
     ranks = retrieval_ranks(similarity, clip_of_caption)
     clips = np.asarray(similarity).shape[1]
-    several = len(np.unique(clip_of_caption)) < len(clip_of_caption)
+    return summarise(ranks, clips, several, ties, gallery_expected)
+
+
+def summarise(
+    ranks: Mapping[str, Ranks],
+    clips: int,
+    several: bool,
+    ties: str = "expected",
+    gallery_expected: int | None = None,
+) -> dict[str, Metrics]:
+    """Metrics from ranks that are already known.
+
+    Args:
+        ranks: as ``retrieval_ranks`` gives them.
+        clips: how many clips the gallery has.
+        several: whether a clip has several captions (the authors count MSVD so).
+        ties: ``expected`` or ``authors``.
+        gallery_expected: clips of the complete benchmark.
+
+    Raises:
+        C4CError: unknown ``ties``.
+    """
+    if ties not in TIES:
+        raise C4CError(f"Unknown ties '{ties}'. Known: {', '.join(TIES)}.")
     sizes = {"t2v": clips, "v2t": len(ranks["v2t"].ahead)}
+    lacking = max(0, (gallery_expected or clips) - clips)
     found = {}
     for way, own in ranks.items():
         lower = several and way == "t2v"
         figures = _authors(own, lower) if ties == "authors" else _fair(own, lower)
-        lacking = max(0, (gallery_expected or clips) - clips)
         found[way] = Metrics(
             **figures,
             queries=len(own.ahead),

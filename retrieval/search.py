@@ -1,0 +1,116 @@
+"""Search: sentences in, ranked clips out; the gallery is never scored as one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c4c.errors import C4CError
+from c4c.extract.cache import ClipFeatures
+from c4c.heads import build_head
+from c4c.heads.base import Head
+from c4c.kernels import topk_similarity
+from c4c.retrieval.evaluate import View, batch_of
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer to a query.
+
+    Attributes:
+        query: the sentence.
+        rank: from 1 on.
+        score: cosine for loose heads, logit for tight ones.
+        clip: the clip's id.
+        path: its video.
+        start: where it begins, in seconds.
+        end: where it ends; ``None`` is the end of the video.
+    """
+
+    query: str
+    rank: int
+    score: float
+    clip: str
+    path: str
+    start: float
+    end: float | None
+
+    def as_dict(self) -> dict[str, str | int | float | None]:
+        """The fields, as a line of JSON lines has them."""
+        return asdict(self)
+
+
+@torch.inference_mode()
+def gallery_vectors(head: Head, clips: ClipFeatures, view: View) -> Tensor:
+    """One unit vector a clip, float32 [N, D], by a loose head."""
+    head.eval()
+    device = head.logit_scale.device
+    found = torch.empty(len(clips), clips.dim)
+    for first in range(0, len(clips), _BLOCK):
+        places = np.arange(first, min(first + _BLOCK, len(clips)))
+        found[places] = head.encode_clips(batch_of(clips, places, view, device)).float().cpu()
+    return found
+
+
+@torch.inference_mode()
+def search(
+    queries: Sequence[str],
+    text: Tensor,
+    head: Head,
+    clips: ClipFeatures,
+    k: int = 10,
+    view: View | None = None,
+    shortlist: int = 100,
+) -> Iterator[Hit]:
+    """The k best clips for each sentence.
+
+    Args:
+        queries: sentences.
+        text: their features, [Q, D].
+        head: a loose head searches its gallery; a tight one scores the ``shortlist`` best
+            clips of mean pooling.
+        clips: the gallery.
+        k: answers a query.
+        view: which frames the head sees.
+        shortlist: clips that a tight head looks at.
+
+    Yields:
+        Hits, query after query, best first.
+
+    Raises:
+        C4CError: an empty gallery, or features that do not fit the head.
+    """
+    if not len(clips):
+        raise C4CError("The gallery is empty: no clip of this cache has features.")
+    view = view or View()
+    loose = head if head.loose else build_head("meanP", clips.dim)
+    vectors = gallery_vectors(loose, clips, view)
+    encoded = loose.encode_text(text.to(loose.logit_scale.device)).float().cpu()
+    wanted = min(k if head.loose else max(k, shortlist), len(clips))
+    scores, places = topk_similarity(encoded, vectors, wanted)
+    for row, query in enumerate(queries):
+        found, own = places[row], scores[row]
+        if not head.loose:
+            found, own = _rerank(head, clips, text[row : row + 1], found, view)
+        for rank in range(min(k, len(found))):
+            clip = clips.clips[int(found[rank])]
+            score = round(float(own[rank]), 6)
+            yield Hit(query, rank + 1, score, clip.id, clip.path, clip.start, clip.end)
+
+
+def _rerank(
+    head: Head, clips: ClipFeatures, text: Tensor, places: Tensor, view: View
+) -> tuple[Tensor, Tensor]:
+    """Order a shortlist by a tight head; equal scores keep the shortlist's order."""
+    device = head.logit_scale.device
+    head.eval()
+    batch = batch_of(clips, places.numpy(), view, device)
+    scores = head(batch, text.to(device))[0].float().cpu()
+    order = torch.argsort(scores, descending=True, stable=True)
+    return places[order], scores[order]

@@ -1,0 +1,58 @@
+"""Figures as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from c4c.retrieval.evaluate import Evaluation
+from c4c.retrieval.metrics import Metrics
+
+_HEADER = ("", "R@1", "R@5", "R@10", "R@50", "median", "mean", "Rsum", "queries", "gallery")
+
+
+def render(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as text: the first column to the left, the others to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def evaluation_table(found: Evaluation) -> str:
+    """Both directions, the authors' column when there is one, twins and notes."""
+    rows: list[Sequence[str]] = [_HEADER]
+    names = {"t2v": "text to video", "v2t": "video to text"}
+    for way, words in names.items():
+        rows.append(_row(words, found.metrics[way]))
+        if found.authors:
+            rows.append(_row(f"{words}, authors' ties", found.authors[way]))
+    lines = [found.head, render(rows)]
+    if found.twins is not None:
+        lines.append(f"twin accuracy {found.twins:.1f} % (50 is chance)")
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join(lines)
+
+
+def _row(name: str, figures: Metrics) -> Sequence[str]:
+    recalls = [f"{value:.1f}" for value in (figures.r1, figures.r5, figures.r10, figures.r50)]
+    ranks = [f"{figures.median_rank:.1f}", f"{figures.mean_rank:.1f}", f"{figures.rsum:.1f}"]
+    whole = figures.gallery == figures.gallery_expected
+    gallery = f"{figures.gallery}" + ("" if whole else f" of {figures.gallery_expected}")
+    return [name, *recalls, *ranks, str(figures.queries), gallery]
+
+
+def hits_table(hits: Sequence[Any]) -> str:
+    """Ranked clips of one query."""
+    rows: list[Sequence[str]] = [("rank", "score", "clip", "where")]
+    for hit in hits:
+        span = "" if hit.end is None and not hit.start else f" {hit.start:g}-{hit.end or 'end'} s"
+        rows.append((str(hit.rank), f"{hit.score:.4f}", hit.clip, hit.path + span))
+    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    return "\n".join(
+        f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}"
+        for row in rows
+    )
