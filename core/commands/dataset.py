@@ -1,0 +1,59 @@
+"""``c4c dataset``: check a dataset's files, or make the synthetic one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Check a dataset's files, or make the synthetic one."""
+
+
+@command.command()
+@click.argument("name")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
+@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option("--split", "splits", multiple=True, help="Split to check; repeatable. [all]")
+@click.option("--strict", is_flag=True, help="Exit 2 when anything is missing.")
+@click.option("--missing-file", type=click.Path(path_type=Path), help="Write missing ids here.")
+def check(
+    name: str,
+    root: Path | None,
+    videos: Path | None,
+    captions: Path | None,
+    splits: tuple[str, ...],
+    strict: bool,
+    missing_file: Path | None,
+) -> None:
+    """Compare what is there with what dataset NAME should hold."""
+    from c4c.config import dataset_source
+    from c4c.extract.datasets.check import check_dataset, write_missing
+
+    report = check_dataset(dataset_source(name, root, videos, captions), splits, strict)
+    click.echo(report.table())
+    if missing_file:
+        write_missing(report, missing_file)
+
+
+@command.group()
+def make() -> None:
+    """Make a synthetic dataset."""
+
+
+@make.command()
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--train", type=click.IntRange(0), default=1200, show_default=True, help="Clips.")
+@click.option("--val", type=click.IntRange(0), default=100, show_default=True, help="Clips.")
+@click.option("--test", type=click.IntRange(0), default=200, show_default=True, help="Clips.")
+def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
+    """Coloured shapes that move and grow, in H.264; val and test are twins."""
+    from c4c.extract.datasets.shapes import Recipe, make_shapes
+    from c4c.progress import say
+
+    made = make_shapes(root, Recipe(seed, train, val, test))
+    say(f"{root}: {'written' if made else 'already there'}")
