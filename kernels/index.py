@@ -32,8 +32,8 @@ from c4c.kernels.topk import OP, blocks_of, check_finite, score_block, search_bl
 # Neighbouring rows that are looked at together first.
 GROUP = 32
 # Queries at a time, and scores (queries times rows) at a time: int32, they stay in cache.
-QUERIES = 256
-SCORES = 1 << 20
+QUERIES = 512
+SCORES = 1 << 21
 # Rows done in float32 to begin with, and the most of the groups the bound may let pass.
 SEED = 1024
 MOST_GROUPS = 0.6
@@ -173,12 +173,17 @@ class GalleryIndex:
         hit, member = (middle + half >= best.threshold[who, None]).nonzero(as_tuple=True)
         who, rows = who[hit], where[hit] * GROUP + member + low
         middle, half = middle[hit, member], half[hit, member]
-        if len(who) > len(words.words):
-            kept = middle + half >= _tighten(best, who, middle - half)[who]
-            who, rows = who[kept], rows[kept]
-        if len(who) > MOST_PAIRS * products.numel():
+        scores = torch.full((len(who),), -torch.inf)
+        # The likeliest k of each query first: the threshold that they set spares the others.
+        lead = _at_least(best, who, middle)
+        scores[lead] = self._score_pairs(words.queries, who[lead], rows[lead])
+        threshold = torch.maximum(best.threshold, _kth(best, who, scores))
+        rest = ~lead & (middle + half >= threshold[who])
+        if int(rest.sum()) > MOST_PAIRS * products.numel():
             return False
-        best.add_pairs(who, self._score_pairs(words.queries, who, rows), rows)
+        scores[rest] = self._score_pairs(words.queries, who[rest], rows[rest])
+        kept = lead | rest
+        best.add_pairs(who[kept], scores[kept], rows[kept])
         return True
 
     def _passing(
@@ -220,16 +225,20 @@ class GalleryIndex:
         return scores
 
 
-def _tighten(best: Best, who: Tensor, lower: Tensor) -> Tensor:
-    """Thresholds [Q] raised to the k-th largest of the lower bounds ``lower`` [P]."""
+def _kth(best: Best, who: Tensor, values: Tensor) -> Tensor:
+    """The k-th largest of the ``values`` [P] of each query [Q]; -inf where there are fewer."""
     queries, k = best.keys.shape
     counts = torch.bincount(who, minlength=queries)
-    if int(counts.max()) < k:
-        return best.threshold
+    width = max(k, int(counts.max()))
     place = torch.arange(len(who)) - (counts.cumsum(0) - counts)[who]
-    table = torch.full((queries, int(counts.max())), -torch.inf)
-    table[who, place] = lower
-    return torch.maximum(best.threshold, table.topk(k, 1).values[:, -1])
+    table = torch.full((queries, width), -torch.inf)
+    table[who, place] = values
+    return table.topk(k, 1).values[:, -1]
+
+
+def _at_least(best: Best, who: Tensor, values: Tensor) -> Tensor:
+    """Which of the ``values`` [P] are among the k largest of their query."""
+    return values >= _kth(best, who, values)[who]
 
 
 def _quantise(rows: Tensor) -> tuple[Tensor, Tensor]:

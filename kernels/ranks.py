@@ -40,6 +40,19 @@ def ground_truth_ranks(queries: Tensor, gallery: Tensor, targets: Targets) -> Te
     Raises:
         C4CError: shapes or dtypes do not fit, a target is no row, or a score is not finite.
     """
+    greater, equal, right = ground_truth_counts(queries, gallery, targets)
+    return greater + (right + equal + 1) / (right + 1)
+
+
+def ground_truth_counts(
+    queries: Tensor, gallery: Tensor, targets: Targets
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the rank is made of; arguments and errors as for ``ground_truth_ranks``.
+
+    Returns:
+        float64 [Q] each: clips above, wrong clips tied with the best right one, and right
+        clips at that score.
+    """
     check_matrix(OP, "queries", queries)
     check_matrix(OP, "gallery", gallery)
     check_same(OP, "widths", queries.shape[1], gallery.shape[1], "use one backbone for both")
@@ -50,7 +63,7 @@ def ground_truth_ranks(queries: Tensor, gallery: Tensor, targets: Targets) -> Te
     if bool((greater < 0).any()):
         bad = int((greater < 0).nonzero()[0])
         raise C4CError(f"{OP}: query {bad} has a right clip whose score is NaN or infinite.")
-    return greater + (right + equal + 1) / (right + 1)  # type: ignore[no-any-return]
+    return greater, equal, right
 
 
 def ground_truth_ranks_reference(queries: Tensor, gallery: Tensor, targets: Targets) -> Tensor:

@@ -41,6 +41,14 @@ class Best:
     def __init__(self, queries: int, k: int, device: torch.device) -> None:
         self.keys = torch.full((queries, k), LOWEST, dtype=torch.int64, device=device)
         self.threshold = torch.full((queries,), -torch.inf, device=device)
+        self._scratch = torch.empty(0, device=device)
+
+    def scratch(self, columns: int) -> Tensor:
+        """Room for scores float32 [Q, columns], the same memory at every call."""
+        size = len(self.keys) * columns
+        if self._scratch.numel() < size:
+            self._scratch = torch.empty(size, device=self.keys.device)
+        return self._scratch[:size].view(-1, columns)
 
     @property
     def seed(self) -> int:

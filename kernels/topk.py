@@ -19,7 +19,7 @@ from c4c.kernels.select import INDEX_MASK, Best
 OP = "topk_similarity"
 MAX_K = 1024
 # Bytes of one block of scores (float32) on the CPU path: it stays in the last-level cache.
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
 # Gallery rows of one block: enough for a fast product, few enough to convert in memory.
 BLOCK_ROWS = 16384
 
@@ -114,7 +114,7 @@ def score_block(best: Best, queries: Tensor, block: Tensor, first: int) -> None:
     low = 0
     while low < len(block):
         part = block[low : low + (best.seed or step)]
-        scores = queries @ part.T
+        scores = torch.mm(queries, part.T, out=best.scratch(len(part)))
         # A row with NaN or infinity spoils its score with any query.
         if not bool(torch.isfinite(scores[0]).all()):
             check_finite(part, "gallery row", first + low)
