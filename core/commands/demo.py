@@ -1,0 +1,28 @@
+"""``c4c demo``: the whole street on synthetic videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("c4c-demo"),
+              show_default=True, help="Folder for everything it makes.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the videos and of every training.")  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="All figures.")
+def command(out: Path, seed: int, json_path: Path | None) -> None:
+    """Make videos, extract them, train four heads and the backbone, compare them all.
+
+    Takes some minutes on two cores; run again, it goes on where it stopped.
+    """
+    from c4c.demo import DemoConfig, run_demo
+    from c4c.files import write_json
+
+    found = run_demo(DemoConfig(out=out, seed=seed))
+    click.echo(found.table)
+    if json_path:
+        write_json(json_path, found.figures)
+    click.echo(f"report: {found.report}", err=True)
