@@ -1,0 +1,71 @@
+"""The contrastive loss, forward and backward, against two cross-entropies of the matrix.
+
+python benchmarks/contrastive.py [--batch 4096]
+"""
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import click
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from c4c.kernels import contrastive_loss
+from c4c.kernels.contrastive import contrastive_loss_reference
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def seconds(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor]) -> float:
+    """How long one forward and backward takes."""
+    begin = time.perf_counter()
+    torch.autograd.grad(loss(*inputs), inputs)
+    return time.perf_counter() - begin
+
+
+@click.command()
+@click.option("--batch", default=4096, show_default=True)
+@click.option("--dim", default=512, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--repeats", default=5, show_default=True)
+def main(batch: int, dim: int, threads: int, repeats: int) -> None:
+    """Print one JSON line: seconds, the median ratio, and the growth of peak memory."""
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(0)
+    text, video = (normalize(torch.randn(batch, dim, generator=generator), dim=1) for _ in "tv")
+    scale = torch.tensor(100.0, requires_grad=True)
+    inputs = (text.requires_grad_(), video.requires_grad_(), scale)
+    before = _peak()
+    seconds(contrastive_loss, inputs)
+    middle = _peak()
+    seconds(contrastive_loss_reference, inputs)
+    after = _peak()
+    own, plain = [], []
+    for _ in range(repeats):
+        own.append(seconds(contrastive_loss, inputs))
+        plain.append(seconds(contrastive_loss_reference, inputs))
+    print(
+        json.dumps(
+            {
+                "batch": batch,
+                "c4c seconds": round(statistics.median(own), 4),
+                "times faster than torch": round(
+                    statistics.median(p / o for p, o in zip(plain, own, strict=True)), 2
+                ),
+                "peak MB c4c added": round(middle - before, 1),
+                "peak MB torch added on top": round(after - middle, 1),
+            }
+        )
+    )
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
