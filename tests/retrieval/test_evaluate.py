@@ -1,0 +1,131 @@
+"""Evaluation: block-wise ranks equal the matrix's, twins, shortlists and what is said beside."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from c4c.errors import C4CError
+from c4c.heads import build_head
+from c4c.records import Caption, FeatureBatch
+from c4c.retrieval.evaluate import View, evaluate
+from c4c.retrieval.metrics import retrieval_ranks
+from c4c.retrieval.ranking import vector_ranks
+
+DIM = 64
+
+
+class Clips(SimpleNamespace):
+    """Clips in memory with the cache reader's interface."""
+
+    features: torch.Tensor
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, indices: Sequence[int], *_: Any) -> FeatureBatch:
+        found = self.features[torch.as_tensor(np.asarray(indices))]
+        return FeatureBatch(found, torch.full((len(found),), found.shape[1]))
+
+
+class Captions(SimpleNamespace):
+    """Captions in memory with the cache reader's interface."""
+
+    captions: tuple[Caption, ...]
+    features: torch.Tensor
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        return tuple(caption.clip_id for caption in self.captions)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, indices: Sequence[int]) -> torch.Tensor:
+        return self.features[torch.as_tensor(np.asarray(indices))]
+
+
+def split(count: int = 8, gone: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    """Clips whose captions point at them exactly."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(count, 1, DIM, generator=generator).repeat(1, 3, 1)
+    ids = tuple(f"clip{place}" for place in range(count))
+    twins = {ids[place]: ids[place ^ 1] for place in range(count)}
+    clips = Clips(
+        features=features, ids=ids, dim=DIM, twins=twins, missing=gone, failed=(),
+        expected=count + len(gone),
+    )  # fmt: skip
+    captions = tuple(Caption(f"c-{name}", name, f"about {name}") for name in (*ids, *gone))
+    text = torch.cat([features[:, 0], torch.zeros(len(gone), DIM)])
+    return clips, Captions(captions=captions, features=text)
+
+
+def test_captions_that_point_at_their_clips_find_them() -> None:
+    found = evaluate(build_head("meanP", DIM), *split())
+    assert found.metrics["t2v"].r1 == found.metrics["v2t"].r1 == 100
+    assert found.twins == 100
+    assert found.notes == ()
+
+
+def test_a_gallery_that_lacks_clips_is_said_beside_the_figures() -> None:
+    found = evaluate(build_head("meanP", DIM), *split(gone=("lost",)))
+    assert found.metrics["t2v"].gallery_expected == 9
+    assert found.metrics["t2v"].queries == 8
+    assert "not comparable: 1 of 9" in found.notes[0]
+    assert "1 captions left out" in found.notes[1]
+
+
+def test_equal_clips_tie_and_score_chance() -> None:
+    clips, captions = split()
+    clips.features = clips.features[:1].expand(8, -1, -1).contiguous()
+    found = evaluate(build_head("meanP", DIM), clips, captions)
+    assert found.metrics["t2v"].r1 == pytest.approx(100 / 8)
+    assert found.twins == 50
+
+
+def test_a_full_shortlist_ranks_as_all_pairs_do() -> None:
+    torch.manual_seed(0)
+    head = build_head("tightTransf", DIM, layers=1, max_frames=3)
+    clips, captions = split()
+    whole, short = evaluate(head, clips, captions), evaluate(head, clips, captions, shortlist=8)
+    for way in ("t2v", "v2t"):
+        assert whole.ranks[way].tolist() == short.ranks[way].tolist()
+    assert "candidates of meanP" in short.notes[0]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_ranks_in_blocks_equal_those_of_the_matrix(several: bool) -> None:
+    generator = np.random.default_rng(0)
+    # Small whole numbers: exact in every precision, and full of ties.
+    text = generator.integers(-2, 3, (24 if several else 12, 4)).astype(np.float32)
+    video = generator.integers(-2, 3, (12, 4)).astype(np.float32)
+    own = np.arange(len(text)) % 12
+    expected = retrieval_ranks(text @ video.T, own)
+    found = vector_ranks(torch.from_numpy(text), torch.from_numpy(video), own)
+    for way in ("t2v", "v2t"):
+        assert found[way].ahead.tolist() == expected[way].ahead.tolist()
+        assert found[way].ties.tolist() == expected[way].ties.tolist()
+
+
+def test_the_results_hold_every_query() -> None:
+    kept = evaluate(build_head("meanP", DIM), *split(), View(2), "authors").as_dict()
+    assert kept["queries"]["t2v"][3] == {
+        "caption": "c-clip3",
+        "clip": "clip3",
+        "text": "about clip3",
+        "rank": 1.0,
+    }
+    assert len(kept["queries"]["v2t"]) == 8
+    assert kept["authors"]["t2v"]["r1"] == 100
+    assert kept["view"]["max_frames"] == 2
+
+
+def test_no_caption_with_a_clip_is_an_error() -> None:
+    clips, captions = split()
+    captions.captions = tuple(Caption("x", "other", "text") for _ in range(8))
+    with pytest.raises(C4CError, match="nothing to evaluate"):
+        evaluate(build_head("meanP", DIM), clips, captions)
