@@ -118,7 +118,7 @@ def compare(a: Results, b: Results, seed: int = 0) -> Comparison:
 
 
 def _within(k: int) -> Callable[[Floats], Floats]:
-    return lambda ranks: 100.0 * (ranks <= k)
+    return lambda ranks: np.where(ranks <= k, 100.0, 0.0)
 
 
 def paired_interval(differences: Floats, seed: int = 0, draws: int = DRAWS) -> Interval:
