@@ -179,7 +179,7 @@ def _examples(found: dict[str, Evaluation], cache: Cache, best: str) -> list[Exa
     for place in np.linspace(0, len(captions) - 1, _EXAMPLES).astype(int):
         strips: list[Strip] = []
         for name in ("meanP", best):
-            order = np.argsort(-found[name].similarity[place], kind="stable")[:2]
+            order = found[name].best[place][:2]
             strips += [
                 _strip(name, rank, clips.clips[one], captions.clip_ids[place])
                 for rank, one in enumerate(order, 1)

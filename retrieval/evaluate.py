@@ -29,6 +29,7 @@ class Evaluation:
         metrics: ``t2v`` and ``v2t``, ties by expectation.
         authors: the same as the authors' code counts ties; empty when not asked for.
         twins: twin accuracy in percent, or ``None`` when no clip has a twin.
+        best: places of the first (ten at most) clips of every text query, [Q, n].
         ranks: expected rank of every query, by direction.
         captions: (caption id, clip id, text) of every text query.
         clips: ids of the clip queries.
@@ -42,6 +43,7 @@ class Evaluation:
     metrics: dict[str, Metrics]
     authors: dict[str, Metrics]
     twins: float | None
+    best: npt.NDArray[np.int64]
     ranks: dict[str, npt.NDArray[np.float64]]
     captions: tuple[tuple[str, str, str], ...]
     clips: tuple[str, ...]
@@ -107,7 +109,7 @@ def evaluate(
         raise C4CError("No caption here has a clip with features: nothing to evaluate.")
     own = of_all[kept]
     twins = places_of(clips.ids, [clips.twins.get(name, "") for name in clips.ids])
-    found, twin = rank_split(
+    found, twin, best = rank_split(
         head.eval(), clips, captions.batch(kept), own, twins, view or View(), shortlist, progress
     )
     several = len(np.unique(own)) < len(own)
@@ -118,6 +120,7 @@ def evaluate(
         metrics=summarise(found, len(clips), several, "expected", clips.expected),
         authors=by_authors if ties == "authors" else {},
         twins=twin,
+        best=best,
         ranks={way: ranks.expected() for way, ranks in found.items()},
         captions=tuple(
             (captions.captions[i].id, captions.clip_ids[i], captions.captions[i].text) for i in kept

@@ -14,6 +14,7 @@ from torch import Tensor
 from c4c.extract.cache import ClipFeatures
 from c4c.heads import build_head
 from c4c.heads.base import Head
+from c4c.kernels import topk_similarity
 from c4c.kernels.ranks import ground_truth_counts
 from c4c.progress import Progress
 from c4c.records import FeatureBatch
@@ -25,6 +26,8 @@ BLOCK = 8 << 20
 LOOSE_CLIPS, TIGHT_CLIPS = 256, 16
 # Equal vectors must tie however a product was blocked: cosines are compared to 9 decimals.
 DECIMALS = 9
+# Clips kept of each text query, to be shown.
+BEST = 10
 Indices = npt.NDArray[np.int64]
 
 
@@ -65,21 +68,28 @@ def rank_split(
     view: View,
     shortlist: int | None,
     progress: bool,
-) -> tuple[dict[str, Ranks], float | None]:
-    """Ranks of both directions, and the twin accuracy if there are twins."""
+) -> tuple[dict[str, Ranks], float | None, Indices]:
+    """Ranks of both directions, the twin accuracy if there are twins, each text's first clips."""
     device = head.logit_scale.device
     text = text.to(device)
     if head.loose:
         video, sentences = _vectors(head, clips, view), head.encode_text(text).float()
-        return vector_ranks(sentences, video, own), _vector_twins(sentences, video, own, twins)
+        _, best = topk_similarity(sentences, video, min(BEST, len(video)))
+        twin = _vector_twins(sentences, video, own, twins)
+        return vector_ranks(sentences, video, own), twin, best.cpu().numpy()
     if shortlist:
         coarse = build_head("meanP", clips.dim).eval().to(device)
         rough = coarse.encode_text(text) @ _vectors(coarse, clips, view).T
         t2v, v2t = _shortlisted(head, clips, text, rough, view, shortlist)
         ranks = {"t2v": retrieval_ranks(t2v, own)["t2v"], "v2t": retrieval_ranks(v2t, own)["v2t"]}
-        return ranks, _twins(t2v, own, twins)
+        return ranks, _twins(t2v, own, twins), _first(t2v)
     scores = _all_pairs(head, clips, text, view, progress)
-    return retrieval_ranks(scores, own), _twins(scores, own, twins)
+    return retrieval_ranks(scores, own), _twins(scores, own, twins), _first(scores)
+
+
+def _first(scores: npt.NDArray[Any]) -> Indices:
+    """The best clips of each row, equal ones in their own order."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
 
 
 def _vectors(head: Head, clips: ClipFeatures, view: View) -> Tensor:
