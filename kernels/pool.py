@@ -115,9 +115,9 @@ def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[T
     wide = compute_dtype(frames.dtype)
     summed = frames.new_zeros((len(starts), frames.shape[1]), dtype=wide)
     for clips, ids, bags in _steps(starts, counts, frames.shape[1]):
-        rows = frames[ids].to(wide)
+        rows = _take(frames, ids).to(wide)
         scale = _inverse(torch.linalg.vector_norm(rows, dim=1))
-        summed[clips].index_add_(0, bags, rows.mul_(scale[:, None]))
+        summed[clips].index_add_(0, bags, rows * scale[:, None])
     norm = _inverse(torch.linalg.vector_norm(summed, dim=1))
     pooled = (summed * norm[:, None]).to(frames.dtype)
     return pooled, summed if keep else summed.new_empty(0)
@@ -142,7 +142,7 @@ def _pool_backward(
     upstream = _through_unit(grad.to(summed.dtype), summed)
     out = torch.zeros_like(frames, memory_format=torch.contiguous_format)
     for clips, ids, bags in _steps(starts, counts, frames.shape[1]):
-        step = _through_unit(upstream[clips][bags], frames[ids].to(summed.dtype))
+        step = _through_unit(upstream[clips][bags], _take(frames, ids).to(summed.dtype))
         out.index_copy_(0, ids, step.to(frames.dtype))
     return out
 
@@ -178,6 +178,14 @@ def _through_unit(grad: Tensor, x: Tensor) -> Tensor:
     unit = x * scale
     along = (unit * grad).sum(1, keepdim=True)
     return (grad - unit * along) * scale
+
+
+def _take(frames: Tensor, ids: Tensor) -> Tensor:
+    """The rows ``ids`` (ascending) of ``frames``: a view where they are neighbours."""
+    if not len(ids):
+        return frames[:0]
+    first, last = int(ids[0]), int(ids[-1])
+    return frames[first : last + 1] if last - first + 1 == len(ids) else frames[ids]
 
 
 def _steps(starts: Tensor, counts: Tensor, dim: int) -> Iterator[tuple[slice, Tensor, Tensor]]:

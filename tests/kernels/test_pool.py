@@ -29,12 +29,12 @@ def test_two_orthogonal_frames_give_the_diagonal():
 )
 def test_equals_the_definition_in_float64(n, t, d, dtype, seed):
     generator = torch.Generator().manual_seed(seed)
-    frames = torch.randn(n, t, d, generator=generator).to(dtype)
+    # A common part: frames that cancel out would turn rounding into directions.
+    frames = (torch.randn(n, t, d, generator=generator) + 2.0).to(dtype)
     lengths = torch.randint(0, t + 1, (n,), generator=generator)
     expected = masked_mean_pool_reference(frames.double(), lengths)
-    # Frames that nearly cancel out magnify any rounding; their norm says by how much.
     got = masked_mean_pool(frames, lengths).double()
-    assert (got - expected).abs().max() <= 20 * TOLERANCE[dtype]
+    assert (got - expected).abs().max() <= 2 * TOLERANCE[dtype]
 
 
 def test_packed_equals_padded():
