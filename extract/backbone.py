@@ -78,14 +78,14 @@ class Backbone:
         std = ",".join(f"{value:.6f}" for value in self.std)
         return f"resize {self.image_size} {self.interpolation} antialias, crop, {mean} / {std}"
 
-    def preprocess(self, pixels: Tensor) -> Tensor:
-        """CLIP's own preprocessing, batched: resize the short side, crop, normalise.
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Resize the short side and crop the middle, still in bytes.
 
         Args:
             pixels: uint8 [n, H, W, 3].
 
         Returns:
-            float [n, 3, S, S] on the backbone's device, in its precision.
+            uint8 [n, 3, S, S].
         """
         from torchvision.transforms.v2 import functional as F
 
@@ -99,6 +99,18 @@ class Backbone:
             images = F.resize(images, target, F.InterpolationMode(self.interpolation))
         if images.shape[2:] != (size, size):
             images = F.center_crop(images, [size, size])
+        return images
+
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """CLIP's own preprocessing, batched: resize the short side, crop, normalise.
+
+        Args:
+            pixels: uint8 [n, H, W, 3].
+
+        Returns:
+            float [n, 3, S, S] on the backbone's device, in its precision.
+        """
+        images = self.fit(pixels)
         scaled = images.to(self.device).float().div_(255)
         mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
@@ -219,7 +231,7 @@ class Backbone:
             name: value.detach().cpu().to(dtype or value.dtype).contiguous()
             for name, value in self.model.state_dict().items()
         }
-        gelu = "true" if _uses_quick_gelu(self.model) else "false"
+        gelu = "true" if uses_quick_gelu(self.model) else "false"
         metadata = {"model": self.name, "quick_gelu": gelu, "format": "pt"}
         write_atomic(path, lambda target: save_file(state, target, metadata))
 
@@ -301,5 +313,6 @@ def _resolve_precision(precision: str, device: torch.device, name: str) -> str:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _uses_quick_gelu(model: nn.Module) -> bool:
+def uses_quick_gelu(model: nn.Module) -> bool:
+    """Whether the towers use OpenAI's sigmoid approximation of GELU."""
     return any(type(module).__name__ == "QuickGELU" for module in model.modules())

@@ -1,0 +1,55 @@
+"""Options that both kinds of training share, as one decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SAMPLING = click.Choice(["uniform", "head", "tail"])
+_ORDER = click.Choice(["ordinary", "reverse", "random"])
+_OPTIONS = [
+    click.option("--head", required=True, help="meanP, seqLSTM, seqTransf or tightTransf."),
+    click.option("--out", type=click.Path(path_type=Path), help="Run folder. [c4c-runs/…]"),
+    click.option("--train-split", default="train", show_default=True),
+    click.option("--eval-split", default="auto", help="Chooses the best epoch; none. [val]"),
+    click.option("--batch", default=128, show_default=True, help="Pairs a step."),
+    click.option("--accumulate", default=1, show_default=True, help="Batches a step."),
+    click.option("--micro-batch", default=0, help="Pairs held in memory at once; same gradients."),
+    click.option("--weight-decay", default=0.2, show_default=True),
+    click.option("--warmup", default=0.1, show_default=True, help="Share of the steps."),
+    click.option("--clip-norm", default=1.0, show_default=True, help="Largest gradient norm."),
+    click.option("--seed", default=0, show_default=True),
+    click.option("--max-frames", default=12, show_default=True, help="Frames a clip."),
+    click.option("--sampling", type=_SAMPLING, default="uniform", show_default=True),
+    click.option("--order", type=_ORDER, default="ordinary", help="Frame order in training."),
+    click.option("--eval-order", type=_ORDER, default="ordinary", help="And in evaluation."),
+    click.option("--layers", default=4, show_default=True, help="Transformer layers of the head."),
+    click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32"),
+    click.option("--init-head", type=click.Path(path_type=Path), help="Checkpoint to start from."),
+    click.option("--resume", help="auto, or a checkpoint folder of the same run."),
+    click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds a run."),
+    click.option("--checkpoint-minutes", default=10.0, help="Save at least so often."),
+    click.option("--tensorboard", is_flag=True, help="Write event files too."),
+    click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]"),
+]
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the shared options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def show_result(result: Any) -> None:
+    """Figures of the best checkpoint as one JSON line on stdout, its place on stderr."""
+    import json
+
+    from c4c.progress import say
+
+    line = {"checkpoint": str(result.checkpoint), "steps": result.steps, **result.metrics}
+    click.echo(json.dumps(line))
+    say(f"best checkpoint: {result.checkpoint}")

@@ -1,0 +1,40 @@
+"""``c4c train-e2e``: head and backbone together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from c4c.commands.options import show_result, training_options
+
+
+@click.command()
+@training_options
+@click.option("--dataset", required=True, help="Its name.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
+@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option("--backbone", default="ViT-B-32", show_default=True, help="open_clip name, or tiny.")
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--epochs", default=5, show_default=True, help="Passes over the captions.")
+@click.option("--lr", default=1e-4, show_default=True, help="Peak learning rate of the head.")
+@click.option("--coef-lr", default=1e-3, show_default=True,
+              help="The backbone's learning rate as a multiple of --lr.")  # fmt: skip
+@click.option("--freeze-layers", default=0, show_default=True,
+              help="Lowest layers of each tower left as they are.")  # fmt: skip
+@click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")
+@click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
+@click.option("--frame-cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET-frames]")
+@click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav")
+@click.option("--workers", type=click.IntRange(1), help="Decoder processes. [cores]")
+def command(**options: Any) -> None:
+    """Train head and backbone together, from frames that are decoded once.
+
+    The best checkpoint is also a backbone: c4c extract --pretrained RUN/best.
+    """
+    from c4c.training.config import TrainE2EConfig
+    from c4c.training.e2e import train_e2e
+
+    show_result(train_e2e(TrainE2EConfig(**options)))

@@ -1,0 +1,188 @@
+"""``train-head``: a head on cached features; no frame is decoded and no backbone loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from c4c.errors import C4CError
+from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
+from c4c.heads import build_head
+from c4c.heads.base import Head
+from c4c.heads.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from c4c.progress import say
+from c4c.records import FeatureBatch
+from c4c.retrieval.metrics import places_of
+from c4c.training.batches import Indices
+from c4c.training.config import TrainHeadConfig, TrainResult
+from c4c.training.evaluation import BLOCK, answers, figures
+from c4c.training.loop import Run
+from c4c.training.parallel import join_world, leave_world
+from c4c.training.task import Task
+
+RUNS = Path("c4c-runs")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInputs:
+    """Cached features of a batch: clips and their captions [B, D]."""
+
+    clips: FeatureBatch
+    texts: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64 [B]: frames of each clip."""
+        return self.clips.lengths
+
+
+class CachedTask(Task):
+    """A head above features that do not change."""
+
+    def __init__(self, config: TrainHeadConfig, cache: Cache, head: Head) -> None:
+        self.config = config
+        self.cache = cache
+        self.device = torch.device(
+            config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        )
+        self.head = head.to(self.device)
+        self._clips: ClipFeatures = cache.clips(config.train_split)
+        self._captions: CaptionFeatures = cache.captions(config.train_split)
+        owners = places_of(self._clips.ids, self._captions.clip_ids)
+        self._rows = np.flatnonzero(owners >= 0)  # captions whose clip has features
+        if not len(self._rows):
+            raise C4CError(
+                f"{cache.path}: split '{config.train_split}' has no captioned clip to train on; "
+                f"it has {', '.join(cache.splits)}."
+            )
+        self._owners = owners[self._rows]
+        self.clip_of = [self._captions.clip_ids[row] for row in self._rows]
+        self.texts = [self._captions.captions[row].text for row in self._rows]
+        self._eval = choose_split(config.eval_split, cache.splits, config.train_split)
+
+    def modules(self) -> list[tuple[str, nn.Module, float]]:
+        """The head alone."""
+        return [("head", self.head, 1.0)]
+
+    def load(self, captions: Indices, generator: torch.Generator) -> FeatureInputs:
+        """Features straight from the memory-mapped shards."""
+        config = self.config
+        seed = int(torch.randint(1 << 31, (1,), generator=generator))
+        batch = self._clips.batch(
+            self._owners[captions][:: self.pairs],
+            config.max_frames,
+            config.sampling,
+            config.order,
+            np.random.default_rng(seed),
+        )
+        texts = self._captions.batch(self._rows[captions])
+        return FeatureInputs(self._place(batch), texts.to(self.device))
+
+    def _place(self, batch: FeatureBatch) -> FeatureBatch:
+        return FeatureBatch(batch.features.to(self.device), batch.lengths.to(self.device))
+
+    def encode(self, inputs: Any, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """They are features already."""
+        rows = slice(start * self.pairs, stop * self.pairs)
+        return inputs.clips.features[start:stop], inputs.texts[rows]
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures on the evaluated split; empty when there is none."""
+        if self._eval is None:
+            return {}
+        self.train_mode(False)
+        clips, captions = self.cache.clips(self._eval), self.cache.captions(self._eval)
+        right = answers(clips.ids, captions.clip_ids, clips.twins)
+        text = captions.batch(np.arange(len(captions))).to(self.device)
+        return figures(self.head, self._blocks(clips), text, right)
+
+    def _blocks(self, clips: ClipFeatures) -> Iterator[FeatureBatch]:
+        config = self.config
+        for first in range(0, len(clips), BLOCK):
+            places = np.arange(first, min(first + BLOCK, len(clips)))
+            generator = np.random.default_rng(0)
+            yield self._place(
+                clips.batch(
+                    places, config.max_frames, config.sampling, config.eval_order, generator
+                )
+            )
+
+    def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
+        """Write the head."""
+        save_checkpoint(folder, self.head, meta, state=state or None)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take the head's parameters back."""
+        self.head.load_state_dict(checkpoint.head.state_dict())
+
+
+def choose_split(wanted: str, there: tuple[str, ...], train: str) -> str | None:
+    """The split to evaluate on: the one named, or ``val`` when it is there, or none.
+
+    Raises:
+        C4CError: a split was named that is not there.
+    """
+    if wanted == "auto":
+        found = "val" if "val" in there and train != "val" else None
+        if found is None:
+            say("no val split: the last checkpoint is kept as the best (--eval-split names one)")
+        return found
+    if wanted == "none":
+        return None
+    if wanted not in there:
+        raise C4CError(f"--eval-split {wanted} is not there. There are: {', '.join(there)}, none.")
+    return wanted
+
+
+def start_head(config: Any, dim: int, init: dict[str, Tensor]) -> Head:
+    """The head of a run: from a checkpoint, or started from CLIP's text transformer.
+
+    Raises:
+        C4CError: the checkpoint holds another head.
+    """
+    torch.manual_seed(config.seed)
+    if config.init_head is None:
+        return build_head(config.head, dim, init, config.max_frames, config.layers)
+    head = load_checkpoint(config.init_head).head
+    if head.name != config.head or head.dim != dim:
+        raise C4CError(
+            f"--init-head {config.init_head} is a {head.name} of {head.dim} channels, "
+            f"expected {config.head} of {dim}."
+        )
+    return head
+
+
+def train_head(config: TrainHeadConfig) -> TrainResult:
+    """Train a head on a cache.
+
+    Raises:
+        C4CError: the cache lacks the splits, or settings that cannot be.
+        Interrupted: stopped on request, with everything saved.
+    """
+    cache = Cache.open(find_cache(config.cache))
+    world = join_world()
+    try:
+        head = start_head(config, cache.clips(config.train_split).dim, cache.head_init())
+        task = CachedTask(config, cache, head)
+        out = config.out or RUNS / f"{config.head}-{cache.dataset}"
+        meta = {"config": config.numbers(), "fingerprint": asdict(cache.fingerprint)}
+        if config.head == "meanP":
+            return _keep_mean(task, out, meta)
+        return Run(task, out, world, meta).train()
+    finally:
+        leave_world(world)
+
+
+def _keep_mean(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult:
+    """Mean pooling on features that do not change has nothing to train: evaluate and keep it."""
+    say("meanP has no parameters: nothing to train on cached features; evaluating it")
+    found = task.evaluate()
+    for name in ("best", "last"):
+        task.save(out / name, {**meta, "metrics": found}, {})
+    return TrainResult(out / "best", out / "last", found)

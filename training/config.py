@@ -1,0 +1,183 @@
+"""What a training is told: one frozen record a command, and what a training gives back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from c4c.errors import C4CError
+
+OBJECTIVES = ("contrastive", "mil-nce")
+
+# What may differ between a run and its resumption: it does not change the numbers.
+_FREE = frozenset({"out", "resume", "overwrite", "checkpoint_minutes", "workers", "tensorboard"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What both kinds of training share.
+
+    Attributes:
+        head: name in the registry of heads.
+        out: run folder; ``None`` is ``c4c-runs/<head>-<dataset>``.
+        train_split: split to train on.
+        eval_split: split evaluated after each epoch, by which the best one is chosen; ``auto``
+            is ``val`` where there is one, else ``none``.
+        epochs: passes over the captions.
+        batch: pairs a step, over all processes.
+        accumulate: batches whose gradients are averaged into one step.
+        micro_batch: pairs whose graph is held at once; 0 is the whole batch.
+        lr: peak learning rate of the head.
+        weight_decay: AdamW's, for all parameters but biases, norms and the scale.
+        warmup: share of the steps with a rising learning rate.
+        clip_norm: largest norm of the gradient.
+        seed: of initialisation, order of the data, sampling and dropout.
+        max_frames: frames of a clip that a head sees.
+        sampling: which of them when there are more: ``head``, ``tail`` or ``uniform``.
+        order: order of frames while training: ``ordinary``, ``reverse`` or ``random``.
+        eval_order: the same while evaluating.
+        layers: transformer layers of the head.
+        objective: ``contrastive``, or ``mil-nce`` with ``pairs`` captions a clip.
+        pairs: captions a clip of ``mil-nce``.
+        precision: ``float32``, ``bfloat16`` (autocast) or ``auto``.
+        init_head: checkpoint whose head to start from.
+        resume: ``None`` to begin, ``auto`` to go on from the run folder's last checkpoint when
+            there is one, or a checkpoint folder.
+        overwrite: begin anew in a folder that holds a run.
+        checkpoint_minutes: save at least so often; 0 is only after each epoch.
+        tensorboard: also write TensorBoard's event files.
+        device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
+    """
+
+    head: str
+    out: Path | None = None
+    train_split: str = "train"
+    eval_split: str = "auto"
+    epochs: int = 5
+    batch: int = 128
+    accumulate: int = 1
+    micro_batch: int = 0
+    lr: float = 1e-4
+    weight_decay: float = 0.2
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    seed: int = 0
+    max_frames: int = 12
+    sampling: str = "uniform"
+    order: str = "ordinary"
+    eval_order: str = "ordinary"
+    layers: int = 4
+    objective: str = "contrastive"
+    pairs: int = 1
+    precision: str = "float32"
+    init_head: Path | None = None
+    resume: str | None = None
+    overwrite: bool = False
+    checkpoint_minutes: float = 10.0
+    tensorboard: bool = False
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "max_frames", "layers", "pairs"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("micro_batch", "weight_decay", "warmup", "seed", "checkpoint_minutes"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise C4CError(f"--{_dashed(name)} is {getattr(self, name)}, expected above 0.")
+        if self.warmup >= 1:
+            raise C4CError(f"--warmup is {self.warmup}, expected a share of the steps below 1.")
+        _one_of("objective", self.objective, OBJECTIVES)
+
+    def numbers(self) -> dict[str, Any]:
+        """Settings that decide the result, as JSON holds them."""
+        found = {key: value for key, value in asdict(self).items() if key not in _FREE}
+        return {key: str(v) if isinstance(v, Path) else v for key, v in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainHeadConfig(TrainConfig):
+    """``c4c train-head``: a head on cached features.
+
+    Attributes:
+        cache: feature cache; ``None`` is the only one under ``c4c-cache``.
+    """
+
+    cache: Path | None = None
+    epochs: int = 30
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainE2EConfig(TrainConfig):
+    """``c4c train-e2e``: head and backbone together, from frames.
+
+    Attributes:
+        dataset: name in the registry of datasets.
+        root: where the dataset lies, as ``c4c.config.dataset_source`` takes it.
+        videos: folder of its videos.
+        captions: its captions file, for datasets that take one.
+        backbone: open_clip model name, or ``tiny``.
+        pretrained: tag, file, checkpoint folder or ``none``; ``None`` is the backbone's default.
+        coef_lr: learning rate of the backbone as a multiple of ``lr``.
+        freeze_layers: transformer layers of each tower left as they are, from below, with the
+            embeddings under them; -1 freezes nothing, and so does 0.
+        max_words: tokens of a caption, start and end included; ``None`` is CLIP's context.
+        fps: frames a second.
+        frame_cache: folder of the frame cache; ``None`` is ``c4c-cache/<dataset>-frames``.
+        decoder: ``pyav`` or ``decord``.
+        workers: decoding processes; ``None`` is one a core.
+    """
+
+    dataset: str
+    root: Path | None = None
+    videos: Path | None = None
+    captions: Path | None = None
+    backbone: str = "ViT-B-32"
+    pretrained: str | None = None
+    coef_lr: float = 1e-3
+    freeze_layers: int = 0
+    max_words: int | None = None
+    fps: float = 1.0
+    frame_cache: Path | None = None
+    decoder: str = "pyav"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        _at_least("freeze_layers", self.freeze_layers, -1)
+        if not self.fps > 0:
+            raise C4CError(f"--fps is {self.fps}, expected frames a second above 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes:
+        checkpoint: folder of the best checkpoint (the last one when nothing was evaluated).
+        last: folder of the last checkpoint.
+        metrics: figures of the best checkpoint on the evaluated split, ``t2v_r1`` and so on;
+            empty when nothing was evaluated.
+        steps: optimizer steps taken, over all resumptions.
+    """
+
+    checkpoint: Path
+    last: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise C4CError(f"--{_dashed(name)} is {value}, expected at least {least}.")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise C4CError(f"--{_dashed(name)} is '{value}'. Known: {', '.join(known)}.")

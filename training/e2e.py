@@ -1,0 +1,232 @@
+"""``train-e2e``: the same loop with the backbone in it, from video frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from c4c.config import dataset_source
+from c4c.errors import C4CError
+from c4c.extract.backbone import Backbone, load_backbone, uses_quick_gelu
+from c4c.extract.datasets import dataset_splits, load_dataset
+from c4c.extract.decode import Request, decoder_version
+from c4c.extract.weights import state_sha256
+from c4c.heads.base import Head
+from c4c.heads.checkpoint import Checkpoint, save_checkpoint
+from c4c.records import Dataset, FeatureBatch
+from c4c.retrieval.metrics import places_of
+from c4c.sampling import ORDERS
+from c4c.training.batches import Indices
+from c4c.training.cached import RUNS, choose_split, start_head
+from c4c.training.config import TrainE2EConfig, TrainResult
+from c4c.training.evaluation import answers, figures
+from c4c.training.frames import FrameStore, open_frames
+from c4c.training.loop import Run
+from c4c.training.parallel import join_world, leave_world
+from c4c.training.task import Task
+
+_EVAL_CLIPS = 32  # clips encoded at once while evaluating
+# What lies below the first transformer layer of the two towers.
+_STEM = re.compile(
+    r"^(visual\.(conv1|conv2|class_embedding|positional_embedding|ln_pre)"
+    r"|token_embedding|positional_embedding)"
+)
+_LAYER = re.compile(r"^(?:visual\.)?transformer\.resblocks\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInputs:
+    """Frames and tokens of a batch.
+
+    Attributes:
+        pixels: uint8 [sum of lengths, 3, S, S], clip after clip.
+        lengths: int64 [B].
+        tokens: int64 [B, L].
+    """
+
+    pixels: Tensor
+    lengths: Tensor
+    tokens: Tensor
+
+
+class E2ETask(Task):
+    """A head above a backbone that learns too."""
+
+    def __init__(
+        self,
+        config: TrainE2EConfig,
+        backbone: Backbone,
+        head: Head,
+        splits: dict[str, tuple[Dataset, FrameStore]],
+        eval_split: str | None,
+    ) -> None:
+        self.config: TrainE2EConfig = config
+        self.backbone = backbone
+        self.device = backbone.device
+        self.head = head.to(self.device)
+        self.encoder_trains = True
+        self._splits, self._eval = splits, eval_split
+        dataset, self._store = splits[config.train_split]
+        owners = places_of(self._store.ids, [c.clip_id for c in dataset.captions])
+        lengths = np.diff(self._store.offsets)
+        kept = [row for row, owner in enumerate(owners) if owner >= 0 and lengths[owner] > 0]
+        if not kept:
+            raise C4CError(f"{dataset.name} {dataset.split} has no captioned clip with frames.")
+        captions = [dataset.captions[row] for row in kept]
+        self._owners = owners[kept]
+        self.clip_of = [caption.clip_id for caption in captions]
+        self.texts = [caption.text for caption in captions]
+        self._tokens = backbone.tokenize(self.texts, config.max_words)
+        freeze(backbone.model, config.freeze_layers)
+
+    def modules(self) -> list[tuple[str, nn.Module, float]]:
+        """Head and backbone, the backbone at its share of the learning rate."""
+        return [("head", self.head, 1.0), ("backbone", self.backbone.model, self.config.coef_lr)]
+
+    def load(self, captions: Indices, generator: torch.Generator) -> FrameInputs:
+        """Frames from the mapped cache."""
+        seed = int(torch.randint(1 << 31, (1,), generator=generator))
+        clips = self._owners[captions][:: self.pairs]
+        pixels, lengths = self._frames(
+            self._store, clips, self.config.order, np.random.default_rng(seed)
+        )
+        return FrameInputs(pixels, lengths, self._tokens[torch.from_numpy(captions)])
+
+    def _frames(
+        self, store: FrameStore, clips: Any, order: str, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        rows = []
+        for clip in clips:
+            first, last = store.offsets[clip], store.offsets[clip + 1]
+            rows.append(ORDERS[order](np.arange(first, last, dtype=np.int64), generator))
+        places = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        return torch.from_numpy(store.pixels[places]), lengths.to(self.device)
+
+    def encode(self, inputs: Any, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Frames and captions through the towers; [b, T, D] padded to the batch's longest."""
+        lengths = inputs.lengths
+        before, inside = int(lengths[:start].sum()), int(lengths[start:stop].sum())
+        frames = self._towers(inputs.pixels[before : before + inside])
+        padded = _pad(frames, lengths[start:stop], int(lengths.max()))
+        tokens = inputs.tokens[start * self.pairs : stop * self.pairs]
+        return padded, self.backbone.encode_text(tokens)
+
+    def _towers(self, pixels: Tensor) -> Tensor:
+        images = self.backbone.preprocess(pixels.permute(0, 2, 3, 1))
+        return self.backbone.encode_frames(images)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Figures on the evaluated split; empty when there is none."""
+        if self._eval is None:
+            return {}
+        self.train_mode(False)
+        dataset, store = self._splits[self._eval]
+        places = np.flatnonzero(np.diff(store.offsets) > 0)
+        ids = [store.ids[place] for place in places]
+        right = answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
+        tokens = self.backbone.tokenize([c.text for c in dataset.captions], self.config.max_words)
+        with self.autocast():
+            text = self.backbone.encode_text(tokens).float()
+            return figures(self.head, self._blocks(store, places), text, right)
+
+    def _blocks(self, store: FrameStore, places: Any) -> Iterator[FeatureBatch]:
+        generator = np.random.default_rng(0)
+        for first in range(0, len(places), _EVAL_CLIPS):
+            own = places[first : first + _EVAL_CLIPS]
+            pixels, lengths = self._frames(store, own, self.config.eval_order, generator)
+            frames = self._towers(pixels).float()
+            yield FeatureBatch(_pad(frames, lengths, int(lengths.max())), lengths)
+
+    def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
+        """Write head and backbone; the folder is a backbone for ``--pretrained`` too."""
+        own = self.backbone.model.state_dict()
+        gelu = "true" if uses_quick_gelu(self.backbone.model) else "false"
+        made = {**meta["fingerprint"], "sha256": state_sha256(own), "weights": str(folder)}
+        save_checkpoint(
+            folder,
+            self.head,
+            {**meta, "fingerprint": made},
+            backbone_state=own,
+            backbone_info={"model": self.backbone.name, "quick_gelu": gelu},
+            state=state or None,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take head and backbone back."""
+        held = checkpoint.backbone_state
+        if held is None:
+            raise C4CError(f"{checkpoint.path} holds no backbone to go on from.")
+        self.head.load_state_dict(checkpoint.head.state_dict())
+        self.backbone.model.load_state_dict(held)
+
+
+def _pad(frames: Tensor, lengths: Tensor, longest: int) -> Tensor:
+    """Packed frames [F, D] to [B, T, D] with zeros."""
+    padded = frames.new_zeros(len(lengths), longest, frames.shape[1])
+    mask = torch.arange(longest, device=frames.device)[None] < lengths[:, None]
+    padded[mask] = frames
+    return padded
+
+
+def freeze(model: nn.Module, layers: int) -> None:
+    """Leave the first ``layers`` transformer layers of each tower, and what lies below, as is.
+
+    CLIP4Clip freezes what lies below even for 0; here 0 and -1 freeze nothing.
+    """
+    for name, parameter in model.named_parameters():
+        layer = _LAYER.match(name)
+        low = bool(_STEM.match(name)) or (layer is not None and int(layer.group(1)) < layers)
+        parameter.requires_grad_(not (layers > 0 and low))
+
+
+def train_e2e(config: TrainE2EConfig) -> TrainResult:
+    """Train head and backbone from videos.
+
+    Raises:
+        C4CError: data or weights that cannot be used.
+        Interrupted: stopped on request, with everything saved.
+    """
+    world = join_world()
+    try:
+        torch.manual_seed(config.seed)
+        backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
+        request = Request(
+            config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
+        )
+        there = dataset_splits(config.dataset)
+        eval_split = choose_split(config.eval_split, there, config.train_split)
+        splits = {
+            name: _open_split(config, name, backbone, request)
+            for name in (config.train_split, eval_split)
+            if name
+        }
+        head = start_head(config, backbone.embed_dim, backbone.head_init())
+        task = E2ETask(config, backbone, head, splits, eval_split)
+        sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
+        fingerprint = backbone.fingerprint(sampling, decoder_version(config.decoder))
+        meta = {"config": config.numbers(), "fingerprint": asdict(fingerprint)}
+        out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
+        return Run(task, out, world, meta).train()
+    finally:
+        leave_world(world)
+
+
+def _open_split(
+    config: TrainE2EConfig, split: str, backbone: Backbone, request: Request
+) -> tuple[Dataset, FrameStore]:
+    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
+    dataset = load_dataset(source, split)
+    folder = config.frame_cache or Path("c4c-cache") / f"{config.dataset}-frames"
+    workers = config.workers or len(os.sched_getaffinity(0))
+    store = open_frames(folder, dataset, backbone, replace(request), workers)
+    return dataset, store

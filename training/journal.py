@@ -1,0 +1,77 @@
+"""The run's log: a JSON line a step and an epoch, each step once however often it was resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from c4c.errors import C4CError
+from c4c.files import write_atomic
+
+
+class Journal:
+    """Appends to ``log.jsonl``.
+
+    Args:
+        path: the file.
+        after: keep only lines of steps up to this one (0 begins anew).
+        tensorboard: also write event files beside it.
+    """
+
+    def __init__(self, path: Path, after: int = 0, tensorboard: bool = False) -> None:
+        kept = [line for line in read_journal(path) if line["step"] <= after] if after else []
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_atomic(path, text.encode())
+        self._stream = path.open("a", encoding="utf-8")
+        self._board = _board(path.parent / "tensorboard", after) if tensorboard else None
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add one line; it has a ``step``. Figures that are not finite become null."""
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in line.items()
+        }
+        self._stream.write(json.dumps(finite) + "\n")
+        if self._board is not None:
+            for key, value in finite.items():
+                if isinstance(value, int | float) and key != "step":
+                    self._board.add_scalar(key, value, line["step"])
+
+    def flush(self) -> None:
+        """Make sure that what was written is in the file."""
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._stream.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log; one that a crash cut short is left out.
+
+    Returns:
+        One dictionary a line; no lines when there is no file.
+    """
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def _board(folder: Path, after: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise C4CError(
+            "--tensorboard needs the tensorboard package; pip install 'c4c[tensorboard]'."
+        ) from None
+    return SummaryWriter(str(folder), purge_step=after or None)  # type: ignore[no-untyped-call]

@@ -1,0 +1,212 @@
+"""The one training loop: epochs of batches, steps, checkpoints, and going on after a stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c4c.errors import C4CError, Interrupted
+from c4c.files import read_json
+from c4c.heads.checkpoint import load_checkpoint
+from c4c.progress import Progress, say
+from c4c.training.batches import Indices
+from c4c.training.config import TrainConfig, TrainResult
+from c4c.training.evaluation import score
+from c4c.training.gradients import accumulate_gradients
+from c4c.training.journal import Journal
+from c4c.training.optim import Optimizer, clamp_logit_scale
+from c4c.training.parallel import World
+from c4c.training.signals import StopRequest
+from c4c.training.task import Task
+
+
+@dataclass
+class Position:
+    """Where a run stands; kept with the last checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    best_figures: dict[str, float] = field(default_factory=dict)
+
+    def as_meta(self) -> dict[str, Any]:
+        """As JSON holds it (which knows no infinity)."""
+        best = None if math.isinf(self.best) else self.best
+        return {**self.__dict__, "best": best}
+
+
+class Run:
+    """One training run.
+
+    Args:
+        task: head, encoder and data.
+        out: the run folder.
+        world: the processes that share the run.
+        meta: what checkpoints say of themselves.
+    """
+
+    def __init__(self, task: Task, out: Path, world: World, meta: dict[str, Any]) -> None:
+        self.task, self.out, self.world, self.meta = task, out, world, meta
+        self.config: TrainConfig = task.config
+        self.plan = [self._groups(epoch) for epoch in range(self.config.epochs)]
+        self.optimizer = Optimizer(task.modules(), self.config, sum(map(len, self.plan)))
+        self.at = Position()
+        self._saved = time.monotonic()
+
+    def _groups(self, epoch: int) -> list[list[Indices]]:
+        """Batches of an epoch, as many together as are accumulated into a step."""
+        batches = self.task.batches(epoch)
+        size = self.config.accumulate
+        return [batches[first : first + size] for first in range(0, len(batches), size)]
+
+    def train(self) -> TrainResult:
+        """Train to the end.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM, after the state was saved.
+            C4CError: the loss is not finite, or nothing can be written.
+        """
+        self._begin()
+        leads = self.world.leads
+        journal = Journal(self.out / "log.jsonl", self.at.step, self.config.tensorboard)
+        try:
+            with StopRequest() as stop:
+                for epoch in range(self.at.epoch, self.config.epochs):
+                    self._epoch(epoch, journal, stop)
+        finally:
+            journal.close()
+        if leads and not (self.out / "best").exists():
+            self._save("best")
+        self.world.barrier()
+        return TrainResult(self.out / "best", self.out / "last", self.at.best_figures, self.at.step)
+
+    def _epoch(self, epoch: int, journal: Journal, stop: StopRequest) -> None:
+        groups = self.plan[epoch]
+        begun = time.monotonic()
+        losses: list[float] = []
+        self.task.train_mode(True)
+        label = f"epoch {epoch + 1}/{self.config.epochs}"
+        with Progress(label, len(groups), "steps", self.at.batch) as progress:
+            for place in range(self.at.batch, len(groups)):
+                losses.append(self._step(epoch, place, journal))
+                self.at.batch = place + 1
+                progress.step(extra=f"loss {losses[-1]:.3f}")
+                self._pause(stop, journal)
+        found = self.task.evaluate() if self.world.leads else {}
+        self.at.epoch, self.at.batch = epoch + 1, 0
+        mean = sum(losses) / len(losses) if losses else math.nan
+        line = {"step": self.at.step, "epoch": epoch + 1, "loss": mean, **found}
+        journal.write({**line, "seconds": time.monotonic() - begun})
+        journal.flush()
+        self._keep(found)
+        shown = ("t2v_r1", "v2t_r1", "twin_accuracy")
+        words = " ".join(f"{name} {found[name]:.1f}" for name in shown if name in found)
+        say(f"{label}: loss {mean:.3f} {words}")
+
+    def _step(self, epoch: int, place: int, journal: Journal) -> float:
+        group = self.plan[epoch][place]
+        total = 0.0
+        for number, batch in enumerate(group):
+            own = batch[self.world.part(len(batch))]
+            generator = torch.Generator().manual_seed(
+                (self.config.seed * 1_000_003 + epoch) * 1_000_003 + place * 1009 + number
+            )
+            inputs = self.task.load(own, generator)
+            weight = 1 / len(group)
+            loss = accumulate_gradients(
+                self.task, inputs, self.config.micro_batch, self.world, weight
+            )
+            total += float(loss) * weight
+        if not math.isfinite(total):
+            names = sorted({self.task.clip_of[int(row)] for batch in group for row in batch})
+            raise C4CError(
+                f"The loss is {total} at step {self.at.step} (clips {', '.join(names[:5])}, …); "
+                "lower --lr, or look for damaged features: c4c cache verify."
+            )
+        self.world.reduce_gradients(self.task.head, self.optimizer.parameters)
+        figures = self.optimizer.step(self.at.step)
+        clamp_logit_scale(self.task.head.logit_scale)
+        self.at.step += 1
+        journal.write({"step": self.at.step, "loss": total, **figures})
+        return total
+
+    def _pause(self, stop: StopRequest, journal: Journal) -> None:
+        """Save when it is time, or when asked to stop (and then do)."""
+        minutes = self.config.checkpoint_minutes
+        due = bool(minutes) and time.monotonic() - self._saved > 60 * minutes
+        asked = self.world.any(bool(stop.name))
+        if not due and not asked:
+            return
+        journal.flush()
+        if self.world.leads:
+            self._save("last")
+        self.world.barrier()
+        if asked:
+            raise Interrupted(
+                f"stopped by {stop.name or 'request'} at step {self.at.step}; everything is saved: "
+                "add --resume auto to the same command to go on"
+            )
+
+    def _keep(self, found: dict[str, float]) -> None:
+        """Write the last checkpoint, and the best one when this is it."""
+        better = bool(found) and score(found) > self.at.best
+        if better:
+            self.at.best, self.at.best_figures = score(found), found
+        if self.world.leads:
+            if better:
+                self._save("best")
+            self._save("last")
+        self.world.barrier()
+
+    def _save(self, name: str) -> None:
+        self._saved = time.monotonic()
+        state: dict[str, Tensor] = {}
+        if name == "last":
+            state = {**self.optimizer.state(), "rng": torch.get_rng_state()}
+        meta = {**self.meta, "position": self.at.as_meta(), "metrics": self.at.best_figures}
+        self.task.save(self.out / name, meta, state)
+
+    def _begin(self) -> None:
+        """Start anew, or from a checkpoint of this run."""
+        resume = self.config.resume
+        last = self.out / "last" if resume == "auto" else Path(resume or "")
+        if resume and (last / "checkpoint.json").exists():
+            self._go_on(last)
+        elif resume not in (None, "auto"):
+            raise C4CError(f"--resume {resume}: there is no checkpoint; pass its folder, or auto.")
+        elif (self.out / "last").exists() and not self.config.overwrite:
+            raise C4CError(
+                f"{self.out} holds a run already; add --resume auto to go on with it, --overwrite "
+                "to begin anew, or --out for another folder."
+            )
+        self.world.equalise(module for _, module, _ in self.task.modules())
+
+    def _go_on(self, last: Path) -> None:
+        held = read_json(last / "checkpoint.json")
+        settings = held.get("config", {})
+        now = self.config.numbers()
+        changed = sorted(key for key in now if key in settings and settings[key] != now[key])
+        if changed:
+            key = changed[0]
+            raise C4CError(
+                f"{last} was trained with {key} {settings[key]}, now {now[key]}; pass the same "
+                "settings to resume, or --overwrite to begin anew."
+            )
+        checkpoint = load_checkpoint(last)
+        state = checkpoint.state
+        if state is None or "position" not in held:
+            raise C4CError(f"{last} holds no state to go on from; it can only be --init-head.")
+        self.task.restore(checkpoint)
+        position = dict(held["position"])
+        position["best"] = -math.inf if position["best"] is None else position["best"]
+        self.at = Position(**position)
+        torch.set_rng_state(state.pop("rng"))
+        self.optimizer.load_state(state)
+        say(f"going on from {last}, step {self.at.step}")

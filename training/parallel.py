@@ -1,0 +1,168 @@
+"""One batch over several processes (``torchrun``), with the gradients of one process.
+
+Each process encodes its part of the batch; frame and text features are gathered; each computes
+head and loss over the whole batch. So the loss and the head's gradients are the same
+everywhere (they are averaged only to keep rounding from drifting apart), each process holds
+the true gradient of its own features, and the encoder's gradients are *summed*. The scaling
+is that of one process with the whole batch: no factor of the number of processes is left,
+unlike in the authors' code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Features of the whole batch, and the way back for their gradients.
+
+    Attributes:
+        frames: [B, T, D].
+        lengths: int64 [B].
+        texts: [B * pairs, D].
+        clip_rows: this process's clips.
+        text_rows: its texts.
+    """
+
+    frames: Tensor
+    lengths: Tensor
+    texts: Tensor
+    clip_rows: slice
+    text_rows: slice
+
+    def give_back(self, frames: Tensor, texts: Tensor) -> None:
+        """Set the gradients of this process's features from those of the whole batch."""
+        if self.frames is frames:
+            return
+        if self.frames.grad is not None:
+            frames.grad = self.frames.grad[self.clip_rows, : frames.shape[1]]
+        if self.texts.grad is not None:
+            texts.grad = self.texts.grad[self.text_rows]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of a run.
+
+    Attributes:
+        rank: this one's number.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """This process's share of ``count`` things: contiguous, sizes differ by one at most."""
+        return _share(count, self.rank, self.size)
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Rows of all processes [sum of n, …], in the order of ranks; no gradient."""
+        if self.size == 1:
+            return rows
+        shape = torch.tensor(rows.shape, device=rows.device)
+        shapes = [torch.zeros_like(shape) for _ in range(self.size)]
+        dist.all_gather(shapes, shape)
+        largest = torch.stack(shapes).amax(0).tolist()
+        padded = _pad_to(rows.detach(), largest).contiguous()
+        found = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(found, padded)
+        return torch.cat([part[: int(s[0])] for part, s in zip(found, shapes, strict=True)])
+
+    def gather_batch(self, frames: Tensor, lengths: Tensor, texts: Tensor) -> Gathered:
+        """The whole batch of which ``frames`` [b, t, D] and ``texts`` are this process's part."""
+        if self.size == 1:
+            return Gathered(frames, lengths, texts, slice(None), slice(None))
+        counts = self.gather_rows(torch.tensor([[len(frames), len(texts)]]))
+        before, here = counts[: self.rank].sum(0).tolist(), counts[self.rank].tolist()
+        rows = [slice(start, start + n) for start, n in zip(before, here, strict=True)]
+        return Gathered(
+            self.gather_rows(frames).requires_grad_(frames.requires_grad),
+            self.gather_rows(lengths),
+            self.gather_rows(texts).requires_grad_(texts.requires_grad),
+            rows[0],
+            rows[1],
+        )
+
+    def reduce_gradients(self, head: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum the encoder's gradients over processes; average the head's, which are equal."""
+        if self.size == 1:
+            return
+        own = {id(parameter) for parameter in head.parameters()}
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            dist.all_reduce(parameter.grad)
+            if id(parameter) in own:
+                parameter.grad /= self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is set in any process."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor([float(flag)], device=_device())
+        dist.all_reduce(votes)
+        return bool(votes.item() > 0)
+
+    def equalise(self, modules: Iterable[nn.Module]) -> None:
+        """Give every process the parameters of the first one."""
+        if self.size == 1:
+            return
+        for module in modules:
+            for value in module.state_dict().values():
+                dist.broadcast(value, 0)
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_world() -> World:
+    """The world that ``torchrun`` describes in the environment; one process without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    if not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        if backend == "nccl":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group(backend, timeout=_TIMEOUT)
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def leave_world(world: World) -> None:
+    """Close the connection to the other processes."""
+    if world.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _share(count: int, rank: int, size: int) -> slice:
+    return slice(count * rank // size, count * (rank + 1) // size)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+
+def _pad_to(rows: Tensor, shape: list[int]) -> Tensor:
+    pads: list[int] = []
+    for have, want in zip(reversed(rows.shape), reversed(shape), strict=True):
+        pads += [0, want - have]
+    return F.pad(rows, pads)

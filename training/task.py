@@ -1,0 +1,123 @@
+"""What the loop trains: an encoder (CLIP, its projections, or nothing) below a head.
+
+A task turns caption numbers into inputs, and inputs into frame and text features; the loop
+and the gradient cache do the rest, the same for cached features and for videos.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from c4c.heads.base import Head
+from c4c.heads.checkpoint import Checkpoint
+from c4c.kernels import contrastive_loss
+from c4c.records import FeatureBatch
+from c4c.training.batches import Indices, epoch_batches, group_batches
+from c4c.training.config import TrainConfig
+from c4c.training.losses import mil_nce, symmetric_cross_entropy
+
+
+class Inputs(Protocol):
+    """Raw inputs of a batch of B clips with ``pairs`` captions each."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64 [B]: frames of each clip."""
+
+
+class Task(ABC):
+    """A head, what lies below it, and the data of a run.
+
+    Attributes:
+        config: the run's settings.
+        head: what is trained.
+        device: where it is.
+        clip_of: clip id of each training caption.
+        texts: the training captions.
+        encoder_trains: whether anything below the head has a gradient.
+    """
+
+    config: TrainConfig
+    head: Head
+    device: torch.device
+    clip_of: Sequence[str]
+    texts: Sequence[str]
+    encoder_trains: bool = False
+
+    @abstractmethod
+    def modules(self) -> list[tuple[str, nn.Module, float]]:
+        """What is trained: (name, module, factor of the learning rate)."""
+
+    @abstractmethod
+    def load(self, captions: Indices, generator: torch.Generator) -> Inputs:
+        """Read the inputs of a batch; random frame choices come from ``generator``."""
+
+    @abstractmethod
+    def encode(self, inputs: Any, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Features of clips ``start`` to ``stop`` and of their captions.
+
+        Returns:
+            frames [b, T, D] with T the same for every slice of a batch, texts [b * pairs, D].
+        """
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """Figures on the evaluated split; empty when there is none."""
+
+    @abstractmethod
+    def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
+        """Write a checkpoint, whole or not at all."""
+
+    @abstractmethod
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put back the parameters that ``save`` wrote."""
+
+    def train_mode(self, on: bool) -> None:
+        """Dropout on or off, in everything that is trained."""
+        for _, module, _ in self.modules():
+            module.train(on)
+
+    def batches(self, epoch: int) -> list[Indices]:
+        """Caption numbers of each batch of an epoch."""
+        config = self.config
+        if config.objective == "mil-nce":
+            return group_batches(self.clip_of, config.batch, config.pairs, config.seed, epoch)
+        return epoch_batches(self.clip_of, self.texts, config.batch, config.seed, epoch)
+
+    @property
+    def pairs(self) -> int:
+        """Captions a clip in a batch."""
+        return self.config.pairs if self.config.objective == "mil-nce" else 1
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The run's precision, for what is computed inside."""
+        half = self.config.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    def loss(self, batch: FeatureBatch, text: Tensor) -> Tensor:
+        """The loss of a batch; for heads with a vector a clip the logits are never whole."""
+        if not self.head.loose or self.config.objective == "mil-nce":
+            return self.objective(self.similarity(batch, text))
+        with self.autocast():
+            clips, sentences = self.head.encode_clips(batch), self.head.encode_text(text)
+        scale = self.head.logit_scale.exp()
+        return contrastive_loss(sentences.float(), clips.float(), scale)
+
+    def similarity(self, batch: FeatureBatch, text: Tensor) -> Tensor:
+        """Logits [Q, B] in the run's precision."""
+        with self.autocast():
+            logits: Tensor = self.head(batch, text)
+        return logits
+
+    def objective(self, similarity: Tensor) -> Tensor:
+        """The loss of a batch's logits [B * pairs, B]."""
+        if self.config.objective == "mil-nce":
+            return mil_nce(similarity, self.pairs)
+        return symmetric_cross_entropy(similarity)
