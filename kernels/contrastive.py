@@ -116,7 +116,7 @@ def _log_sum_exps(text: Tensor, video: Tensor, scale: Tensor) -> tuple[Tensor, T
     every = video.to(scale.dtype)
     columns = scale.new_full((len(video),), -torch.inf)
     rows = []
-    for strip in text.split(_strip_rows(len(video))):
+    for strip in torch.split(text, _strip_rows(len(video))):
         logits = (strip.to(scale.dtype) * scale) @ every.T
         rows.append(logits.logsumexp(1))
         columns = torch.logaddexp(columns, logits.logsumexp(0))

@@ -73,7 +73,8 @@ class GalleryIndex:
     def __init__(self, gallery: Tensor | np.ndarray[Any, Any]) -> None:
         self.rows = _share(gallery)
         self.codes: Tensor | None = None
-        if fast_int8() and len(self.rows) > SEED:
+        # torch._int_mm (2.14, CPU) returns wrong products for rows of width 1.
+        if fast_int8() and len(self.rows) > SEED and self.rows.shape[1] > 1:
             self._build()
 
     def __len__(self) -> int:
@@ -92,7 +93,7 @@ class GalleryIndex:
         check_same(OP, "widths", queries.shape[1], self.rows.shape[1], "use one backbone for both")
         if self.codes is None or not len(queries):
             return search_blocks(queries, blocks_of(self.rows), k)
-        parts = [self._search(part, k) for part in queries.float().split(QUERIES)]
+        parts = [self._search(part, k) for part in torch.split(queries.float(), QUERIES)]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _build(self) -> None:
@@ -162,7 +163,7 @@ class GalleryIndex:
         assert self.codes is not None
         out = buffer[: len(words.words) * (high - low)].view(-1, high - low)
         products = torch._int_mm(words.words, self.codes[low:high].T, out=out)
-        groups = products.unflatten(1, (-1, GROUP))
+        groups = products.view(len(products), -1, GROUP)
         who, where = self._passing(best, words, groups.amax(2), low // GROUP)
         if len(who) > MOST_GROUPS * groups.shape[0] * groups.shape[1]:
             return False
@@ -201,7 +202,7 @@ class GalleryIndex:
             # Little was seen before: the k best of these groups' lower bounds say more.
             lower = (reach - width).topk(k, 1).values[:, -1]
             threshold = torch.maximum(threshold, lower)
-        return (reach.add_(width) >= threshold[:, None]).nonzero(as_tuple=True)
+        return (reach.add_(width) >= threshold[:, None]).nonzero(as_tuple=True)  # type: ignore[return-value]
 
     def _interval(
         self, words: _Words, products: Tensor, who: Tensor, group: Tensor

@@ -149,7 +149,7 @@ def _pair_scores(queries: Tensor, gallery: Tensor, who: Tensor, where: Tensor) -
     step = max(1, BLOCK // max(queries.shape[1], 1))
     parts = [
         (queries[w].double() * gallery[r].double()).sum(1)
-        for w, r in zip(who.split(step), where.split(step), strict=True)
+        for w, r in zip(torch.split(who, step), torch.split(where, step), strict=True)
     ]
     return torch.cat(parts) if parts else queries.new_empty(0, dtype=torch.float64)
 
@@ -158,9 +158,11 @@ def _margin(queries: Tensor, gallery: Tensor) -> Tensor:
     """More than the rounding error of a product in the working precision, [Q]."""
     wide = compute_dtype(queries.dtype)
     longest = max(
-        (float(part.to(wide).norm(dim=1).amax()) for part in gallery.split(1 << 14)), default=0.0
+        (float(part.to(wide).norm(dim=1).amax()) for part in torch.split(gallery, 1 << 14)),
+        default=0.0,
     )
     if not math.isfinite(longest):
         raise C4CError(f"{OP}: the gallery has NaN or infinite values; drop those rows.")
     unit = torch.finfo(wide).eps * queries.shape[1]
-    return queries.double().norm(dim=1) * longest * unit
+    margin: Tensor = queries.double().norm(dim=1) * (longest * unit)
+    return margin

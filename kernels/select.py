@@ -104,7 +104,7 @@ def columns_above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     n = scores.shape[1]
     if n % GROUP:
         scores = torch.nn.functional.pad(scores, (0, -n % GROUP), value=-torch.inf)
-    groups = scores.unflatten(1, (-1, GROUP))
+    groups = scores.view(len(scores), scores.shape[1] // GROUP, GROUP)
     who, group = (groups.amax(2) > threshold[:, None]).nonzero(as_tuple=True)
     members = groups.flatten(0, 1).index_select(0, who * groups.shape[1] + group)
     hit, member = (members > threshold[who, None]).nonzero(as_tuple=True)

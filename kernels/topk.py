@@ -124,9 +124,9 @@ def score_block(best: Best, queries: Tensor, block: Tensor, first: int) -> None:
 
 def blocks_of(gallery: Block | Iterable[Block]) -> Iterator[tuple[int, Tensor]]:
     """The gallery as blocks (index of the first row, rows [n, D])."""
-    whole = isinstance(gallery, Tensor | np.ndarray)
+    pieces: Iterable[Block] = [gallery] if isinstance(gallery, Tensor | np.ndarray) else gallery
     first = 0
-    for piece in [gallery] if whole else gallery:
+    for piece in pieces:
         if len(piece.shape) != 2:
             raise C4CError(f"{OP}: a gallery block has shape {list(piece.shape)}; expected [n, D].")
         for low in range(0, len(piece), BLOCK_ROWS):

@@ -96,6 +96,13 @@ def test_other_dtypes_are_compared_in_float32(dtype, indexed):
     assert_same_up_to_ties(queries, gallery, *found)
 
 
+def test_rows_of_width_one():
+    gallery = torch.arange(700.0).remainder(97).reshape(-1, 1)
+    queries = torch.tensor([[1.0], [-1.0]])
+    found = topk_similarity(queries, GalleryIndex(gallery), 9)
+    assert found[1].equal(topk_similarity_reference(queries, gallery, 9)[1])
+
+
 def test_memory_maps_streams_and_strides_agree(tmp_path):
     gallery, queries = data("random").half(), data("random", n=5, seed=1)
     path = tmp_path / "gallery.npy"
