@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-WEIGHTS = Path(__file__).with_name("tiny") / "tiny.safetensors"
+WEIGHTS = Path(__file__).with_name("tiny.safetensors")
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 128,

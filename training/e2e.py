@@ -206,7 +206,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         there = dataset_splits(config.dataset)
         eval_split = choose_split(config.eval_split, there, config.train_split)
         splits = {
-            name: _open_split(config, name, backbone, request)
+            name: open_split(config, name, backbone, request)
             for name in (config.train_split, eval_split)
             if name
         }
@@ -221,9 +221,14 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         leave_world(world)
 
 
-def _open_split(
+def open_split(
     config: TrainE2EConfig, split: str, backbone: Backbone, request: Request
 ) -> tuple[Dataset, FrameStore]:
+    """A split and its frames, decoded now if they were not before.
+
+    Raises:
+        C4CError: data that cannot be found or decoded.
+    """
     source = dataset_source(config.dataset, config.root, config.videos, config.captions)
     dataset = load_dataset(source, split)
     folder = config.frame_cache or Path("c4c-cache") / f"{config.dataset}-frames"

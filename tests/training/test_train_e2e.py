@@ -1,0 +1,107 @@
+"""End-to-end training: the backbone learns, can be frozen, and serves extraction afterwards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from c4c.errors import C4CError
+from c4c.extract.backbone import load_backbone
+from c4c.extract.cache import Cache
+from c4c.extract.config import ExtractConfig
+from c4c.extract.decode import Request
+from c4c.extract.pipeline import run_extract
+from c4c.heads import HEADS
+from c4c.heads.checkpoint import load_checkpoint
+from c4c.retrieve import RetrieveConfig, run_evaluate
+from c4c.training.cached import start_head
+from c4c.training.config import TrainE2EConfig
+from c4c.training.e2e import E2ETask, open_split, train_e2e
+from c4c.training.gradients import accumulate_gradients
+from c4c.training.parallel import World
+
+
+def config(root: Path, folder: Path, **changes: object) -> TrainE2EConfig:
+    settings: dict[str, object] = {"head": "meanP", "epochs": 1, "batch": 16, "coef_lr": 1.0}
+    return TrainE2EConfig(
+        dataset="shapes",
+        root=root,
+        backbone="tiny",
+        frame_cache=folder / "frames",
+        workers=1,
+        **{"out": folder / "run", **settings, **changes},  # type: ignore[arg-type]
+    )
+
+
+def moved(checkpoint: Path) -> set[str]:
+    """Names of the backbone's parameters that differ from the shipped ones."""
+    before = load_backbone("tiny").model.state_dict()
+    after = load_backbone("tiny", str(checkpoint)).model.state_dict()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_the_trained_backbone_extracts_and_fits_its_head(shapes_root: Path, tmp_path: Path) -> None:
+    result = train_e2e(config(shapes_root, tmp_path))
+    assert load_checkpoint(result.checkpoint).has_backbone
+    assert len(moved(result.checkpoint)) > 50
+    cache = tmp_path / "cache"
+    run_extract(
+        ExtractConfig(
+            dataset="shapes",
+            root=shapes_root,
+            cache=cache,
+            splits=("val",),
+            backbone="tiny",
+            pretrained=str(result.checkpoint),
+            workers=1,
+        )
+    )
+    found = run_evaluate(RetrieveConfig(cache=cache, checkpoint=result.checkpoint, split="val"))
+    # The same figures as training saw, but for the cache's half precision.
+    assert found.metrics["t2v"].r5 == pytest.approx(result.metrics["t2v_r5"], abs=13)
+    assert (
+        Cache.open(cache).fingerprint.sha256 == load_backbone("tiny", str(result.checkpoint)).sha256
+    )
+
+
+def test_a_head_of_another_backbone_is_refused(
+    shapes_root: Path, shapes_cache: Path, tmp_path: Path
+) -> None:
+    result = train_e2e(config(shapes_root, tmp_path))
+    with pytest.raises(C4CError, match="another backbone"):
+        run_evaluate(RetrieveConfig(cache=shapes_cache, checkpoint=result.checkpoint))
+
+
+def test_frozen_layers_stay_and_the_others_move(shapes_root: Path, tmp_path: Path) -> None:
+    result = train_e2e(config(shapes_root, tmp_path, freeze_layers=3))
+    changed = moved(result.checkpoint)
+    assert any("resblocks.3." in name for name in changed)
+    assert not any(f"resblocks.{layer}." in name for name in changed for layer in (0, 1, 2))
+    assert "visual.conv1.weight" not in changed
+    assert "token_embedding.weight" not in changed
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+def test_micro_batches_give_the_gradients_of_the_whole_batch(
+    head: str, shapes_root: Path, tmp_path: Path
+) -> None:
+    settings = config(shapes_root, tmp_path, head=head, batch=12, eval_split="none")
+    backbone = load_backbone("tiny", precision="float32")
+    store = open_split(settings, "train", backbone, Request(max_frames=12, size=64))
+    torch.manual_seed(0)
+    built = start_head(settings, backbone.embed_dim, backbone.head_init())
+    task = E2ETask(settings, backbone, built, {"train": store}, None)
+    task.train_mode(False)  # dropout off: other blocks would draw other masks
+    inputs = task.load(np.arange(12), torch.Generator().manual_seed(0))
+    gradients = []
+    for micro in (0, 5):
+        for module in (backbone.model, task.head):
+            module.zero_grad(set_to_none=True)
+        loss = accumulate_gradients(task, inputs, micro, World())
+        held = [p.grad for m in (backbone.model, task.head) for p in m.parameters()]
+        flat = torch.cat([grad.flatten() for grad in held if grad is not None])
+        gradients.append((float(loss), flat))
+    (one, whole), (two, parts) = gradients
+    assert one == pytest.approx(two, rel=1e-5)
+    assert float((whole - parts).norm() / whole.norm()) < 1e-5
