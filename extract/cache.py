@@ -126,7 +126,8 @@ class Cache:
 
         path = self.path / "head-init.safetensors"
         try:
-            return load_file(path)
+            found: dict[str, torch.Tensor] = load_file(path)
+            return found
         except Exception as error:  # safetensors has an error type of its own
             raise C4CError(f"{path} cannot be read ({error}); extract again.") from None
 

@@ -285,8 +285,9 @@ def _picture(frame: Any, size: int | None) -> npt.NDArray[np.uint8]:
 def _resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     import av
 
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    return frame.to_ndarray(width=shape[1], height=shape[0], interpolation="BICUBIC")
+    frame: Any = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    found: npt.NDArray[np.uint8] = frame.to_ndarray(width=shape[1], height=shape[0], interpolation="BICUBIC")
+    return found
 
 
 def _decode_decord(clip: Clip, request: Request) -> Decoded:

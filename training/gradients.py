@@ -86,7 +86,7 @@ def _head_gradients(
         loss = _blockwise(task, batch, gathered.texts, micro, weight)
     else:
         loss = task.loss(batch, gathered.texts)
-        (loss * weight).backward()
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
     gathered.give_back(frames, texts)
     return loss.detach()
 
@@ -107,11 +107,11 @@ def _blockwise(task: Task, batch: FeatureBatch, texts: Tensor, micro: int, weigh
         similarity[top:bottom, left:right] = part
     similarity.requires_grad_()
     loss = task.objective(similarity)
-    (loss * weight).backward()
+    (loss * weight).backward()  # type: ignore[no-untyped-call]
     for ((top, bottom), (left, right)), state in zip(blocks, states, strict=True):
         with _replay(state, task.device):
             part = task.similarity(_columns(batch, left, right), texts[top:bottom])
-        part.backward(_gradient(similarity)[top:bottom, left:right].to(part.dtype))
+        part.backward(_gradient(similarity)[top:bottom, left:right].to(part.dtype))  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -74,4 +74,4 @@ def _board(folder: Path, after: int) -> Any:
         raise C4CError(
             "--tensorboard needs the tensorboard package; pip install 'c4c[tensorboard]'."
         ) from None
-    return SummaryWriter(str(folder), purge_step=after or None)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=after or None)

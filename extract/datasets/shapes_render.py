@@ -100,7 +100,7 @@ def render_clip(events: tuple[Event, ...], look: Look, fps: int = FPS) -> npt.ND
         uint8 [len(events) * 4 * fps, 64, 64, 3].
     """
     grain = np.random.default_rng(look.noise).integers(0, 20, (SIZE, SIZE, 1))
-    background = np.asarray(look.background, float) + grain
+    background: npt.NDArray[np.float64] = np.asarray(look.background, np.float64) + grain
     frames = [
         _draw(background, event, step / fps, look)
         for event in events
