@@ -286,7 +286,8 @@ def _resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDAr
     import av
 
     frame: Any = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    found: npt.NDArray[np.uint8] = frame.to_ndarray(width=shape[1], height=shape[0], interpolation="BICUBIC")
+    scaled = frame.reformat(width=shape[1], height=shape[0], interpolation="BICUBIC")
+    found: npt.NDArray[np.uint8] = scaled.to_ndarray()
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,17 +198,18 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
     """
     world = join_world()
     try:
+        there = dataset_splits(config.dataset)
+        eval_split = choose_split(config.eval_split, there, config.train_split)
+        names = [name for name in (config.train_split, eval_split) if name]
+        datasets = {name: _load_split(config, name) for name in names}
         torch.manual_seed(config.seed)
         backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
         request = Request(
             config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
         )
-        there = dataset_splits(config.dataset)
-        eval_split = choose_split(config.eval_split, there, config.train_split)
         splits = {
-            name: open_split(config, name, backbone, request)
-            for name in (config.train_split, eval_split)
-            if name
+            name: (dataset, split_frames(config, dataset, backbone, request))
+            for name, dataset in datasets.items()
         }
         head = start_head(config, backbone.embed_dim, backbone.head_init())
         task = E2ETask(config, backbone, head, splits, eval_split)
@@ -221,17 +222,19 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         leave_world(world)
 
 
-def open_split(
-    config: TrainE2EConfig, split: str, backbone: Backbone, request: Request
-) -> tuple[Dataset, FrameStore]:
-    """A split and its frames, decoded now if they were not before.
+def _load_split(config: TrainE2EConfig, split: str) -> Dataset:
+    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
+    return load_dataset(source, split)
+
+
+def split_frames(
+    config: TrainE2EConfig, dataset: Dataset, backbone: Backbone, request: Request
+) -> FrameStore:
+    """The frames of a split, from the run's frame cache.
 
     Raises:
-        C4CError: data that cannot be found or decoded.
+        C4CError: nothing could be decoded, or the cache cannot be written.
     """
-    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
-    dataset = load_dataset(source, split)
     folder = config.frame_cache or Path("c4c-cache") / f"{config.dataset}-frames"
     workers = config.workers or len(os.sched_getaffinity(0))
-    store = open_frames(folder, dataset, backbone, replace(request), workers)
-    return dataset, store
+    return open_frames(folder, dataset, backbone, request, workers)

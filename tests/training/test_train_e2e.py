@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from c4c.config import DatasetSource
 from c4c.errors import C4CError
 from c4c.extract.backbone import load_backbone
 from c4c.extract.cache import Cache
 from c4c.extract.config import ExtractConfig
+from c4c.extract.datasets import load_dataset
 from c4c.extract.decode import Request
 from c4c.extract.pipeline import run_extract
 from c4c.heads import HEADS
@@ -17,7 +19,7 @@ from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieve import RetrieveConfig, run_evaluate
 from c4c.training.cached import start_head
 from c4c.training.config import TrainE2EConfig
-from c4c.training.e2e import E2ETask, open_split, train_e2e
+from c4c.training.e2e import E2ETask, split_frames, train_e2e
 from c4c.training.gradients import accumulate_gradients
 from c4c.training.parallel import World
 
@@ -88,10 +90,11 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(
 ) -> None:
     settings = config(shapes_root, tmp_path, head=head, batch=12, eval_split="none")
     backbone = load_backbone("tiny", precision="float32")
-    store = open_split(settings, "train", backbone, Request(max_frames=12, size=64))
+    dataset = load_dataset(DatasetSource("shapes", shapes_root), "train")
+    store = split_frames(settings, dataset, backbone, Request(max_frames=12, size=64))
     torch.manual_seed(0)
     built = start_head(settings, backbone.embed_dim, backbone.head_init())
-    task = E2ETask(settings, backbone, built, {"train": store}, None)
+    task = E2ETask(settings, backbone, built, {"train": (dataset, store)}, None)
     task.train_mode(False)  # dropout off: other blocks would draw other masks
     inputs = task.load(np.arange(12), torch.Generator().manual_seed(0))
     gradients = []

@@ -1,0 +1,29 @@
+"""The demo, whole: what it shows about order must come out on a seed nobody tuned to."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
+    out, figures = tmp_path / "demo", tmp_path / "demo.json"
+    command = [sys.executable, "-m", "c4c", "demo", "--out", str(out), "--seed", "11"]
+    done = subprocess.run(
+        [*command, "--json", str(figures)], capture_output=True, text=True, timeout=1500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    heads = json.loads(figures.read_text())["heads"]
+    twins = {name: one["twin_accuracy"] for name, one in heads.items()}
+    assert 45 <= twins["meanP"] <= 55
+    assert twins["seqLSTM"] >= 80
+    assert twins["seqTransf"] >= 80
+    cached = [name for name in heads if name != "end to end"]
+    assert twins["end to end"] >= max(twins[name] for name in cached) - 2
+    page = (out / "report.html").read_text()
+    assert "<svg" in page
+    assert "data:image/jpeg" in page
+    assert "http" not in page
