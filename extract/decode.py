@@ -202,6 +202,9 @@ def _frames(container: Any, stream: Any, damage: _Damage) -> Iterator[tuple[floa
     latest = -np.inf
     step = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
     for packet in container.demux(stream):
+        if packet.is_corrupt:
+            damage.errors += 1
+            damage.last = "packets marked corrupt by the container"
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:

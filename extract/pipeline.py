@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.config import DatasetSource, dataset_source
-from c4c.errors import C4CError
+from c4c.errors import C4CError, Interrupted
 from c4c.extract.backbone import Backbone, load_backbone
 from c4c.extract.cache import DEFAULT, Cache, create_cache
 from c4c.extract.config import ExtractConfig, ExtractResult
@@ -27,6 +27,7 @@ from c4c.extract.workers import decode_many
 from c4c.files import write_atomic
 from c4c.progress import Progress, say
 from c4c.records import Caption, Clip, Dataset
+from c4c.signals import StopRequest
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +129,18 @@ def _extract_clips(
                     f"{failed} of {total} clips of '{manifest.split}' have failed, more than "
                     f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {folder}"
                 )
+
+
+def _until(
+    stop: StopRequest, decoded: Iterator[tuple[int, Decoded]]
+) -> Iterator[tuple[int, Decoded]]:
+    """Pass on what was decoded until somebody asks to stop."""
+    for one in decoded:
+        if stop.name:
+            raise Interrupted(
+                f"stopped by {stop.name}; whole shards are kept: the same command goes on"
+            )
+        yield one
 
 
 def _clip_shard(

@@ -12,7 +12,7 @@ import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -93,7 +93,7 @@ def decode_many(
     request: Request,
     workers: int = 1,
     deadline: float | None = None,
-) -> Iterator[tuple[int, Decoded]]:
+) -> Generator[tuple[int, Decoded], None, None]:
     """Decode clips in child processes.
 
     Args:

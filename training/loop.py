@@ -15,6 +15,7 @@ from c4c.errors import C4CError, Interrupted
 from c4c.files import read_json
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.progress import Progress, say
+from c4c.signals import StopRequest
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
 from c4c.training.evaluation import score
@@ -22,7 +23,6 @@ from c4c.training.gradients import accumulate_gradients
 from c4c.training.journal import Journal
 from c4c.training.optim import Optimizer, clamp_logit_scale
 from c4c.training.parallel import World
-from c4c.training.signals import StopRequest
 from c4c.training.task import Task
 
 

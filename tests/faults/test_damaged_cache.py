@@ -1,0 +1,224 @@
+"""A cache that was damaged, or made to mislead: an error that names the place, never zeros."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from c4c.errors import C4CError
+from c4c.extract.cache import Cache, create_cache
+from c4c.extract.config import ExtractConfig
+from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.inspect import damage
+from c4c.extract.pipeline import run_extract
+from c4c.extract.shards import make_shard, read_shard, write_shard
+
+
+def rows(count: int = 5, dim: int = 8) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.standard_normal((place, dim)).astype(np.float16) for place in range(count)]
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    own = rows()
+    texts = {"ids": [f"clip {i} ☂" for i in range(5)], "messages": ["", "", "", "", "bad"]}
+    made = make_shard(
+        "clips", own, [np.arange(len(r), dtype=np.float32) for r in own], ["ok"] * 5, texts, 8
+    )
+    write_shard(tmp_path / "part.h5", made, tmp_path / "tmp")
+    return tmp_path / "part.h5"
+
+
+def test_a_shard_reads_back_and_leaves_nothing_beside_it(shard: Path) -> None:
+    held = read_shard(shard)
+    for place, row in enumerate(rows()):
+        assert np.array_equal(held.row(place), row)
+    assert held.texts["ids"][4] == "clip 4 ☂"
+    assert held.damaged() == []
+    assert list((shard.parent / "tmp").iterdir()) == []
+
+
+def test_the_first_of_two_writers_wins(shard: Path) -> None:
+    before = shard.read_bytes()
+    other = make_shard("clips", [], [], [], {"ids": [], "messages": []}, 8)
+    write_shard(shard, other, shard.parent / "tmp")
+    assert shard.read_bytes() == before
+
+
+def test_a_shard_cut_anywhere_is_an_error(shard: Path, tmp_path: Path) -> None:
+    whole = shard.read_bytes()
+    for size in range(0, len(whole) - 1, 97):
+        cut = tmp_path / "cut.h5"
+        cut.write_bytes(whole[:size])
+        with pytest.raises(C4CError, match="cut.h5"):
+            read_shard(cut)
+
+
+def test_one_flipped_byte_names_its_clip(shard: Path, tmp_path: Path) -> None:
+    whole = bytearray(shard.read_bytes())
+    needle = rows()[3].tobytes()
+    whole[bytes(whole).index(needle) + 5] ^= 1
+    flipped = tmp_path / "flipped.h5"
+    flipped.write_bytes(whole)
+    assert read_shard(flipped).damaged() == ["clip 3 ☂"]
+
+
+def rebuild(shard: Path, change: str) -> None:
+    """Change a shard the way someone hostile would."""
+    with h5py.File(shard, "r+") as file:
+        if change == "unknown dataset":
+            file["more"] = np.zeros(3)
+            return
+        if change == "newer schema":
+            file.attrs["schema"] = 99
+            return
+        if change == "offsets go backwards":
+            file["offsets"][2] = 999
+            return
+        features = file["features"][:]
+        del file["features"]
+        if change == "external link":
+            file["features"] = h5py.ExternalLink("/etc/hostname", "/x")
+        elif change == "soft link":
+            file["features"] = h5py.SoftLink("/times")
+        elif change == "filter":
+            file.create_dataset("features", data=features, chunks=(2, 8), compression="gzip")
+        elif change == "wrong type":
+            file["features"] = features.astype(np.float64)
+        elif change == "variable length":
+            kind = h5py.vlen_dtype(np.float16)
+            file.create_dataset("features", (10,), dtype=kind)
+        elif change == "virtual":
+            layout = h5py.VirtualLayout(shape=features.shape, dtype=np.float16)
+            layout[:] = h5py.VirtualSource("gone.h5", "x", shape=features.shape)
+            file.create_virtual_dataset("features", layout)
+        elif change == "external storage":
+            file.create_dataset(
+                "features", features.shape, np.float16, external=[("/etc/hostname", 0, 9999)]
+            )
+        elif change == "giant":
+            file.create_dataset("features", (10**9, 8), np.float16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["unknown dataset", "newer schema", "offsets go backwards", "external link", "soft link",
+     "filter", "wrong type", "variable length", "virtual", "external storage", "giant"],
+)  # fmt: skip
+def test_a_shard_made_to_mislead_is_refused(shard: Path, change: str) -> None:
+    rebuild(shard, change)
+    with pytest.raises(C4CError, match="part.h5") as caught:
+        read_shard(shard)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("cache")
+    make_shapes(here / "shapes", Recipe(seed=2, train=6, val=2, test=2))
+    run_extract(config(here, here / "cache"))
+    return here
+
+
+def config(here: Path, cache: Path, **changes: object) -> ExtractConfig:
+    settings: dict[str, object] = {"backbone": "tiny", "workers": 1, "shard_clips": 3, **changes}
+    return ExtractConfig(dataset="shapes", root=here / "shapes", cache=cache, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "cache", tmp_path / "cache"))
+
+
+def test_a_missing_shard_is_an_error_and_extraction_mends_it(made: Path, copy: Path) -> None:
+    first = sorted((copy / "shards/train/clips").glob("*.h5"))[0]
+    whole = first.read_bytes()
+    first.unlink()
+    with pytest.raises(C4CError, match="missing"):
+        Cache.open(copy).clips("train")
+    assert any("missing" in line for line in damage(copy))
+    run_extract(config(made, copy))
+    assert first.read_bytes() == whole
+    assert list(damage(copy)) == []
+
+
+def test_verify_names_the_clip_and_exits_3(copy: Path) -> None:
+    path = sorted((copy / "shards/test/clips").glob("*.h5"))[0]
+    held = read_shard(path)
+    whole = bytearray(path.read_bytes())
+    name, needle = held.texts["ids"][1], held.row(1).tobytes()
+    whole[bytes(whole).index(needle)] ^= 0x40
+    path.write_bytes(whole)
+    done = subprocess.run(
+        [sys.executable, "-m", "c4c", "cache", "verify", str(copy)], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert name in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 7}', '{"schema": 1}'])
+def test_a_broken_cache_json_is_one_line(copy: Path, content: str) -> None:
+    (copy / "cache.json").write_text(content)
+    with pytest.raises(C4CError, match="cache"):
+        Cache.open(copy)
+
+
+def test_a_manifest_that_names_a_path_is_refused(copy: Path) -> None:
+    path = sorted((copy / "manifests").glob("*.json"))[0]
+    path.write_text(path.read_text().replace("part-", "../part-"))
+    with pytest.raises(C4CError, match="do not trust"):
+        Cache.open(copy).clips()
+
+
+def test_other_settings_are_refused_with_the_difference(made: Path, copy: Path) -> None:
+    with pytest.raises(C4CError, match="fps=2"):
+        run_extract(config(made, copy, fps=2.0))
+    other = Cache.open(copy).fingerprint
+    with pytest.raises(C4CError, match="cache of shapes"):
+        create_cache(copy, "folder", other)
+
+
+def test_a_warm_batch_is_what_the_shards_hold(made: Path) -> None:
+    clips = Cache.open(made / "cache").clips("train")
+    batch = clips.batch([2, 0, 5], max_frames=5)
+    assert batch.features.shape == (3, 5, 128)
+    whole, _ = clips.read(2)
+    assert np.array_equal(batch.features[0].numpy(), whole[[0, 1, 3, 5, 7]].astype(np.float32))
+
+
+def test_a_read_only_cache_can_be_searched(copy: Path) -> None:
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert len(Cache.open(copy).clips("test")) == 2
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(made: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "shapes", "--backbone", "tiny"]
+    command += [
+        "--root",
+        str(made / "shapes"),
+        "--cache",
+        str(tmp_path / "c"),
+        "--shard-clips",
+        "1",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    begun = time.monotonic()
+    while not list((tmp_path / "c").rglob("part-*.h5")) and time.monotonic() - begun < 60:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode in (130, 0)
+    assert "Traceback" not in words
+    for path in (tmp_path / "c").rglob("part-*.h5"):
+        assert read_shard(path).damaged() == []
+    run_extract(config(made, tmp_path / "c", shard_clips=1))
+    assert list(damage(tmp_path / "c")) == []

@@ -1,0 +1,237 @@
+"""A folder as users have it: good files of many kinds, bad ones among them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from c4c.extract.cache import Cache
+from c4c.extract.decode import Request, decode_clip
+from c4c.extract.workers import decode_many
+from c4c.records import Clip
+
+GOOD = {
+    "h264.mp4": ("libx264", "yuv420p", 64, 48),
+    "vp9.webm": ("libvpx-vp9", "yuv420p", 64, 48),
+    "vp9 named.mp4": ("libvpx-vp9", "yuv420p", 64, 48),
+    "odd.mkv": ("libx264", "yuv444p", 61, 43),
+    "stream.ts": ("libx264", "yuv420p", 64, 48),
+    "old.avi": ("mpeg4", "yuv420p", 64, 48),
+    "ünï ☂.mp4": ("libx264", "yuv420p", 64, 48),
+    "-dash %03d a:b.mp4": ("libx264", "yuv420p", 64, 48),
+    "new\nline.mp4": ("libx264", "yuv420p", 64, 48),
+    "ten bit.mp4": ("libx264", "yuv420p10le", 64, 48),
+}
+
+
+def colour(second: int) -> tuple[int, int, int]:
+    """What second ``second`` of a fixture looks like."""
+    return [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)][second % 4]
+
+
+def encode(
+    path: Path, codec: str, pixel: str, width: int, height: int, seconds: int = 3, fps: int = 8
+) -> None:
+    """A video whose every second has a colour of its own."""
+    kind = "matroska" if path.suffix == ".mkv" else None
+    kind = "mp4" if path.suffix == ".mp4" else kind
+    with av.open("file:" + str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel
+        stream.time_base = Fraction(1, fps)
+        for number in range(seconds * fps):
+            picture = np.empty((height, width, 3), np.uint8)
+            picture[:] = colour(number // fps)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def silence(path: Path) -> None:
+    """A file with sound and no picture."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        for _ in range(8):
+            sound = np.zeros((1, 1024), np.float32)
+            frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="mono")
+            frame.rate = 16000
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mixed") / "videos"
+    root.mkdir()
+    for name, settings in GOOD.items():
+        encode(root / name, *settings)
+    whole = (root / "h264.mp4").read_bytes()
+    bad = root / "bad"
+    bad.mkdir()
+    (bad / "no moov.mp4").write_bytes(whole[: len(whole) // 2])
+    (bad / "empty.mp4").write_bytes(b"")
+    (bad / "page.mp4").write_text("<!doctype html><title>404</title>" * 50)
+    (bad / "zeros.mp4").write_bytes(bytes(5000))
+    (bad / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
+    silence(bad / "sound.mp4")
+    target = root / "h264.mp4"
+    (bad / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{target}'\n")
+    (bad / "hls.mp4").write_text(f"#EXTM3U\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n")
+    os.mkfifo(bad / "fifo.mp4")
+    (bad / "dangling.mp4").symlink_to(root / "gone.mp4")
+    return root
+
+
+def extract(root: Path, cache: Path, *more: str, timeout: float = 240) -> tuple[int, str]:
+    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "folder", "--root", str(root)]
+    command += ["--cache", str(cache), "--backbone", "tiny", "--workers", "1", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+@pytest.fixture(scope="module")
+def extracted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    cache = tmp_path_factory.mktemp("cache") / "mixed"
+    code, words = extract(folder, cache, "--shard-clips", "4")
+    return cache, code, words
+
+
+def test_the_bad_ones_are_named_and_the_rest_is_done(
+    folder: Path, extracted: tuple[Path, int, str]
+) -> None:
+    cache, code, words = extracted
+    assert code == 3
+    clips = Cache.open(cache).clips()
+    assert len(clips) == len(GOOD)
+    assert list(clips.lengths) == [3] * len(GOOD)
+    bad = {path.stem for path in (folder / "bad").iterdir()}
+    assert {failure.clip_id for failure in clips.failed} == bad
+    for name in bad:
+        assert f"{name}: failed: " in words or f"{name}: corrupt: " in words
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("name", list(GOOD))
+def test_frames_are_those_on_display_at_each_second(folder: Path, name: str, decoder: str) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+        if name in ("stream.ts", "ten bit.mp4"):
+            pytest.skip("decord 0.6 cannot be trusted with these; c4c refuses or avoids it there")
+    done = decode_clip(Clip("x", str(folder / name)), Request(decoder=decoder))
+    assert (done.status, done.message) == ("ok", "")
+    assert done.frames.times.tolist() == [0, 1, 2]
+    for second, picture in enumerate(done.frames.pixels):
+        assert np.abs(picture.mean((0, 1)) - colour(second)).max() < 25
+
+
+def test_parts_rates_and_caps_of_a_video(folder: Path) -> None:
+    path = str(folder / "h264.mp4")
+    part = decode_clip(Clip("x", path, 1.0, 2.5), Request(fps=2))
+    assert part.frames.times.tolist() == [0, 0.5, 1]
+    assert np.abs(part.frames.pixels[0].mean((0, 1)) - colour(1)).max() < 25
+    for how, seconds in {"head": [0, 1], "tail": [1, 2], "uniform": [0, 2]}.items():
+        few = decode_clip(Clip("x", path), Request(max_frames=2, sampling=how))
+        assert few.frames.times.tolist() == seconds
+    late = decode_clip(Clip("x", path, 50.0), Request())
+    assert late.status in ("failed", "partial")
+    assert len(late.frames) == 0
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.ts", "libx264")])
+def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(24):
+            noise = generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    whole = bytearray((tmp_path / name).read_bytes())
+    for place in range(len(whole) // 2, len(whole) // 2 + 800):
+        whole[place] ^= 0x5A
+    (tmp_path / name).write_bytes(whole)
+    done = decode_clip(Clip("x", str(tmp_path / name)), Request())
+    assert done.status in ("partial", "corrupt")
+    assert "corrupt" in done.message
+
+
+def test_a_clip_that_takes_too_long_is_killed_and_the_next_one_done(folder: Path) -> None:
+    encode(folder.parent / "long.mp4", "libx264", "yuv420p", 640, 480, seconds=240)
+    clips = [Clip("long", str(folder.parent / "long.mp4")), Clip("x", str(folder / "h264.mp4"))]
+    found = dict(decode_many(clips[:1], Request(fps=8), 1, deadline=0.05))
+    assert found[0].status == "failed"
+    assert "deadline" in found[0].message
+    found = dict(decode_many([clips[1]] * 3, Request(), 2))
+    assert [found[place].status for place in range(3)] == ["ok"] * 3
+
+
+def features(cache: Path) -> dict[str, bytes]:
+    clips = Cache.open(cache).clips()
+    return {name: clips.read(place)[0].tobytes() for place, name in enumerate(clips.ids)}
+
+
+def test_killed_at_any_moment_a_rerun_ends_with_the_same_features(
+    folder: Path, extracted: tuple[Path, int, str], tmp_path: Path
+) -> None:
+    cache = tmp_path / "killed"
+    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "folder"]
+    command += ["--root", str(folder), "--cache", str(cache), "--backbone", "tiny"]
+    command += ["--workers", "1", "--shard-clips", "4"]
+    for wait in (1.5, 4.5, 5.5, 6.5):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    code, _ = extract(folder, cache, "--shard-clips", "4")
+    assert code == 3
+    assert features(cache) == features(extracted[0])
+
+
+def test_slices_on_several_machines_make_the_same_cache(
+    folder: Path, extracted: tuple[Path, int, str], tmp_path: Path
+) -> None:
+    cache = tmp_path / "sliced"
+    code, words = extract(folder, cache, "--shard-clips", "4", "--shard-slice", "0/2")
+    assert code == 0
+    assert "other slices" in words
+    extract(folder, cache, "--shard-clips", "4", "--shard-slice", "1/2")
+    assert features(cache) == features(extracted[0])
+
+
+def test_a_new_video_is_added_without_extracting_the_others(
+    folder: Path, extracted: tuple[Path, int, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "videos"
+    root.mkdir()
+    for name in ("h264.mp4", "odd.mkv"):
+        (root / name).write_bytes((folder / name).read_bytes())
+    assert extract(root, tmp_path / "cache")[0] == 0
+    shards = sorted((tmp_path / "cache").rglob("*.h5"))
+    times = [path.stat().st_mtime_ns for path in shards]
+    (root / "another.avi").write_bytes((folder / "old.avi").read_bytes())
+    assert extract(root, tmp_path / "cache")[0] == 0
+    assert [path.stat().st_mtime_ns for path in shards] == times
+    assert Cache.open(tmp_path / "cache").clips().ids == ("another", "h264", "odd")
+    done = subprocess.run(
+        [sys.executable, "-m", "c4c", "cache", "info", str(tmp_path / "cache"), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["splits"]["all"]["clips"] == 3
