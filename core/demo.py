@@ -79,7 +79,7 @@ def _train_heads(config: DemoConfig, cache: Path) -> dict[str, Evaluation]:
     for name in HEADS:
         out = config.out / "runs" / name
         # tightTransf scores every pair of a batch: the square of its size, so a smaller one.
-        size = (24, 6, 3e-4) if name == "tightTransf" else (64, 30, 1e-3)
+        size = (24, 4, 3e-4) if name == "tightTransf" else (64, 30, 1e-3)
         batch, epochs, lr = size
         result = train_head(
             TrainHeadConfig(

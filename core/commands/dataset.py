@@ -47,7 +47,7 @@ def make() -> None:
 @make.command()
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--train", type=click.IntRange(0), default=1200, show_default=True, help="Clips.")
+@click.option("--train", type=click.IntRange(0), default=1800, show_default=True, help="Clips.")
 @click.option("--val", type=click.IntRange(0), default=100, show_default=True, help="Clips.")
 @click.option("--test", type=click.IntRange(0), default=200, show_default=True, help="Clips.")
 def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:

@@ -44,7 +44,7 @@ class Recipe:
     """What a shapes folder was made from: the same recipe gives the same files."""
 
     seed: int = 0
-    train: int = 1200
+    train: int = 1800
     val: int = 100
     test: int = 200
     version: int = VERSION
