@@ -10,7 +10,7 @@ import click
 from c4c.errors import C4CError
 
 
-class Slice(click.ParamType):  # type: ignore[type-arg] - generic in new clicks only
+class Slice(click.ParamType):  # type: ignore[type-arg]
     """``i/n``: the i-th of n parts of the work, counted from 0."""
 
     name = "i/n"
