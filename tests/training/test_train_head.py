@@ -56,9 +56,9 @@ def test_the_same_seed_gives_the_same_head(shapes_cache: Path, tmp_path: Path) -
     two = train_head(config(shapes_cache, tmp_path / "two", seed=3))
     other = train_head(config(shapes_cache, tmp_path / "other", seed=4))
     first, second = parameters(one.last), parameters(two.last)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.allclose(first[name], second[name], atol=1e-4) for name in first)
     third = parameters(other.last)
-    assert not all(torch.equal(first[name], third[name]) for name in first)
+    assert not all(torch.allclose(first[name], third[name], atol=1e-4) for name in first)
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
