@@ -6,6 +6,7 @@ follow the clips' order. So features are the same whatever was killed, or ran be
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,10 +118,15 @@ def _extract_clips(
     workers = config.workers or len(os.sched_getaffinity(0))
     decoded = decode_many(ordered, request, workers, config.deadline)
     failed = 0
-    with Progress(f"extract {manifest.split}", total, done=done) as progress:
+    bar = Progress(f"extract {manifest.split}", total, done=done)
+    with bar as progress, StopRequest() as stop, contextlib.closing(decoded):
         for part in todo:
             shard = _clip_shard(
-                [clips[name] for name in part.ids], decoded, backbone, config, progress
+                [clips[name] for name in part.ids],
+                _until(stop, decoded),
+                backbone,
+                config,
+                progress,
             )
             write_shard(manifest.shard_path(folder, part, "clips"), shard, folder / "tmp")
             failed += int((np.diff(shard.offsets) == 0).sum())
