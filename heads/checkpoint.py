@@ -126,7 +126,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         C4CError: it is not there, not whole, of a newer c4c, or does not hold what it says.
     """
-    folder = _standing(Path(path))
+    folder = _require(Path(path))
     info = read_json(folder / INFO)
     if not isinstance(info, dict) or not isinstance(info.get("schema"), int):
         raise C4CError(f"{folder / INFO} is not a checkpoint of c4c: it has no schema number.")
@@ -247,12 +247,18 @@ def _move(temporary: Path, folder: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _standing(path: Path) -> Path:
+def standing(path: Path) -> Path | None:
+    """The checkpoint at ``path``, or the former one if a save stopped between its two renames."""
     if (path / INFO).is_file():
         return path
-    former = _aside(path)
-    if not path.exists() and (former / INFO).is_file():
-        return former  # stopped between the two renames of a save
+    former = _aside(path) if path.name else path
+    return former if not path.exists() and (former / INFO).is_file() else None
+
+
+def _require(path: Path) -> Path:
+    found = standing(path)
+    if found is not None:
+        return found
     what = "has no checkpoint.json" if path.is_dir() else "is not a checkpoint folder"
     raise C4CError(
         f"{path} {what}; name a folder such as c4c-runs/<run>/best "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,17 @@ class Journal:
     """Appends to ``log.jsonl``.
 
     Args:
-        path: the file.
+        path: the file; ``None`` keeps nothing, in processes that do not lead.
         after: keep only lines of steps up to this one (0 begins anew).
         tensorboard: also write event files beside it.
     """
 
-    def __init__(self, path: Path, after: int = 0, tensorboard: bool = False) -> None:
-        kept = [line for line in read_journal(path) if line["step"] <= after] if after else []
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_atomic(path, text.encode())
-        self._stream = path.open("a", encoding="utf-8")
-        self._board = _board(path.parent / "tensorboard", after) if tensorboard else None
+    def __init__(self, path: Path | None, after: int = 0, tensorboard: bool = False) -> None:
+        if path is not None:
+            kept = [row for row in read_journal(path) if row["step"] <= after] if after else []
+            write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        self._stream = (path or Path(os.devnull)).open("a", encoding="utf-8")
+        self._board = _board(path.parent / "tensorboard", after) if path and tensorboard else None
 
     def write(self, line: dict[str, Any]) -> None:
         """Add one line; it has a ``step``. Figures that are not finite become null."""

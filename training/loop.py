@@ -13,7 +13,7 @@ from torch import Tensor
 
 from c4c.errors import C4CError, Interrupted
 from c4c.files import read_json
-from c4c.heads.checkpoint import load_checkpoint
+from c4c.heads.checkpoint import load_checkpoint, standing
 from c4c.progress import Progress, say
 from c4c.signals import StopRequest
 from c4c.training.batches import Indices
@@ -75,7 +75,8 @@ class Run:
         """
         self._begin()
         leads = self.world.leads
-        journal = Journal(self.out / "log.jsonl", self.at.step, self.config.tensorboard)
+        log = self.out / "log.jsonl" if leads else None
+        journal = Journal(log, self.at.step, self.config.tensorboard)
         try:
             with StopRequest() as stop:
                 for epoch in range(self.at.epoch, self.config.epochs):
@@ -108,7 +109,8 @@ class Run:
         self._keep(found)
         shown = ("t2v_r1", "v2t_r1", "twin_accuracy")
         words = " ".join(f"{name} {found[name]:.1f}" for name in shown if name in found)
-        say(f"{label}: loss {mean:.3f} {words}")
+        if self.world.leads:
+            say(f"{label}: loss {mean:.3f} {words}")
 
     def _step(self, epoch: int, place: int, journal: Journal) -> float:
         group = self.plan[epoch][place]
@@ -124,29 +126,40 @@ class Run:
                 self.task, inputs, self.config.micro_batch, self.world, weight
             )
             total += float(loss) * weight
-        if not math.isfinite(total):
-            names = sorted({self.task.clip_of[int(row)] for batch in group for row in batch})
-            raise C4CError(
-                f"The loss is {total} at step {self.at.step} (clips {', '.join(names[:5])}, …); "
-                "lower --lr, or look for damaged features: c4c cache verify."
-            )
+        self._require_finite("loss", total, group)
         self.world.reduce_gradients(self.task.head, self.optimizer.parameters)
         figures = self.optimizer.step(self.at.step)
+        self._require_finite("norm of the gradient", figures["grad_norm"], group)
         clamp_logit_scale(self.task.head.logit_scale)
         self.at.step += 1
         journal.write({"step": self.at.step, "loss": total, **figures})
         return total
 
+    def _require_finite(self, what: str, value: float, group: list[Indices]) -> None:
+        """Stop at the step that went wrong, before anything is written.
+
+        Raises:
+            C4CError: ``value`` is not finite; it names the step and the clips.
+        """
+        if not math.isfinite(value):
+            names = sorted({self.task.clip_of[int(row)] for batch in group for row in batch})
+            raise C4CError(
+                f"The {what} is {value} at step {self.at.step} (clips {', '.join(names[:5])}, …); "
+                "lower --lr, or look for damaged features: c4c cache verify."
+            )
+
     def _pause(self, stop: StopRequest, journal: Journal) -> None:
         """Save when it is time, or when asked to stop (and then do)."""
         minutes = self.config.checkpoint_minutes
-        due = bool(minutes) and time.monotonic() - self._saved > 60 * minutes
+        # The clocks of processes differ: all save when one of them is due, or none does.
+        due = self.world.any(bool(minutes) and time.monotonic() - self._saved > 60 * minutes)
         asked = self.world.any(bool(stop.name))
         if not due and not asked:
             return
         journal.flush()
         if self.world.leads:
             self._save("last")
+        self._saved = time.monotonic()
         self.world.barrier()
         if asked:
             raise Interrupted(
@@ -163,10 +176,10 @@ class Run:
             if better:
                 self._save("best")
             self._save("last")
+        self._saved = time.monotonic()
         self.world.barrier()
 
     def _save(self, name: str) -> None:
-        self._saved = time.monotonic()
         state: dict[str, Tensor] = {}
         if name == "last":
             state = {**self.optimizer.state(), "rng": torch.get_rng_state()}
@@ -176,12 +189,12 @@ class Run:
     def _begin(self) -> None:
         """Start anew, or from a checkpoint of this run."""
         resume = self.config.resume
-        last = self.out / "last" if resume == "auto" else Path(resume or "")
-        if resume and (last / "checkpoint.json").exists():
+        last = standing(self.out / "last" if resume == "auto" else Path(resume or ""))
+        if resume and last is not None:
             self._go_on(last)
         elif resume not in (None, "auto"):
             raise C4CError(f"--resume {resume}: there is no checkpoint; pass its folder, or auto.")
-        elif (self.out / "last").exists() and not self.config.overwrite:
+        elif standing(self.out / "last") is not None and not self.config.overwrite:
             raise C4CError(
                 f"{self.out} holds a run already; add --resume auto to go on with it, --overwrite "
                 "to begin anew, or --out for another folder."

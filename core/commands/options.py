@@ -47,9 +47,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def show_result(result: Any) -> None:
     """Figures of the best checkpoint as one JSON line on stdout, its place on stderr."""
     import json
+    import os
 
     from c4c.progress import say
 
+    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
+        return
     line = {"checkpoint": str(result.checkpoint), "steps": result.steps, **result.metrics}
     click.echo(json.dumps(line))
     say(f"best checkpoint: {result.checkpoint}")

@@ -17,6 +17,7 @@ from c4c.heads.checkpoint import load_checkpoint
 from c4c.training.cached import train_head
 from c4c.training.config import TrainHeadConfig
 from c4c.training.journal import read_journal
+from c4c.training.parallel import World
 
 
 def config(cache: Path, out: Path, **changes: object) -> TrainHeadConfig:
@@ -91,6 +92,57 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         for run in ("whole", "cut")
     ]
     assert logs[0] == pytest.approx(logs[1], rel=1e-3)
+
+
+def test_resume_finds_the_checkpoint_that_a_killed_save_put_aside(
+    shapes_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train_head(config(shapes_cache, tmp_path / "run"))
+    whole.last.rename(whole.last.with_name(".last-former"))
+    with pytest.raises(C4CError, match="holds a run already"):
+        train_head(config(shapes_cache, tmp_path / "run"))
+    resumed = train_head(config(shapes_cache, tmp_path / "run", resume="auto"))
+    assert resumed.steps == whole.steps
+    assert "going on from" in capsys.readouterr().err
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_and_names_clips(
+    shapes_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: World, head: torch.nn.Module, parameters: list[torch.nn.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.fill_(float("nan"))
+
+    monkeypatch.setattr(World, "reduce_gradients", spoil)
+    with pytest.raises(C4CError, match=r"gradient is nan at step 0 \(clips .+\)"):
+        train_head(config(shapes_cache, tmp_path / "run"))
+
+
+def torchrun(*arguments: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
+    command += ["-m", "c4c", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count('"steps"') == 1  # one process speaks
+
+
+def test_two_processes_save_by_time_and_keep_one_log(shapes_cache: Path, tmp_path: Path) -> None:
+    one = train_head(config(shapes_cache, tmp_path / "one", epochs=8, checkpoint_minutes=0.001))
+    options = ["--head", "seqLSTM", "--cache", str(shapes_cache), "--out", str(tmp_path / "run")]
+    options += ["--epochs", "8", "--batch", "16", "--checkpoint-minutes", "0.001"]
+    torchrun("train-head", *options)
+    first, second = parameters(one.last), parameters(tmp_path / "run" / "last")
+    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+    logs = [read_journal(tmp_path / run / "log.jsonl") for run in ("one", "run")]
+    assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
 
 
 def test_a_folder_with_a_run_is_not_overwritten_unasked(shapes_cache: Path, tmp_path: Path) -> None:
