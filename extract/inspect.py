@@ -12,7 +12,7 @@ import numpy as np
 
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, ClipFeatures, find_cache
-from c4c.extract.manifest import Manifest
+from c4c.extract.manifest import Manifest, shard_names
 from c4c.extract.shards import STATUS, read_shard
 from c4c.files import write_atomic
 
@@ -59,8 +59,10 @@ def damage(path: Path | None) -> Iterator[str]:
                 shard_path = manifest.shard_path(cache.path, part, kind)
                 known.add(shard_path)
                 yield from _shard_damage(shard_path, set(part.ids))
+    earlier = shard_names(cache.path)  # a retry or a changed folder leaves shards of before
     for extra in sorted(set((cache.path / "shards").rglob("*.h5")) - known):
-        yield f"{extra}: in no manifest (left from an earlier state of the data)"
+        if extra.name not in earlier:
+            yield f"{extra}: in no manifest; no extraction of this cache wrote it"
 
 
 def _shard_damage(path: Path, expected: set[str]) -> Iterator[str]:

@@ -161,6 +161,15 @@ def load_manifests(cache: Path) -> dict[str, Manifest]:
     return newest
 
 
+def shard_names(cache: Path) -> set[str]:
+    """File names of every shard that any manifest of the cache, old or new, names."""
+    found: set[str] = set()
+    for path in (cache / "manifests").glob("*.json"):
+        manifest = _unpack(read_json(path), path)
+        found |= {part.name for part in (*manifest.parts, *manifest.caption_parts)}
+    return found
+
+
 def _pack(manifest: Manifest) -> dict[str, Any]:
     return {
         "schema": 1,

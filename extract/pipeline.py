@@ -86,7 +86,7 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     """The plan for this split: the one that holds, or a new one when data or wishes changed."""
     before = load_manifests(folder).get(dataset.split)
     again: frozenset[str] = frozenset()
-    if before and config.retry_failed:
+    if before and config.retry_failed and _whole(folder, before):
         failed = Cache.open(folder).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
     if before and same_data(before, dataset) and not again:
@@ -94,6 +94,11 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     manifest = plan(dataset, before, config.shard_clips, again)
     save_manifest(folder, manifest)
     return manifest
+
+
+def _whole(folder: Path, manifest: Manifest) -> bool:
+    """Whether every shard of clips is there; if not, that plan is finished first."""
+    return all(manifest.shard_path(folder, part, "clips").exists() for part in manifest.parts)
 
 
 def _mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:

@@ -1,7 +1,7 @@
 """The shard: one write-once HDF5 file of features, and the checks before one is trusted.
 
-Contiguous, uncompressed, hard links only, so a reader in any language can map it into memory
-(docs/cache-format.md). A shard stands complete and verified under its name, or not at all.
+Contiguous, uncompressed, hard links only, so a reader in any language can map it into memory.
+A shard stands complete and verified under its name, or not at all.
 """
 
 from __future__ import annotations

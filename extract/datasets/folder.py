@@ -102,8 +102,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     is_json = path.suffix.lower() in (".jsonl", ".json", ".ndjson")
     for number, values in _json_lines(path, text) if is_json else _csv_lines(path, text):
         where = f"{path} line {number}"
-        video = str(values.get("video") or values.get("clip") or "")
-        caption = str(values.get("caption") or "").strip()
+        video = _text(values, "video", where) or _text(values, "clip", where)
+        caption = _text(values, "caption", where)
         if not caption:
             raise C4CError(f"{where} has no caption; give every line one.")
         yield Row(
@@ -112,9 +112,19 @@ def read_rows(path: Path) -> Iterator[Row]:
             " ".join(caption.split()),
             _seconds(values.get("start"), "start", where) or 0.0,
             _seconds(values.get("end"), "end", where),
-            str(values.get("split") or "").strip(),
-            str(values.get("id") or "").strip(),
+            _text(values, "split", where),
+            _text(values, "id", where) and check_id(_text(values, "id", where), where),
         )
+
+
+def _text(values: dict[str, Any], name: str, where: str) -> str:
+    """A column's text; numbers are read as written, anything else is a mistake."""
+    value = values.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise C4CError(f"{where}: {name} is {type(value).__name__}, expected a text.")
+    return str(value).strip()
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -135,6 +145,9 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise C4CError(f"{path} has the column {min(twice)} twice; keep one.")
     if "caption" not in names or not {"clip", "video"} & set(names):
         raise C4CError(
             f"{path} needs the columns caption and clip (or video); its first line has "
@@ -158,9 +171,11 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _seconds(value: Any, name: str, where: str) -> float | None:
     if value is None or value == "":
         return None
+    if isinstance(value, bool):
+        raise C4CError(f"{where}: {name} is {value}, expected seconds.")
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
         raise C4CError(f"{where}: {name} is '{value}', expected seconds.")

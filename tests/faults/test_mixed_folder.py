@@ -15,6 +15,7 @@ import pytest
 
 from c4c.extract.cache import Cache
 from c4c.extract.decode import Request, decode_clip
+from c4c.extract.inspect import damage
 from c4c.extract.workers import decode_many
 from c4c.records import Clip
 
@@ -129,7 +130,9 @@ def test_frames_are_those_on_display_at_each_second(folder: Path, name: str, dec
     if decoder == "decord":
         pytest.importorskip("decord")
         if name in ("stream.ts", "ten bit.mp4"):
-            pytest.skip("decord 0.6 cannot be trusted with these; c4c refuses or avoids it there")
+            pytest.skip(
+                "TS is refused for decord (wrong frames in 0.6); 10 bit was not looked into"
+            )
     done = decode_clip(Clip("x", str(folder / name)), Request(decoder=decoder))
     assert (done.status, done.message) == ("ok", "")
     assert done.frames.times.tolist() == [0, 1, 2]
@@ -235,3 +238,25 @@ def test_a_new_video_is_added_without_extracting_the_others(
         check=True,
     )
     assert json.loads(done.stdout)["splits"]["all"]["clips"] == 3
+
+
+def test_failures_are_tried_again_on_request_and_only_they(folder: Path, tmp_path: Path) -> None:
+    root, cache = tmp_path / "videos", tmp_path / "cache"
+    root.mkdir()
+    (root / "good.mp4").write_bytes((folder / "h264.mp4").read_bytes())
+    (root / "later.mp4").write_bytes(b"")
+    more = ("--shard-clips", "1")
+    assert extract(root, cache, *more)[0] == 3
+    kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*.h5")}
+    (root / "later.mp4").write_bytes((folder / "old.avi").read_bytes())
+    assert extract(root, cache, *more)[0] == 3  # not asked: the record of the failure stands
+    assert extract(root, cache, *more, "--retry-failed")[0] == 0
+    assert Cache.open(cache).clips().ids == ("good", "later")
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert list(damage(cache)) == []
+    # Cut short before its new shard was written, the retry is repeated by the same command.
+    newest = max(cache.rglob("*.h5"), key=lambda path: path.stat().st_mtime_ns)
+    newest.unlink()
+    assert extract(root, cache, *more, "--retry-failed")[0] == 0
+    (cache / "shards" / "all" / "clips" / "part-1-ab.h5").write_bytes(b"x")
+    assert any("in no manifest" in line for line in damage(cache))

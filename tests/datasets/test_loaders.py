@@ -1,0 +1,169 @@
+"""Loaders: the layouts as they are, and what is wrong in them as one line that says where."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c4c.config import DatasetSource
+from c4c.errors import C4CError
+from c4c.extract.datasets import load_dataset
+from c4c.extract.datasets.check import check_dataset
+from c4c.extract.datasets.lsmdc import FILES
+from c4c.extract.datasets.shapes import Recipe, make_shapes, plan_scenes
+from c4c.extract.datasets.shapes_render import render_clip
+from c4c.extract.decode import decode_clip
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def folder(root: Path, name: str, content: str | bytes) -> DatasetSource:
+    path = root / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return DatasetSource("folder", root, captions=path)
+
+
+# shapes
+
+
+def test_twins_show_the_same_frames_in_another_order() -> None:
+    scenes = plan_scenes(Recipe(seed=4, train=0, val=0, test=12))
+    for one, two in zip(scenes[::2], scenes[1::2], strict=True):
+        assert (one.twin, two.twin) == (two.id, one.id)
+        first, second = (render_clip(scene.events, scene.look, fps=1) for scene in (one, two))
+        assert not np.array_equal(first, second)
+        assert sorted(f.tobytes() for f in first) == sorted(f.tobytes() for f in second)
+
+
+def test_no_caption_stands_twice_in_any_split() -> None:
+    captions = [scene.caption for scene in plan_scenes(Recipe(seed=4))]
+    assert len(captions) == len(set(captions)) == 2100
+
+
+def test_shapes_decode_to_what_was_drawn_and_depend_on_the_seed(tmp_path: Path) -> None:
+    recipe = Recipe(seed=6, train=2, val=0, test=2)
+    assert make_shapes(tmp_path / "s", recipe)
+    assert not make_shapes(tmp_path / "s", recipe)
+    with pytest.raises(C4CError, match="already there"):
+        make_shapes(tmp_path / "s", Recipe(seed=7, train=2, val=0, test=2))
+    dataset = load_dataset(DatasetSource("shapes", tmp_path / "s"), "test")
+    scenes = {scene.id: scene for scene in plan_scenes(recipe)}
+    for clip in dataset.clips:
+        drawn = render_clip(scenes[clip.id].events, scenes[clip.id].look, fps=1)
+        seen = decode_clip(clip).frames.pixels
+        assert seen.shape == drawn.shape
+        assert np.abs(seen.astype(int) - drawn).mean() < 6
+    assert plan_scenes(recipe) == plan_scenes(recipe)
+    assert plan_scenes(recipe) != plan_scenes(Recipe(seed=7, train=2, val=0, test=2))
+
+
+def test_a_folder_that_is_no_shapes_benchmark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(C4CError, match=r"no shapes\.json"):
+        load_dataset(DatasetSource("shapes", tmp_path), "test")
+
+
+# folder
+
+
+def test_videos_without_captions_are_named_by_stem_or_by_path(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "x/b.webm", tmp_path / "y/b.mp4", tmp_path / ".h/c.mp4")
+    found = load_dataset(DatasetSource("folder", tmp_path), "all")
+    assert [clip.id for clip in found.clips] == ["a", "x/b.webm", "y/b.mp4"]
+
+
+def test_captions_name_videos_parts_and_splits(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    text = (
+        "\ufeffClip,caption,start,end,split\r\n"
+        'a.mp4,"one, two",,,train\r\n'
+        "a,three,1,2.5,test\r\n"
+        "b,four,,,test\r\ngone,five,,,test\r\n"
+    )
+    found = load_dataset(folder(tmp_path, "c.csv", text), "test")
+    assert [(c.id, c.start, c.end) for c in found.clips] == [("a@1-2.5", 1, 2.5), ("b", 0, None)]
+    assert [caption.text for caption in found.captions] == ["three", "four"]
+    assert found.missing == ("gone",)
+    rows = [{"video": "b", "caption": "x"}, {"video": "b", "caption": "y", "id": "second"}]
+    lines = "\n".join(map(json.dumps, rows))
+    found = load_dataset(folder(tmp_path, "c.jsonl", lines), "all")
+    assert [clip.id for clip in found.clips] == ["b", "second"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("c.csv", "clip\na\n", "needs the columns"),
+        ("c.csv", "clip,clip,caption\na,a,x\n", "clip twice"),
+        ("c.csv", "clip,caption\na,x,y\n", "line 2"),
+        ("c.csv", "clip,caption\na,\n", "no caption"),
+        ("c.csv", b"clip,caption\na,caf\xe9\n", "line 2 is not UTF-8"),
+        ("c.csv", b"clip,caption\na,x\x00\n", "NUL"),
+        ("c.csv", "clip,caption\n../a,x\n", "cannot be the id"),
+        ("c.csv", "clip,caption\n/etc/passwd,x\n", "cannot be the id"),
+        ("c.csv", "clip,caption,id\na,x,../../y\n", "cannot be the id"),
+        ("c.csv", "clip,caption,start,end\na,x,5,2\n", "line 2"),
+        ("c.csv", "clip,caption,start\na,x,nan\n", "expected seconds"),
+        ("c.jsonl", '{"clip": "a", "caption": "x", "start": 1' + "0" * 400 + "}", "line 1"),
+        ("c.jsonl", '{"clip": "a", "caption": ["x"]}', "caption is list"),
+        ("c.jsonl", '{"clip": "a", "caption": "x", "start": true}', "expected seconds"),
+        ("c.jsonl", '{"clip": "a"', "line 1 is not JSON"),
+        ("c.jsonl", "[" * 100_000, "line 1 is not JSON"),
+        ("c.jsonl", "3", "not a JSON object"),
+    ],
+)
+def test_a_wrong_line_is_named(name: str, content: str | bytes, words: str, tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(C4CError, match=words) as caught:
+        load_dataset(folder(tmp_path, name, content), "all")
+    assert "\n" not in str(caught.value)
+
+
+# lsmdc
+
+
+def lsmdc(root: Path, split: str, text: str) -> DatasetSource:
+    (root / FILES[split]).write_text(text, encoding="utf-8")
+    return DatasetSource("lsmdc", root, looked="--root")
+
+
+def line(clip: str, sentence: str) -> str:
+    return f"{clip}\t00.00.10,000\t00.00.12,000\t00.00.10,100\t00.00.12,100\t{sentence}\r\n"
+
+
+def test_lsmdc_finds_clips_by_stem_and_keeps_recurring_ids(tmp_path: Path) -> None:
+    one, two = "0001_Film_00.00.10.000-00.00.12.000", "0002_Other_00.01.10.000-00.01.12.000"
+    touch(tmp_path / "videos/0001_Film" / f"{one}.avi", tmp_path / "videos" / f"{two}.avi")
+    text = line(one, "SOMEONE runs.") + line(one, "He runs.") + line(two, "x") + line("gone.1", "y")
+    found = load_dataset(lsmdc(tmp_path, "train", text), "train")
+    assert [clip.id for clip in found.clips] == [one, two]
+    assert len(found.captions) == 3
+    assert found.missing == ("gone.1",)
+    assert any("101079" in note for note in found.notes)
+    with pytest.raises(C4CError, match="not complete"):
+        load_dataset(lsmdc(tmp_path, "train", text), "train", strict=True)
+
+
+def test_a_tab_in_a_sentence_of_lsmdc_names_its_line(tmp_path: Path) -> None:
+    with pytest.raises(C4CError, match="line 2 has 7 columns, expected 6"):
+        load_dataset(lsmdc(tmp_path, "val", line("a", "x") + line("b", "y\tz")), "val")
+
+
+def test_lsmdc_that_is_not_there_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(C4CError, match="LSMDC16_challenge_1000_publictect") as caught:
+        load_dataset(DatasetSource("lsmdc", tmp_path, looked="$C4C_DATA/lsmdc"), "test")
+    assert str(tmp_path) in str(caught.value)
+    assert "$C4C_DATA/lsmdc" in str(caught.value)
+
+
+def test_the_check_names_leaks_between_splits(tmp_path: Path) -> None:
+    touch(tmp_path / "v/a.avi")
+    source = lsmdc(tmp_path, "train", line("a", "x") + line("a", "x"))
+    lsmdc(tmp_path, "val", line("a", "z"))
+    table = check_dataset(source, ("train", "val"), strict=False).table()
+    assert "share 1 clips" in table
+    assert "repeat" in table
