@@ -124,7 +124,10 @@ def _text(values: dict[str, Any], name: str, where: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise C4CError(f"{where}: {name} is {type(value).__name__}, expected a text.")
-    return str(value).strip()
+    text = str(value).strip()
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise C4CError(f"{where}: {name} holds half a character (a lone surrogate); mend it.")
+    return text
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -32,8 +32,14 @@ def scan_videos(root: Path) -> list[Path]:
     if not root.is_dir():
         raise C4CError(f"There is no folder {root} to look for videos in.")
     found: list[Path] = []
-    for folder, names, files in os.walk(root):
+    seen = {os.path.realpath(root)}
+    for folder, names, files in os.walk(root, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in list(names):  # links to folders are followed, but never in a circle
+            real = os.path.realpath(os.path.join(folder, name))
+            if real in seen:
+                names.remove(name)
+            seen.add(real)
         found += [
             Path(folder, name)
             for name in files

@@ -76,6 +76,15 @@ def test_videos_without_captions_are_named_by_stem_or_by_path(tmp_path: Path) ->
     assert [clip.id for clip in found.clips] == ["a", "x/b.webm", "y/b.mp4"]
 
 
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    touch(tmp_path / "disk/a.mp4")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/videos").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/again").symlink_to(tmp_path / "root")
+    found = load_dataset(DatasetSource("folder", tmp_path / "root"), "all")
+    assert [clip.id for clip in found.clips] == ["a"]
+
+
 def test_captions_name_videos_parts_and_splits(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
     text = (
@@ -114,6 +123,7 @@ def test_captions_name_videos_parts_and_splits(tmp_path: Path) -> None:
         ("c.jsonl", '{"clip": "a"', "line 1 is not JSON"),
         ("c.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("c.jsonl", "3", "not a JSON object"),
+        ("c.jsonl", '{"clip": "a", "caption": "x \\ud800"}', "half a character"),
     ],
 )
 def test_a_wrong_line_is_named(name: str, content: str | bytes, words: str, tmp_path: Path) -> None:
