@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -138,6 +139,41 @@ def test_frames_are_those_on_display_at_each_second(folder: Path, name: str, dec
     assert done.frames.times.tolist() == [0, 1, 2]
     for second, picture in enumerate(done.frames.pixels):
         assert np.abs(picture.mean((0, 1)) - colour(second)).max() < 25
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turns"),
+    [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)],
+    ids=["clockwise", "half", "counterclockwise"],
+)
+def test_pictures_stand_upright(matrix: tuple[int, ...], turns: int, tmp_path: Path) -> None:
+    """A phone's portrait video: the track's display matrix (a, b, c, d) turns the stored picture.
+
+    ISO 14496-12: x' = a x + c y, y' = b x + d y, with y downwards; so (0, 1, -1, 0) takes the
+    right edge to the bottom, a quarter clockwise.
+    """
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, 40:] = (250, 0, 0)
+    picture[:12] = (0, 0, 250)
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        for _ in range(8):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    data = bytearray(path.read_bytes())
+    at = bytes(data).index(b"tkhd") + 4 + 40  # version 0: the matrix follows 40 bytes
+    a, b, c, d = (value * 0x10000 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    path.write_bytes(data)
+    done = decode_clip(Clip("x", str(path)), Request())
+    upright = np.rot90(picture, turns)
+    assert done.status == "ok"
+    assert done.frames.pixels[0].shape == upright.shape
+    assert np.abs(done.frames.pixels[0].astype(int) - upright).mean() < 12
 
 
 def test_parts_rates_and_caps_of_a_video(folder: Path) -> None:
