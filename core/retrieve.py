@@ -60,6 +60,7 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View]:
     from c4c.retrieval.evaluate import View
 
     cache = Cache.open(find_cache(config.cache))
+    cache.require_final()
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if config.checkpoint is None:
         dim = cache.clips().dim
@@ -124,7 +125,7 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
             "--pretrained with the ones it was made with, or extract again."
         )
     with torch.inference_mode():
-        text = backbone.encode_text(backbone.tokenize(queries), made.features == "hidden").float()
+        text = backbone.encode_text(backbone.tokenize(queries)).float()
     yield from search(
         queries, text, head, cache.clips(config.split), config.top_k, view, config.shortlist
     )

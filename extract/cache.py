@@ -16,7 +16,7 @@ from c4c.extract.manifest import Manifest, Part, load_manifests
 from c4c.extract.shards import STATUS, Shard, read_shard
 from c4c.files import read_json, write_json
 from c4c.records import Caption, Clip, FeatureBatch, Fingerprint
-from c4c.sampling import ORDERS, select_frames
+from c4c.sampling import order_frames, select_frames
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +115,18 @@ class Cache:
     def features(self) -> str:
         """``final``, or ``hidden`` for features before CLIP's projections."""
         return self.fingerprint.features
+
+    def require_final(self) -> None:
+        """Refuse features that heads cannot compare.
+
+        Raises:
+            C4CError: they are hidden ones: the two towers' channels mean different things.
+        """
+        if self.features != "final":
+            raise C4CError(
+                f"{self.path} holds features before CLIP's projections (--features hidden): text "
+                "and video cannot be compared there; extract with --features final."
+            )
 
     def head_init(self) -> dict[str, torch.Tensor]:
         """What heads start from (``Backbone.head_init``), as the extraction stored it.
@@ -264,7 +276,7 @@ class ClipFeatures:
             if max_frames is not None and len(row) > max_frames:
                 row = row[select_frames(len(row), max_frames, sampling)]
             if order != "ordinary":
-                row = row[ORDERS[order](np.arange(len(row)), generator)]
+                row = row[order_frames(np.arange(len(row)), order, generator)]
             rows.append(row)
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         longest = int(lengths.max()) if rows else 0

@@ -8,8 +8,6 @@ from pathlib import Path
 from c4c.errors import C4CError
 from c4c.extract.cache import Failure
 
-FEATURES = ("final", "hidden")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractConfig:

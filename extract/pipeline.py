@@ -86,7 +86,8 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     """The plan for this split: the one that holds, or a new one when data or wishes changed."""
     before = load_manifests(folder).get(dataset.split)
     again: frozenset[str] = frozenset()
-    if before and config.retry_failed and _whole(folder, before):
+    # A plan that was cut short is finished first: failures are known when all shards are there.
+    if before and config.retry_failed and not _undone(folder, before, before.parts, "clips"):
         failed = Cache.open(folder).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
     if before and same_data(before, dataset) and not again:
@@ -96,9 +97,9 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     return manifest
 
 
-def _whole(folder: Path, manifest: Manifest) -> bool:
-    """Whether every shard of clips is there; if not, that plan is finished first."""
-    return all(manifest.shard_path(folder, part, "clips").exists() for part in manifest.parts)
+def _undone(folder: Path, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
+    """Those of ``parts`` whose shard is not there yet."""
+    return [part for part in parts if not manifest.shard_path(folder, part, kind).exists()]
 
 
 def _mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
@@ -111,7 +112,7 @@ def _extract_clips(
 ) -> None:
     clips = {clip.id: clip for clip in manifest.clips}
     parts = _mine(manifest.parts, config)
-    todo = [p for p in parts if not manifest.shard_path(folder, p, "clips").exists()]
+    todo = _undone(folder, manifest, parts, "clips")
     total = sum(len(part.ids) for part in parts)
     done = total - sum(len(part.ids) for part in todo)
     if not todo:
@@ -252,7 +253,7 @@ def _extract_captions(
 ) -> None:
     captions = {caption.id: caption for caption in manifest.captions}
     parts = _mine(manifest.caption_parts, config)
-    todo = [p for p in parts if not manifest.shard_path(folder, p, "captions").exists()]
+    todo = _undone(folder, manifest, parts, "captions")
     if not todo:
         return
     total = sum(len(part.ids) for part in todo)

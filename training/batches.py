@@ -22,7 +22,6 @@ def epoch_batches(
     size: int,
     seed: int,
     epoch: int,
-    distinct: bool = True,
 ) -> list[Indices]:
     """Batches of one epoch.
 
@@ -32,44 +31,14 @@ def epoch_batches(
         size: pairs a batch.
         seed: of the run.
         epoch: counted from 0.
-        distinct: keep a clip or a sentence from standing twice in a batch; off is the
-            authors' plain shuffle.
 
     Returns:
         Arrays of caption numbers, each ``size`` long (or one shorter one if N is too small).
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(clip_of))
-    batches = list(_fill(order, clip_of, texts, size) if distinct else _cut(order, size))
+    batches = list(_fill(order, clip_of, texts, size))
     full = [batch for batch in batches if len(batch) == size]
     return full or batches[:1]
-
-
-def group_batches(
-    clip_of: Sequence[str], size: int, pairs: int, seed: int, epoch: int
-) -> list[Indices]:
-    """Batches of ``size`` clips with ``pairs`` captions each, drawn anew each epoch.
-
-    Captions of a clip with fewer than ``pairs`` are repeated.
-
-    Returns:
-        Arrays of caption numbers [size * pairs], the captions of a clip side by side.
-    """
-    generator = np.random.default_rng([seed, epoch])
-    of: dict[str, list[int]] = {}
-    for number, clip in enumerate(clip_of):
-        of.setdefault(clip, []).append(number)
-    clips = list(of)
-    drawn = []
-    for place in generator.permutation(len(clips)):
-        captions = of[clips[place]]
-        drawn.append(generator.choice(captions, pairs, replace=len(captions) < pairs))
-    batches = [np.concatenate(drawn[at : at + size]) for at in range(0, len(drawn), size)]
-    return [batch for batch in batches if len(batch) == size * pairs] or batches[:1]
-
-
-def _cut(order: Indices, size: int) -> Iterator[Indices]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
 
 
 def _fill(

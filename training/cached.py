@@ -75,7 +75,7 @@ class CachedTask(Task):
         config = self.config
         seed = int(torch.randint(1 << 31, (1,), generator=generator))
         batch = self._clips.batch(
-            self._owners[captions][:: self.pairs],
+            self._owners[captions],
             config.max_frames,
             config.sampling,
             config.order,
@@ -89,8 +89,7 @@ class CachedTask(Task):
 
     def encode(self, inputs: Any, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """They are features already."""
-        rows = slice(start * self.pairs, stop * self.pairs)
-        return inputs.clips.features[start:stop], inputs.texts[rows]
+        return inputs.clips.features[start:stop], inputs.texts[start:stop]
 
     def evaluate(self) -> dict[str, float]:
         """Figures on the evaluated split; empty when there is none."""
@@ -166,6 +165,7 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
         Interrupted: stopped on request, with everything saved.
     """
     cache = Cache.open(find_cache(config.cache))
+    cache.require_final()
     world = join_world()
     try:
         head = start_head(config, cache.clips(config.train_split).dim, cache.head_init())
@@ -173,7 +173,9 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
         out = config.out or RUNS / f"{config.head}-{cache.dataset}"
         meta = {"config": config.numbers(), "fingerprint": asdict(cache.fingerprint)}
         if config.head == "meanP":
-            return _keep_mean(task, out, meta)
+            found = _keep_mean(task, out, meta) if world.leads else None
+            world.barrier()
+            return found or TrainResult(out / "best", out / "last")
         return Run(task, out, world, meta).train()
     finally:
         leave_world(world)

@@ -8,8 +8,6 @@ from typing import Any
 
 from c4c.errors import C4CError
 
-OBJECTIVES = ("contrastive", "mil-nce")
-
 # What may differ between a run and its resumption: it does not change the numbers.
 _FREE = frozenset({"out", "resume", "overwrite", "checkpoint_minutes", "workers", "tensorboard"})
 
@@ -38,9 +36,7 @@ class TrainConfig:
         order: order of frames while training: ``ordinary``, ``reverse`` or ``random``.
         eval_order: the same while evaluating.
         layers: transformer layers of the head.
-        objective: ``contrastive``, or ``mil-nce`` with ``pairs`` captions a clip.
-        pairs: captions a clip of ``mil-nce``.
-        precision: ``float32``, ``bfloat16`` (autocast) or ``auto``.
+        precision: ``float32`` or ``bfloat16`` (autocast).
         init_head: checkpoint whose head to start from.
         resume: ``None`` to begin, ``auto`` to go on from the run folder's last checkpoint when
             there is one, or a checkpoint folder.
@@ -68,8 +64,6 @@ class TrainConfig:
     order: str = "ordinary"
     eval_order: str = "ordinary"
     layers: int = 4
-    objective: str = "contrastive"
-    pairs: int = 1
     precision: str = "float32"
     init_head: Path | None = None
     resume: str | None = None
@@ -79,7 +73,7 @@ class TrainConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "max_frames", "layers", "pairs"):
+        for name in ("epochs", "batch", "accumulate", "max_frames", "layers"):
             _at_least(name, getattr(self, name), 1)
         for name in ("micro_batch", "weight_decay", "warmup", "seed", "checkpoint_minutes"):
             _at_least(name, getattr(self, name), 0)
@@ -88,7 +82,6 @@ class TrainConfig:
                 raise C4CError(f"--{_dashed(name)} is {getattr(self, name)}, expected above 0.")
         if self.warmup >= 1:
             raise C4CError(f"--warmup is {self.warmup}, expected a share of the steps below 1.")
-        _one_of("objective", self.objective, OBJECTIVES)
 
     def numbers(self) -> dict[str, Any]:
         """Settings that decide the result, as JSON holds them."""

@@ -23,7 +23,7 @@ from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
 from c4c.records import Dataset, FeatureBatch
 from c4c.retrieval.metrics import places_of
-from c4c.sampling import ORDERS
+from c4c.sampling import order_frames
 from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, choose_split, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
@@ -34,6 +34,7 @@ from c4c.training.parallel import join_world, leave_world
 from c4c.training.task import Task
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
+_EVAL_TEXTS = 256  # and captions
 # What lies below the first transformer layer of the two towers.
 _STEM = re.compile(
     r"^(visual\.(conv1|conv2|class_embedding|positional_embedding|ln_pre)"
@@ -94,7 +95,7 @@ class E2ETask(Task):
     def load(self, captions: Indices, generator: torch.Generator) -> FrameInputs:
         """Frames from the mapped cache."""
         seed = int(torch.randint(1 << 31, (1,), generator=generator))
-        clips = self._owners[captions][:: self.pairs]
+        clips = self._owners[captions]
         pixels, lengths = self._frames(
             self._store, clips, self.config.order, np.random.default_rng(seed)
         )
@@ -106,7 +107,7 @@ class E2ETask(Task):
         rows = []
         for clip in clips:
             first, last = store.offsets[clip], store.offsets[clip + 1]
-            rows.append(ORDERS[order](np.arange(first, last, dtype=np.int64), generator))
+            rows.append(order_frames(np.arange(first, last, dtype=np.int64), order, generator))
         places = np.concatenate(rows) if rows else np.zeros(0, np.int64)
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         return torch.from_numpy(store.pixels[places]), lengths.to(self.device)
@@ -117,7 +118,7 @@ class E2ETask(Task):
         before, inside = int(lengths[:start].sum()), int(lengths[start:stop].sum())
         frames = self._towers(inputs.pixels[before : before + inside])
         padded = _pad(frames, lengths[start:stop], int(lengths.max()))
-        tokens = inputs.tokens[start * self.pairs : stop * self.pairs]
+        tokens = inputs.tokens[start:stop]
         return padded, self.backbone.encode_text(tokens)
 
     def _towers(self, pixels: Tensor) -> Tensor:
@@ -136,7 +137,10 @@ class E2ETask(Task):
         right = answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
         tokens = self.backbone.tokenize([c.text for c in dataset.captions], self.config.max_words)
         with self.autocast():
-            text = self.backbone.encode_text(tokens).float()
+            parts = torch.split(
+                tokens, _EVAL_TEXTS
+            )  # a split can hold tens of thousands of captions
+            text = torch.cat([self.backbone.encode_text(part).float() for part in parts])
             return figures(self.head, self._blocks(store, places), text, right)
 
     def _blocks(self, store: FrameStore, places: Any) -> Iterator[FeatureBatch]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from c4c.records import FeatureBatch
+from c4c.training.losses import symmetric_cross_entropy
 from c4c.training.parallel import World
 from c4c.training.task import Inputs, Task
 
@@ -55,8 +56,9 @@ def accumulate_gradients(
             else:
                 with _replay(states[number], task.device):
                     outputs = _encode(task, inputs, start, stop)
-            rows = slice(start * task.pairs, stop * task.pairs)
-            torch.autograd.backward(outputs, (frame_gradient[start:stop], text_gradient[rows]))
+            torch.autograd.backward(
+                outputs, (frame_gradient[start:stop], text_gradient[start:stop])
+            )
     return loss
 
 
@@ -95,7 +97,7 @@ def _blockwise(task: Task, batch: FeatureBatch, texts: Tensor, micro: int, weigh
     """The same for a head without vectors: block by block of the similarity matrix."""
     blocks = [
         (rows, columns)
-        for rows in _spans(len(texts), micro * task.pairs)
+        for rows in _spans(len(texts), micro)
         for columns in _spans(len(batch), micro)
     ]
     similarity = batch.features.new_zeros(len(texts), len(batch))
@@ -106,7 +108,7 @@ def _blockwise(task: Task, batch: FeatureBatch, texts: Tensor, micro: int, weigh
             part = task.similarity(_columns(batch, left, right), texts[top:bottom])
         similarity[top:bottom, left:right] = part
     similarity.requires_grad_()
-    loss = task.objective(similarity)
+    loss = symmetric_cross_entropy(similarity)
     (loss * weight).backward()  # type: ignore[no-untyped-call]
     for ((top, bottom), (left, right)), state in zip(blocks, states, strict=True):
         with _replay(state, task.device):

@@ -30,7 +30,7 @@ class Gathered:
     Attributes:
         frames: [B, T, D].
         lengths: int64 [B].
-        texts: [B * pairs, D].
+        texts: [B, D].
         clip_rows: this process's clips.
         text_rows: its texts.
     """

@@ -19,13 +19,13 @@ from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint
 from c4c.kernels import contrastive_loss
 from c4c.records import FeatureBatch
-from c4c.training.batches import Indices, epoch_batches, group_batches
+from c4c.training.batches import Indices, epoch_batches
 from c4c.training.config import TrainConfig
-from c4c.training.losses import mil_nce, symmetric_cross_entropy
+from c4c.training.losses import symmetric_cross_entropy
 
 
 class Inputs(Protocol):
-    """Raw inputs of a batch of B clips with ``pairs`` captions each."""
+    """Raw inputs of a batch of B clips with a caption each."""
 
     @property
     def lengths(self) -> Tensor:
@@ -64,7 +64,7 @@ class Task(ABC):
         """Features of clips ``start`` to ``stop`` and of their captions.
 
         Returns:
-            frames [b, T, D] with T the same for every slice of a batch, texts [b * pairs, D].
+            frames [b, T, D] with T the same for every slice of a batch, texts [b, D].
         """
 
     @abstractmethod
@@ -87,14 +87,7 @@ class Task(ABC):
     def batches(self, epoch: int) -> list[Indices]:
         """Caption numbers of each batch of an epoch."""
         config = self.config
-        if config.objective == "mil-nce":
-            return group_batches(self.clip_of, config.batch, config.pairs, config.seed, epoch)
         return epoch_batches(self.clip_of, self.texts, config.batch, config.seed, epoch)
-
-    @property
-    def pairs(self) -> int:
-        """Captions a clip in a batch."""
-        return self.config.pairs if self.config.objective == "mil-nce" else 1
 
     def autocast(self) -> AbstractContextManager[None]:
         """The run's precision, for what is computed inside."""
@@ -103,8 +96,8 @@ class Task(ABC):
 
     def loss(self, batch: FeatureBatch, text: Tensor) -> Tensor:
         """The loss of a batch; for heads with a vector a clip the logits are never whole."""
-        if not self.head.loose or self.config.objective == "mil-nce":
-            return self.objective(self.similarity(batch, text))
+        if not self.head.loose:
+            return symmetric_cross_entropy(self.similarity(batch, text))
         with self.autocast():
             clips, sentences = self.head.encode_clips(batch), self.head.encode_text(text)
         scale = self.head.logit_scale.exp()
@@ -115,9 +108,3 @@ class Task(ABC):
         with self.autocast():
             logits: Tensor = self.head(batch, text)
         return logits
-
-    def objective(self, similarity: Tensor) -> Tensor:
-        """The loss of a batch's logits [B * pairs, B]."""
-        if self.config.objective == "mil-nce":
-            return mil_nce(similarity, self.pairs)
-        return symmetric_cross_entropy(similarity)

@@ -13,12 +13,18 @@ from typing import Any
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
-from c4c.extract.datasets.shared import Counts, by_stem, check_id, read_text, scan_videos
-from c4c.records import Caption, Clip, Dataset
+from c4c.extract.datasets.shared import (
+    Collector,
+    Counts,
+    by_stem,
+    check_id,
+    read_text,
+    scan_videos,
+)
+from c4c.records import Clip, Dataset
 
 SPLITS = ("all",)
 EXPECTED: dict[str, Counts] = {}
-_COLUMNS = {"clip", "video", "caption", "start", "end", "split", "id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,33 +192,22 @@ def _seconds(value: Any, name: str, where: str) -> float | None:
 
 
 def _captioned(rows: list[Row], find: Finder, split: str) -> Dataset:
-    clips: dict[str, Clip] = {}
-    captions: list[Caption] = []
-    missing: dict[str, None] = {}
-    numbers: dict[str, int] = {}
+    found = Collector()
     for row in rows:
         path = find(row.video)
         name = row.id or (row.video if row.end is None and not row.start else _span(row))
         if path is None:
-            missing[name] = None
+            found.missing[name] = None
             continue
         try:
             clip = Clip(name, str(path), row.start, row.end)
         except C4CError as error:
             raise C4CError(f"{row.where}: {error}") from None
-        if clips.setdefault(name, clip) != clip:
+        if not found.add(clip, row.caption):
             raise C4CError(f"{row.where}: clip '{name}' stands earlier with another span or video.")
-        number = numbers[name] = numbers.get(name, -1) + 1
-        captions.append(Caption(f"{name}#{number}", name, row.caption))
-    notes = [f"{len(missing)} clips of the captions file have no video"] if missing else []
-    return Dataset(
-        "folder",
-        split,
-        tuple(clips[name] for name in sorted(clips)),
-        tuple(captions),
-        tuple(sorted(missing)),
-        notes=tuple(notes),
-    )
+    count = len(found.missing)
+    notes = (f"{count} clips of the captions file have no video",) if count else ()
+    return found.dataset("folder", split, notes)
 
 
 def _span(row: Row) -> str:

@@ -10,8 +10,15 @@ from pathlib import Path
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
-from c4c.extract.datasets.shared import Counts, by_stem, check_id, read_text, scan_videos
-from c4c.records import Caption, Clip, Dataset
+from c4c.extract.datasets.shared import (
+    Collector,
+    Counts,
+    by_stem,
+    check_id,
+    read_text,
+    scan_videos,
+)
+from c4c.records import Clip, Dataset
 
 SPLITS = ("train", "val", "test")
 FILES = {
@@ -35,26 +42,14 @@ def load(source: DatasetSource, split: str) -> Dataset:
     """
     rows = _read(_annotation(source, split))
     videos = by_stem(scan_videos(source.video_root))
-    clips: dict[str, Clip] = {}
-    missing: dict[str, None] = {}
-    captions: list[Caption] = []
-    numbers: dict[str, int] = {}
+    found = Collector()
     for name, sentence in rows:
         path = videos.get(name)
         if path is None:
-            missing[name] = None
-            continue
-        clips.setdefault(name, Clip(name, str(path)))
-        number = numbers[name] = numbers.get(name, -1) + 1
-        captions.append(Caption(f"{name}#{number}", name, sentence))
-    return Dataset(
-        "lsmdc",
-        split,
-        tuple(clips[name] for name in sorted(clips)),
-        tuple(captions),
-        tuple(sorted(missing)),
-        notes=_notes(split, len(rows), len(missing)),
-    )
+            found.missing[name] = None
+        else:
+            found.add(Clip(name, str(path)), sentence)
+    return found.dataset("lsmdc", split, _notes(split, len(rows), len(found.missing)))
 
 
 def _annotation(source: DatasetSource, split: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c4c.errors import C4CError
+from c4c.records import Caption, Clip, Dataset
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".ts", ".mts"}
@@ -90,3 +91,32 @@ def read_text(path: Path) -> str:
         line = text[: text.index("\0")].count("\n") + 1
         raise C4CError(f"{path} line {line} holds a NUL character; is the file damaged?")
     return text
+
+
+class Collector:
+    """Gathers the clips and captions of a split, numbering the captions of each clip."""
+
+    def __init__(self) -> None:
+        self.clips: dict[str, Clip] = {}
+        self.captions: list[Caption] = []
+        self.missing: dict[str, None] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, clip: Clip, text: str) -> bool:
+        """Add a caption of ``clip``; false when that id stands for another stretch of video."""
+        if self.clips.setdefault(clip.id, clip) != clip:
+            return False
+        number = self._numbers[clip.id] = self._numbers.get(clip.id, -1) + 1
+        self.captions.append(Caption(f"{clip.id}#{number}", clip.id, text))
+        return True
+
+    def dataset(self, name: str, split: str, notes: tuple[str, ...] = ()) -> Dataset:
+        """What was gathered, clips sorted by id."""
+        return Dataset(
+            name,
+            split,
+            tuple(self.clips[key] for key in sorted(self.clips)),
+            tuple(self.captions),
+            tuple(sorted(self.missing)),
+            notes=notes,
+        )

@@ -8,6 +8,8 @@ import torch
 
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone
+from c4c.extract.datasets.shapes import Recipe, plan_scenes
+from c4c.extract.datasets.shapes_render import render_clip
 from c4c.extract.tiny import CONFIG, TinyTokenizer
 
 
@@ -74,11 +76,21 @@ def test_the_shape_of_a_model_is_read_off_its_weights(tiny: Backbone, tmp_path: 
     assert auto.sha256 == tiny.sha256
 
 
-def test_the_shipped_backbone_knows_its_colours() -> None:
-    """A plain disc in one colour is nearest to its own name among sentences of the benchmark."""
+def test_the_shipped_backbone_knows_what_it_sees() -> None:
+    """Mean-pooled frames of scenes are nearest to their own captions: far above chance."""
     backbone = load_backbone("tiny")
-    assert backbone.weights == "shipped"
-    assert backbone.dtype == "float32"
+    assert (backbone.weights, backbone.dtype) == ("shipped", "float32")
+    scenes = plan_scenes(Recipe(seed=77, train=24, val=0, test=0))
+    with torch.inference_mode():
+        clips = [
+            backbone.encode_frames(backbone.preprocess(torch.from_numpy(pixels)))
+            for pixels in (render_clip(scene.events, scene.look, fps=1) for scene in scenes)
+        ]
+        text = backbone.encode_text(backbone.tokenize([scene.caption for scene in scenes]))
+    pooled = torch.stack([torch.nn.functional.normalize(clip, dim=-1).mean(0) for clip in clips])
+    best = (text @ torch.nn.functional.normalize(pooled, dim=-1).T).argmax(dim=1)
+    right = (best == torch.arange(len(scenes))).float().mean()
+    assert right > 0.5  # chance is 0.04
 
 
 class Evil:

@@ -200,25 +200,39 @@ def test_a_read_only_cache_can_be_searched(copy: Path) -> None:
     assert len(Cache.open(copy).clips("test")) == 2
 
 
-def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_one_line_and_leaves_nothing_half_written(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    make_shapes(tmp_path / "shapes", Recipe(seed=2, train=80, val=0, test=0))
     command = [sys.executable, "-m", "c4c", "extract", "--dataset", "shapes", "--backbone", "tiny"]
-    command += [
-        "--root",
-        str(made / "shapes"),
-        "--cache",
-        str(tmp_path / "c"),
-        "--shard-clips",
-        "1",
-    ]
+    command += ["--root", str(tmp_path / "shapes"), "--cache", str(tmp_path / "c")]
+    command += ["--split", "train", "--shard-clips", "1", "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    clips = tmp_path / "c" / "shards" / "train" / "clips"
     begun = time.monotonic()
-    while not list((tmp_path / "c").rglob("part-*.h5")) and time.monotonic() - begun < 60:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
+    while not list(clips.glob("*.h5")) and time.monotonic() - begun < 60:
+        time.sleep(0.01)
+    os.kill(process.pid, number)
     _, words = process.communicate(timeout=60)
-    assert process.returncode in (130, 0)
+    assert process.returncode == 130
+    assert f"stopped by {number.name}" in words
     assert "Traceback" not in words
-    for path in (tmp_path / "c").rglob("part-*.h5"):
-        assert read_shard(path).damaged() == []
-    run_extract(config(made, tmp_path / "c", shard_clips=1))
+    assert 0 < len(list(clips.glob("*.h5"))) < 80
+    assert list((tmp_path / "c" / "tmp").iterdir()) == []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
     assert list(damage(tmp_path / "c")) == []
+
+
+def test_hidden_features_are_refused_where_they_mean_nothing(made: Path, tmp_path: Path) -> None:
+    run_extract(config(made, tmp_path / "c", features="hidden", splits=("test",)))
+    with pytest.raises(C4CError, match="--features final"):
+        Cache.open(tmp_path / "c").require_final()
+    done = subprocess.run(
+        [sys.executable, "-m", "c4c", "retrieve", "--evaluate", "--cache", str(tmp_path / "c")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "--features final" in done.stderr

@@ -1,6 +1,7 @@
 """A folder as users have it: good files of many kinds, bad ones among them."""
 
 import json
+import multiprocessing
 import os
 import signal
 import struct
@@ -210,14 +211,30 @@ def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_
     assert "corrupt" in done.message
 
 
-def test_a_clip_that_takes_too_long_is_killed_and_the_next_one_done(folder: Path) -> None:
-    encode(folder.parent / "long.mp4", "libx264", "yuv420p", 640, 480, seconds=240)
-    clips = [Clip("long", str(folder.parent / "long.mp4")), Clip("x", str(folder / "h264.mp4"))]
-    found = dict(decode_many(clips[:1], Request(fps=8), 1, deadline=0.05))
-    assert found[0].status == "failed"
-    assert "deadline" in found[0].message
-    found = dict(decode_many([clips[1]] * 3, Request(), 2))
-    assert [found[place].status for place in range(3)] == ["ok"] * 3
+def test_a_decoder_that_hangs_is_killed_and_the_next_clips_are_done(folder: Path) -> None:
+    clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(4)]
+    decoded = decode_many(clips, Request(), workers=1, deadline=10)
+    assert next(decoded)[1].status == "ok"
+    (child,) = multiprocessing.active_children()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)  # hangs over whatever it is given next
+    found = dict(decoded)
+    assert found[1].status == "failed"
+    assert "deadline" in found[1].message
+    assert [found[place].status for place in (2, 3)] == ["ok", "ok"]
+
+
+def test_a_decoder_that_dies_fails_its_clip_alone(folder: Path) -> None:
+    clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(3)]
+    decoded = decode_many(clips, Request(), workers=1)
+    next(decoded)
+    (child,) = multiprocessing.active_children()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    found = dict(decoded)
+    assert found[1].status == "failed"
+    assert "died" in found[1].message
+    assert found[2].status == "ok"
 
 
 def features(cache: Path) -> dict[str, bytes]:
@@ -249,7 +266,7 @@ def test_slices_on_several_machines_make_the_same_cache(
     code, words = extract(folder, cache, "--shard-clips", "4", "--shard-slice", "0/2")
     assert code == 0
     assert "other slices" in words
-    extract(folder, cache, "--shard-clips", "4", "--shard-slice", "1/2")
+    assert extract(folder, cache, "--shard-clips", "4", "--shard-slice", "1/2")[0] == 3
     assert features(cache) == features(extracted[0])
 
 
