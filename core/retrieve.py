@@ -15,7 +15,8 @@ from c4c.progress import say
 if TYPE_CHECKING:
     from c4c.extract.cache import Cache
     from c4c.heads.base import Head
-    from c4c.retrieval.evaluate import Evaluation, View
+    from c4c.retrieval.evaluate import Evaluation
+    from c4c.retrieval.ranking import Rerank, View
     from c4c.retrieval.search import Hit
 
 
@@ -29,7 +30,10 @@ class RetrieveConfig:
         split: split to search or evaluate; ``None`` is all for search, ``test`` to evaluate.
         ties: ``expected`` or ``authors``.
         top_k: answers a query.
-        shortlist: clips that a tight head looks at in a search.
+        shortlist: clips that a tight head looks at; ``None`` is 100 for search, and every pair
+            to evaluate.
+        rerank: ``none``, ``qbnorm`` or ``dual-softmax``.
+        bank: split whose captions and clips are QB-Norm's bank of queries.
         max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
         device: where the head runs; ``None`` takes a GPU when there is one.
         pretrained: weights for the texts, when they lie elsewhere than at extraction.
@@ -40,14 +44,16 @@ class RetrieveConfig:
     split: str | None = None
     ties: str = "expected"
     top_k: int = 10
-    shortlist: int = 100
+    shortlist: int | None = None
+    rerank: str = "none"
+    bank: str = "train"
     max_frames: int | None = None
     device: str | None = None
     pretrained: str | None = None
 
 
-def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View]:
-    """The cache, the head on its device, and the frames it is to see.
+def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
+    """The cache, the head on its device, the frames it is to see, and how it was trained.
 
     Raises:
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
@@ -57,7 +63,7 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View]:
     from c4c.extract.cache import Cache, find_cache
     from c4c.heads import build_head
     from c4c.heads.checkpoint import load_checkpoint
-    from c4c.retrieval.evaluate import View
+    from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
     cache.require_final()
@@ -68,13 +74,14 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View]:
             cache,
             build_head("meanP", dim, cache.head_init()).to(device),
             View(config.max_frames),
+            {},
         )
     found = load_checkpoint(config.checkpoint)
     _check_fit(cache, found.meta, config.checkpoint)
     settings = found.meta.get("config", {})
     limit = config.max_frames or settings.get("max_frames")
     view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))
-    return cache, found.head.to(device), view
+    return cache, found.head.to(device), view, settings
 
 
 def _check_fit(cache: Cache, meta: dict[str, Any], path: Path) -> None:
@@ -96,10 +103,50 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
     """
     from c4c.retrieval.evaluate import evaluate
 
-    cache, head, view = open_head(config)
+    cache, head, view, settings = open_head(config)
     split = config.split or ("test" if "test" in cache.splits else None)
     clips, captions = cache.clips(split), cache.captions(split)
-    return evaluate(head, clips, captions, view, config.ties, progress=True)
+    source = {
+        "dataset": cache.dataset,
+        "split": split,
+        "cache": str(cache.path),
+        "checkpoint": str(config.checkpoint) if config.checkpoint else None,
+        "model": cache.fingerprint.model,
+        "weights": cache.fingerprint.sha256,
+        "chosen_on": settings.get("eval_split"),
+    }
+    rerank = _rerank(config, cache, split)
+    return evaluate(
+        head, clips, captions, view, config.ties, True, config.shortlist, rerank, source
+    )
+
+
+def _rerank(config: RetrieveConfig, cache: Cache, split: str | None) -> Rerank | None:
+    """What re-ranks, with its bank of queries: at most ``BANK`` captions of another split.
+
+    Raises:
+        C4CError: the bank is the split that is searched, is not there, or has no captions.
+    """
+    import numpy as np
+
+    from c4c.retrieval.ranking import Rerank
+    from c4c.retrieval.rerank import BANK
+
+    if config.rerank == "none":
+        return None
+    if config.rerank == "dual-softmax":
+        return Rerank("dual-softmax")
+    if config.bank not in cache.splits or config.bank == split:
+        others = ", ".join(name for name in cache.splits if name != split) or "none"
+        raise C4CError(
+            f"--rerank qbnorm needs a bank of other queries: --bank SPLIT, of {others} "
+            f"(now '{config.bank}')."
+        )
+    captions = cache.captions(config.bank)
+    if not len(captions):
+        raise C4CError(f"--bank {config.bank} has no captions in {cache.path}.")
+    some = np.random.default_rng(0).permutation(len(captions))[:BANK]
+    return Rerank("qbnorm", cache.clips(config.bank), captions.batch(np.sort(some)))
 
 
 def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
@@ -115,7 +162,10 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
 
     if not queries:
         raise C4CError("There is no query: pass a sentence, or --queries FILE with one a line.")
-    cache, head, view = open_head(config)
+    if config.rerank == "dual-softmax":
+        raise C4CError("--rerank dual-softmax is for --evaluate: it needs all queries of a split.")
+    cache, head, view, _ = open_head(config)
+    rerank = _rerank(config, cache, config.split)
     made = cache.fingerprint
     weights = config.pretrained or made.weights
     backbone = load_backbone(made.model, weights, config.device, made.dtype)
@@ -126,9 +176,8 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
         )
     with torch.inference_mode():
         text = backbone.encode_text(backbone.tokenize(queries)).float()
-    yield from search(
-        queries, text, head, cache.clips(config.split), config.top_k, view, config.shortlist
-    )
+    clips, shortlist = cache.clips(config.split), config.shortlist or 100
+    yield from search(queries, text, head, clips, config.top_k, view, shortlist, rerank)
 
 
 def read_queries(path: str) -> list[str]:

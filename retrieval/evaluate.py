@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ import numpy.typing as npt
 from c4c.errors import C4CError
 from c4c.extract.cache import CaptionFeatures, ClipFeatures
 from c4c.heads.base import Head
-from c4c.retrieval.metrics import TIES, Metrics, places_of, summarise
-from c4c.retrieval.ranking import View as View
-from c4c.retrieval.ranking import batch_of as batch_of
-from c4c.retrieval.ranking import rank_split
+from c4c.retrieval.metrics import TIES, Metrics, places_of, summarise, twin_accuracy
+from c4c.retrieval.ranking import Rerank, View, rank_split
+from c4c.retrieval.rerank import LABELS
 
 SCHEMA = 1
 
@@ -28,11 +27,14 @@ class Evaluation:
         view: which frames it saw.
         metrics: ``t2v`` and ``v2t``, ties by expectation.
         authors: the same as the authors' code counts ties; empty when not asked for.
-        twins: twin accuracy in percent, or ``None`` when no clip has a twin.
+        twin_wins: whether each text query's clip outranks its twin (1, 0, 0.5 at a tie), NaN
+            without a twin, float64 [Q].
         best: places of the first (ten at most) clips of every text query, [Q, n].
         ranks: expected rank of every query, by direction.
         captions: (caption id, clip id, text) of every text query.
         clips: ids of the clip queries.
+        gallery: ids of all clips, which ``best`` counts in.
+        source: what was evaluated: dataset, split, cache, checkpoint, weights.
         missing: annotated clips without a video.
         failed: clips that could not be extracted.
         notes: what must be said beside the figures.
@@ -42,22 +44,29 @@ class Evaluation:
     view: View
     metrics: dict[str, Metrics]
     authors: dict[str, Metrics]
-    twins: float | None
+    twin_wins: npt.NDArray[np.float64]
     best: npt.NDArray[np.int64]
     ranks: dict[str, npt.NDArray[np.float64]]
     captions: tuple[tuple[str, str, str], ...]
     clips: tuple[str, ...]
+    gallery: tuple[str, ...]
+    source: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def twins(self) -> float | None:
+        """Twin accuracy in percent, or ``None`` when no clip has a twin."""
+        return twin_accuracy(self.twin_wins)
+
     def as_dict(self) -> dict[str, Any]:
         """The results file: figures and every query's rank, as plain data."""
-        t2v = zip(self.captions, self.ranks["t2v"].tolist(), strict=True)
         v2t = zip(self.clips, self.ranks["v2t"].tolist(), strict=True)
         return {
             "schema": SCHEMA,
             "head": self.head,
+            "source": self.source,
             "view": asdict(self.view),
             "metrics": {way: found.as_dict() for way, found in self.metrics.items()},
             "authors": {way: found.as_dict() for way, found in self.authors.items()},
@@ -66,13 +75,18 @@ class Evaluation:
             "failed": list(self.failed),
             "notes": list(self.notes),
             "queries": {
-                "t2v": [
-                    {"caption": name, "clip": clip, "text": text, "rank": rank}
-                    for (name, clip, text), rank in t2v
-                ],
+                "t2v": [self._query(place) for place in range(len(self.captions))],
                 "v2t": [{"clip": clip, "rank": rank} for clip, rank in v2t],
             },
         }
+
+    def _query(self, place: int) -> dict[str, Any]:
+        """One text query: its clip and its rank, the clip that came first, its twin's fate."""
+        name, clip, text = self.captions[place]
+        row: dict[str, Any] = {"caption": name, "clip": clip, "text": text}
+        row |= {"rank": float(self.ranks["t2v"][place]), "first": self.gallery[self.best[place, 0]]}
+        won = float(self.twin_wins[place])
+        return row if np.isnan(won) else {**row, "before_twin": won}
 
 
 def evaluate(
@@ -83,6 +97,8 @@ def evaluate(
     ties: str = "expected",
     progress: bool = False,
     shortlist: int | None = None,
+    rerank: Rerank | None = None,
+    source: dict[str, Any] | None = None,
 ) -> Evaluation:
     """Rank every caption's clip and every captioned clip's captions.
 
@@ -97,10 +113,15 @@ def evaluate(
         ties: ``authors`` adds their way of counting ties.
         progress: show progress on stderr.
         shortlist: candidates a query that a tight head scores; the others stay behind them.
+        rerank: how scores are re-weighted, for loose heads.
+        source: what is evaluated, kept with the figures.
 
     Raises:
-        C4CError: no caption with a clip, scores that are NaN, or unknown ``ties``.
+        C4CError: no caption with a clip, scores that are NaN, unknown ``ties``, or a tight head
+            that is to be re-ranked.
     """
+    if rerank and not head.loose:
+        raise C4CError(f"--rerank needs a head with a vector a clip; {head.name} has none.")
     if ties not in TIES:
         raise C4CError(f"Unknown ties '{ties}'. Known: {', '.join(TIES)}.")
     of_all = places_of(clips.ids, captions.clip_ids)
@@ -109,26 +130,32 @@ def evaluate(
         raise C4CError("No caption here has a clip with features: nothing to evaluate.")
     own = of_all[kept]
     twins = places_of(clips.ids, [clips.twins.get(name, "") for name in clips.ids])
-    found, twin, best = rank_split(
-        head.eval(), clips, captions.batch(kept), own, twins, view or View(), shortlist, progress
-    )
+    view, text = view or View(), captions.batch(kept)
+    ranked = rank_split(head.eval(), clips, text, own, twins, view, shortlist, rerank, progress)
+    found = ranked.ranks
     several = len(np.unique(own)) < len(own)
     by_authors = summarise(found, len(clips), several, "authors", clips.expected)
     return Evaluation(
         head=head.name,
-        view=view or View(),
+        view=view,
         metrics=summarise(found, len(clips), several, "expected", clips.expected),
         authors=by_authors if ties == "authors" else {},
-        twins=twin,
-        best=best,
+        twin_wins=ranked.twins,
+        best=ranked.best,
         ranks={way: ranks.expected() for way, ranks in found.items()},
         captions=tuple(
             (captions.captions[i].id, captions.clip_ids[i], captions.captions[i].text) for i in kept
         ),
         clips=tuple(clips.ids[i] for i in np.unique(own)),
+        gallery=tuple(clips.ids),
+        source=source or {},
         missing=clips.missing,
         failed=tuple(failure.clip_id for failure in clips.failed),
-        notes=tuple(_notes(head, clips, len(captions) - len(kept), several, shortlist)),
+        notes=(
+            *_notes(head, clips, len(captions) - len(kept), several, shortlist),
+            *([LABELS[rerank.kind]] if rerank else []),
+            *_chosen_here(source or {}),
+        ),
     )
 
 
@@ -151,3 +178,11 @@ def _notes(
     if shortlist and not head.loose:
         notes.append(f"only the {shortlist} best candidates of meanP were scored by {head.name}")
     return notes
+
+
+def _chosen_here(source: dict[str, Any]) -> list[str]:
+    """A best epoch that was chosen on the split it is evaluated on is said (the authors do so)."""
+    split = source.get("split")
+    if split and source.get("chosen_on") == split:
+        return [f"the best epoch was chosen on this very split ({split}): figures are optimistic"]
+    return []

@@ -228,24 +228,30 @@ def _median(values: Array, lower: bool) -> float:
     return float(np.median(values))
 
 
-def twin_accuracy(similarity: Array, clip_of_caption: Array, twin_of_clip: Array) -> float:
-    """How often a caption's own clip outranks that clip's twin, in percent; ties count half.
+def twin_wins(similarity: Array, clip_of_caption: Array, twin_of_clip: Array) -> Array:
+    """Whether each caption's own clip outranks that clip's twin: 1, 0, 0.5 at a tie.
 
     Args:
         similarity: [captions, clips].
         clip_of_caption: int [captions].
         twin_of_clip: int [clips], the twin's column; -1 for a clip without one.
 
-    Raises:
-        C4CError: no caption's clip has a twin.
+    Returns:
+        float64 [captions], NaN where the clip has no twin.
     """
     similarity, owners = np.asarray(similarity), np.asarray(clip_of_caption)
     twins = np.asarray(twin_of_clip)[owners]
+    wins = np.full(len(owners), np.nan)
     rows = np.flatnonzero(twins >= 0)
-    if not len(rows):
-        raise C4CError("No clip here has a twin; twin accuracy is for the shapes benchmark.")
     own, other = similarity[rows, owners[rows]], similarity[rows, twins[rows]]
-    return 100 * float(((own > other) + 0.5 * (own == other)).mean())
+    wins[rows] = (own > other) + 0.5 * (own == other)
+    return wins
+
+
+def twin_accuracy(wins: Array) -> float | None:
+    """Share of ``twin_wins`` in percent; ``None`` when no caption's clip has a twin."""
+    known = wins[~np.isnan(wins)]
+    return 100 * float(known.mean()) if len(known) else None
 
 
 def places_of(ids: Sequence[str], names: Sequence[str]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,11 @@ from c4c.kernels import topk_similarity
 from c4c.kernels.ranks import ground_truth_counts
 from c4c.progress import Progress
 from c4c.records import FeatureBatch
-from c4c.retrieval.metrics import Ranks, group_maximum, rank_targets, retrieval_ranks, twin_accuracy
+from c4c.retrieval.metrics import Ranks, retrieval_ranks, twin_wins
+from c4c.retrieval.rerank import DECIMALS, group_ranks, ranks_of, score_blocks, weigh
 
-# Scores of one block of the grouped direction, float64: 64 MB.
-BLOCK = 8 << 20
 # Clips encoded at once by a loose head, and paired with every caption at once by a tight one.
 LOOSE_CLIPS, TIGHT_CLIPS = 256, 16
-# Equal vectors must tie however a product was blocked: cosines are compared to 9 decimals.
-DECIMALS = 9
 # Clips kept of each text query, to be shown.
 BEST = 10
 Indices = npt.NDArray[np.int64]
@@ -58,6 +55,37 @@ def batch_of(
     return FeatureBatch(found.features.to(device), found.lengths.to(device))
 
 
+@dataclass(frozen=True, slots=True)
+class Rerank:
+    """How scores are re-weighted, and the bank of training queries that QB-Norm needs.
+
+    Attributes:
+        kind: ``qbnorm`` or ``dual-softmax``.
+        clips: clips of the bank; ``None`` for dual softmax.
+        text: its captions' features [B, D], likewise.
+    """
+
+    kind: str
+    clips: ClipFeatures | None = None
+    text: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What ranking a split gave.
+
+    Attributes:
+        ranks: of both directions.
+        twins: float64 [captions], 1 where the own clip outranks its twin, 0.5 at a tie, NaN
+            without a twin.
+        best: int64 [captions, n], the first clips of each caption.
+    """
+
+    ranks: dict[str, Ranks]
+    twins: npt.NDArray[np.float64]
+    best: Indices
+
+
 @torch.inference_mode()
 def rank_split(
     head: Head,
@@ -67,24 +95,54 @@ def rank_split(
     twins: Indices,
     view: View,
     shortlist: int | None,
+    rerank: Rerank | None,
     progress: bool,
-) -> tuple[dict[str, Ranks], float | None, Indices]:
-    """Ranks of both directions, the twin accuracy if there are twins, each text's first clips."""
+) -> Ranked:
+    """Ranks of both directions, twins, and each text's first clips."""
     device = head.logit_scale.device
     text = text.to(device)
     if head.loose:
-        video, sentences = _vectors(head, clips, view), head.encode_text(text).float()
-        _, best = topk_similarity(sentences, video, min(BEST, len(video)))
+        video, sentences = clip_vectors(head, clips, view), head.encode_text(text).float()
         twin = _vector_twins(sentences, video, own, twins)
-        return vector_ranks(sentences, video, own), twin, best.cpu().numpy()
+        if rerank:
+            ranks, best = _reranked(head, sentences, video, own, view, rerank)
+            return Ranked(ranks, twin, best)
+        _, first = topk_similarity(sentences, video, min(BEST, len(video)))
+        return Ranked(vector_ranks(sentences, video, own), twin, first.cpu().numpy())
     if shortlist:
         coarse = build_head("meanP", clips.dim).eval().to(device)
-        rough = coarse.encode_text(text) @ _vectors(coarse, clips, view).T
+        rough = coarse.encode_text(text) @ clip_vectors(coarse, clips, view).T
         t2v, v2t = _shortlisted(head, clips, text, rough, view, shortlist)
         ranks = {"t2v": retrieval_ranks(t2v, own)["t2v"], "v2t": retrieval_ranks(v2t, own)["v2t"]}
-        return ranks, _twins(t2v, own, twins), _first(t2v)
+        return Ranked(ranks, twin_wins(t2v, own, twins), _first(t2v))
     scores = _all_pairs(head, clips, text, view, progress)
-    return retrieval_ranks(scores, own), _twins(scores, own, twins), _first(scores)
+    return Ranked(retrieval_ranks(scores, own), twin_wins(scores, own, twins), _first(scores))
+
+
+def _reranked(
+    head: Head, text: Tensor, video: Tensor, own: Indices, view: View, rerank: Rerank
+) -> tuple[dict[str, Ranks], Indices]:
+    """Ranks by re-weighted scores; each direction has its own bank of queries."""
+    captioned = video[torch.from_numpy(np.unique(own))]
+    asking = {"t2v": text, "v2t": captioned}
+    if rerank.clips is not None and rerank.text is not None:
+        device = text.device
+        asking["t2v"] = head.encode_text(rerank.text.to(device)).float()
+        asking["v2t"] = clip_vectors(head, rerank.clips, view)
+    by_clip = weigh(rerank.kind, asking["t2v"], video)
+    by_caption = weigh(rerank.kind, asking["v2t"], text)
+    best: list[Indices] = []
+
+    def noting() -> Iterator[tuple[Indices, npt.NDArray[np.float64]]]:
+        for places, scores in score_blocks(text, video, by_clip):
+            best.append(_first(scores))
+            yield places, scores
+
+    ranks = {
+        "t2v": ranks_of(noting(), own),
+        "v2t": group_ranks(score_blocks(captioned, text, by_caption), own),
+    }
+    return ranks, np.concatenate(best)
 
 
 def _first(scores: npt.NDArray[Any]) -> Indices:
@@ -92,13 +150,15 @@ def _first(scores: npt.NDArray[Any]) -> Indices:
     return np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
 
 
-def _vectors(head: Head, clips: ClipFeatures, view: View) -> Tensor:
+@torch.inference_mode()
+def clip_vectors(head: Head, clips: ClipFeatures, view: View) -> Tensor:
+    """One unit vector a clip by a loose head, float32 [N, D] on the head's device."""
+    head.eval()
     device = head.logit_scale.device
-    parts = [
-        head.encode_clips(batch_of(clips, places, view, device)).float()
-        for places in _blocks(len(clips), LOOSE_CLIPS)
-    ]
-    return torch.cat(parts)
+    found = torch.empty(len(clips), clips.dim, device=device)
+    for places in _blocks(len(clips), LOOSE_CLIPS):
+        found[places] = head.encode_clips(batch_of(clips, places, view, device)).float()
+    return found
 
 
 def _all_pairs(
@@ -131,7 +191,8 @@ def vector_ranks(text: Tensor, video: Tensor, own: Indices) -> dict[str, Ranks]:
     clips, first = np.unique(own, return_index=True)
     if len(clips) == len(own):
         return {"t2v": t2v, "v2t": _counted(video[torch.from_numpy(clips)], text, first)}
-    return {"t2v": t2v, "v2t": _grouped(text, video, own, clips)}
+    captioned = video[torch.from_numpy(clips)]
+    return {"t2v": t2v, "v2t": group_ranks(score_blocks(captioned, text, None), own)}
 
 
 def _counted(queries: Tensor, gallery: Tensor, targets: Indices) -> Ranks:
@@ -140,34 +201,19 @@ def _counted(queries: Tensor, gallery: Tensor, targets: Indices) -> Ranks:
     return Ranks(ahead.astype(np.int64), ties.astype(np.int64))
 
 
-def _grouped(text: Tensor, video: Tensor, own: Indices, clips: Indices) -> Ranks:
-    """Clips looking for the groups of captions, a group scoring as its best member."""
-    step = max(1, BLOCK // len(text))
-    wide = text.double()
-    parts = []
-    for low in range(0, len(clips), step):
-        rows = torch.from_numpy(clips[low : low + step])
-        scores = (wide @ video[rows].double().T).cpu().numpy().round(DECIMALS)
-        groups, _ = group_maximum(scores, own)
-        parts.append(rank_targets(groups.T, np.arange(low, low + len(rows))))
-    return Ranks(
-        np.concatenate([part.ahead for part in parts]),
-        np.concatenate([part.ties for part in parts]),
-    )
-
-
-def _vector_twins(text: Tensor, video: Tensor, own: Indices, twins: Indices) -> float | None:
+def _vector_twins(
+    text: Tensor, video: Tensor, own: Indices, twins: Indices
+) -> npt.NDArray[np.float64]:
+    """``twin_wins`` from unit vectors: only the two scores that it needs."""
+    wins = np.full(len(own), np.nan)
     rows = np.flatnonzero(twins[own] >= 0)
-    if not len(rows):
-        return None
-    words = text[rows].double()
-    pair = np.stack((own[rows], twins[own[rows]]), 1)
-    scores = torch.einsum("qd,qpd->qp", words, video[pair].double()).cpu().numpy().round(DECIMALS)
-    return twin_accuracy(scores, np.zeros(len(rows), np.int64), np.array([1, -1]))
-
-
-def _twins(scores: npt.NDArray[Any], own: Indices, twins: Indices) -> float | None:
-    return twin_accuracy(scores, own, twins) if (twins[own] >= 0).any() else None
+    if len(rows):
+        words = text[rows].double()
+        pair = np.stack((own[rows], twins[own[rows]]), 1)
+        scores = torch.einsum("qd,qpd->qp", words, video[pair].double()).cpu().numpy()
+        none = np.zeros(len(rows), np.int64)
+        wins[rows] = twin_wins(scores.round(DECIMALS), none, np.array([1, -1]))
+    return wins
 
 
 def _shortlisted(

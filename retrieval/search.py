@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +13,8 @@ from c4c.extract.cache import ClipFeatures
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.kernels import topk_similarity
-from c4c.retrieval.evaluate import View, batch_of
-
-_BLOCK = 256
+from c4c.retrieval.ranking import Rerank, View, batch_of, clip_vectors
+from c4c.retrieval.rerank import search_reranked, weigh
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +45,6 @@ class Hit:
 
 
 @torch.inference_mode()
-def gallery_vectors(head: Head, clips: ClipFeatures, view: View) -> Tensor:
-    """One unit vector a clip, float32 [N, D], by a loose head."""
-    head.eval()
-    device = head.logit_scale.device
-    found = torch.empty(len(clips), clips.dim)
-    for first in range(0, len(clips), _BLOCK):
-        places = np.arange(first, min(first + _BLOCK, len(clips)))
-        found[places] = head.encode_clips(batch_of(clips, places, view, device)).float().cpu()
-    return found
-
-
-@torch.inference_mode()
 def search(
     queries: Sequence[str],
     text: Tensor,
@@ -67,6 +53,7 @@ def search(
     k: int = 10,
     view: View | None = None,
     shortlist: int = 100,
+    rerank: Rerank | None = None,
 ) -> Iterator[Hit]:
     """The k best clips for each sentence.
 
@@ -79,6 +66,7 @@ def search(
         k: answers a query.
         view: which frames the head sees.
         shortlist: clips that a tight head looks at.
+        rerank: QB-Norm with its bank; hits keep their cosine as the score.
 
     Yields:
         Hits, query after query, best first.
@@ -90,10 +78,16 @@ def search(
         raise C4CError("The gallery is empty: no clip of this cache has features.")
     view = view or View()
     loose = head if head.loose else build_head("meanP", clips.dim)
-    vectors = gallery_vectors(loose, clips, view)
-    encoded = loose.encode_text(text.to(loose.logit_scale.device)).float().cpu()
+    vectors = clip_vectors(loose, clips, view)
+    encoded = loose.encode_text(text.to(vectors.device)).float()
     wanted = min(k if head.loose else max(k, shortlist), len(clips))
-    scores, places = topk_similarity(encoded, vectors, wanted)
+    if rerank and rerank.text is not None:
+        bank = loose.encode_text(rerank.text.to(vectors.device)).float()
+        weights = weigh(rerank.kind, bank, vectors)
+        places = search_reranked(encoded, vectors, weights, wanted, topk_similarity).cpu()
+        scores = torch.einsum("qd,qkd->qk", encoded, vectors[places]).cpu()
+    else:
+        scores, places = (one.cpu() for one in topk_similarity(encoded, vectors, wanted))
     for row, query in enumerate(queries):
         found, own = places[row], scores[row]
         if not head.loose:

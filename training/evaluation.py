@@ -11,7 +11,7 @@ from torch import Tensor
 
 from c4c.heads.base import Head
 from c4c.records import FeatureBatch
-from c4c.retrieval.metrics import places_of, retrieval_metrics, twin_accuracy
+from c4c.retrieval.metrics import places_of, retrieval_metrics, twin_accuracy, twin_wins
 
 BLOCK = 128  # clips scored at once
 
@@ -61,8 +61,9 @@ def figures(
         for name, value in metrics.as_dict().items()
         if name in ("r1", "r5", "r10", "median_rank", "mean_rank")
     }
-    if (right.twins[owners] >= 0).any():
-        found["twin_accuracy"] = twin_accuracy(similarity, owners, right.twins)
+    twins = twin_accuracy(twin_wins(similarity, owners, right.twins))
+    if twins is not None:
+        found["twin_accuracy"] = twins
     return found
 
 

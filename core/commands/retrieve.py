@@ -21,8 +21,11 @@ from c4c.errors import C4CError
 @click.option("--top-k", type=click.IntRange(1, 1024), default=10, show_default=True)
 @click.option("--ties", type=click.Choice(["expected", "authors"]), default="expected",
               show_default=True, help="authors: show their column too.")  # fmt: skip
-@click.option("--shortlist", type=click.IntRange(1, 1024), default=100, show_default=True,
-              help="Clips that a tight head looks at.")  # fmt: skip
+@click.option("--shortlist", type=click.IntRange(1, 1024),
+              help="Clips that a tight head looks at. [100; all with --evaluate]")  # fmt: skip
+@click.option("--rerank", type=click.Choice(["none", "qbnorm", "dual-softmax"]), default="none",
+              show_default=True, help="Against hubs; figures are labelled.")  # fmt: skip
+@click.option("--bank", default="train", show_default=True, help="Split of QB-Norm's queries.")
 @click.option("--max-frames", type=click.IntRange(1), help="Frames a clip. [as trained]")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON lines to this file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),

@@ -11,9 +11,9 @@ import torch
 from c4c.errors import C4CError
 from c4c.heads import build_head
 from c4c.records import Caption, FeatureBatch
-from c4c.retrieval.evaluate import View, evaluate
+from c4c.retrieval.evaluate import evaluate
 from c4c.retrieval.metrics import retrieval_ranks
-from c4c.retrieval.ranking import vector_ranks
+from c4c.retrieval.ranking import Rerank, View, vector_ranks
 
 DIM = 64
 
@@ -118,6 +118,8 @@ def test_the_results_hold_every_query() -> None:
         "clip": "clip3",
         "text": "about clip3",
         "rank": 1.0,
+        "first": "clip3",
+        "before_twin": 1.0,
     }
     assert len(kept["queries"]["v2t"]) == 8
     assert kept["authors"]["t2v"]["r1"] == 100
@@ -129,3 +131,30 @@ def test_no_caption_with_a_clip_is_an_error() -> None:
     captions.captions = tuple(Caption("x", "other", "text") for _ in range(8))
     with pytest.raises(C4CError, match="nothing to evaluate"):
         evaluate(build_head("meanP", DIM), clips, captions)
+
+
+def test_a_best_epoch_chosen_on_the_same_split_is_said() -> None:
+    source = {"split": "test", "chosen_on": "test"}
+    found = evaluate(build_head("meanP", DIM), *split(), source=source)
+    assert "chosen on this very split" in found.notes[0]
+    assert found.as_dict()["source"] == source
+    other = evaluate(build_head("meanP", DIM), *split(), source={**source, "chosen_on": "val"})
+    assert other.notes == ()
+
+
+@pytest.mark.parametrize("kind", ["qbnorm", "dual-softmax"])
+def test_re_ranked_figures_are_labelled_and_undo_a_hub(kind: str) -> None:
+    clips, captions = split()
+    hub = clips.features[:, :1].mean(0)
+    clips.features[0] = 3 * hub / hub.norm() + 0.1 * clips.features[0]  # near to every caption
+    plain = evaluate(build_head("meanP", DIM), clips, captions)
+    bank = (clips, captions.features) if kind == "qbnorm" else (None, None)
+    found = evaluate(build_head("meanP", DIM), clips, captions, rerank=Rerank(kind, *bank))
+    assert "re-ranked" in found.notes[0]
+    assert found.ranks["t2v"].mean() <= plain.ranks["t2v"].mean()
+
+
+def test_a_tight_head_is_not_re_ranked() -> None:
+    head = build_head("tightTransf", DIM, layers=1, max_frames=3)
+    with pytest.raises(C4CError, match="vector a clip"):
+        evaluate(head, *split(), rerank=Rerank("dual-softmax"))

@@ -15,6 +15,7 @@ from c4c.retrieval.metrics import (
     retrieval_metrics,
     retrieval_ranks,
     twin_accuracy,
+    twin_wins,
 )
 
 GOLDEN = Path(os.environ.get("C4C_GOLDEN") or Path(__file__).parents[1] / "data" / "golden")
@@ -115,11 +116,12 @@ def test_a_gallery_that_misses_clips_says_so() -> None:
 
 def test_twins_that_cannot_be_told_apart_are_half_right() -> None:
     owners, twins = np.arange(4), np.array([1, 0, 3, 2])
-    assert twin_accuracy(np.zeros((4, 4)), owners, twins) == 50
-    assert twin_accuracy(np.eye(4), owners, twins) == 100
-    assert twin_accuracy(-np.eye(4), owners, twins) == 0
-    with pytest.raises(C4CError, match="twin"):
-        twin_accuracy(np.eye(4), owners, np.full(4, -1))
+    for similarity, share in ((np.zeros((4, 4)), 50), (np.eye(4), 100), (-np.eye(4), 0)):
+        assert twin_accuracy(twin_wins(similarity, owners, twins)) == share
+    alone = twin_wins(np.eye(4), owners, np.array([1, 0, -1, -1]))
+    assert alone.tolist()[:2] == [1, 1]
+    assert np.isnan(alone[2:]).all()
+    assert twin_accuracy(alone[2:]) is None
 
 
 def test_no_captions_is_an_error() -> None:
