@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.presets import preset
 from c4c.progress import duration, say
 
 if TYPE_CHECKING:
@@ -82,19 +83,14 @@ def _train_heads(
     found, on_val = {}, {}
     for name in HEADS:
         out = config.out / "runs" / name
-        # tightTransf scores every pair of a batch: the square of its size, so a smaller one.
-        size = (24, 4, 3e-4) if name == "tightTransf" else (64, 30, 1e-3)
-        batch, epochs, lr = size
         result = train_head(
             TrainHeadConfig(
                 head=name,
                 cache=cache,
                 out=out,
                 seed=config.seed,
-                batch=batch,
-                epochs=epochs,
-                lr=lr,
                 resume="auto",
+                **preset("small", "shapes", "train-head", name),
             )
         )
         on_val[name] = result.metrics
@@ -121,16 +117,12 @@ def _train_end_to_end(config: DemoConfig, root: Path, head: str) -> Evaluation:
             head=head,
             dataset="shapes",
             root=root,
-            backbone="tiny",
             init_head=config.out / "runs" / head / "best",
             out=config.out / "runs" / "e2e",
             frame_cache=config.out / "frames",
-            epochs=2,
-            batch=64,
-            lr=1e-4,
-            coef_lr=0.3,
             seed=config.seed,
             resume="auto",
+            **preset("small", "shapes", "train-e2e", head),
         )
     )
     cache = config.out / "cache-e2e"

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from c4c.errors import C4CError
 from c4c.files import read_json
+from c4c.records import Clip
 from c4c.retrieval.evaluate import SCHEMA
+from c4c.retrieval.metrics import Ranks
+from c4c.retrieval.statistics import Interval, interval
 
-DRAWS = 10_000
-_BLOCK = 256
-Floats = npt.NDArray[np.float64]
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a results file.
+
+    Attributes:
+        text: the caption; for a clip that looks for captions, its id.
+        clip: the right clip.
+        rank: expected rank.
+        ties: answers that share the right one's score, itself included.
+        first: the clip that came first, where it is known.
+        cluster: what stands or falls together: the clip, or it and its twin.
+        before_twin: 1 where the own clip outranks its twin, 0.5 at a tie; NaN without a twin.
+    """
+
+    text: str
+    clip: str
+    rank: float
+    ties: int = 1
+    first: str = ""
+    cluster: str = ""
+    before_twin: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +47,28 @@ class Results:
     Attributes:
         path: the file.
         head: name of the head.
-        ranks: expected rank by query key, for one direction.
-        texts: what stands for a query in a table.
+        queries: by caption or clip id, for one direction.
+        videos: clips that are right or came first somewhere, by id.
     """
 
     path: Path
     head: str
-    ranks: dict[str, float]
-    texts: dict[str, str]
+    queries: dict[str, Query]
+    videos: dict[str, Clip] = field(default_factory=dict)
+
+    def ranks(self, keys: Sequence[str]) -> Ranks:
+        """Ranks of some queries, in that order."""
+        ties = np.array([self.queries[key].ties for key in keys], np.int64)
+        ranks = np.array([self.queries[key].rank for key in keys])
+        return Ranks(np.rint(ranks - (ties + 1) / 2).astype(np.int64), ties)
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A difference, B less A, with its 95 % interval and the chance of one as large by luck."""
+class Change:
+    """A query in both results."""
 
-    value: float
-    low: float
-    high: float
-    p: float
+    before: Query
+    after: Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +78,17 @@ class Comparison:
     Attributes:
         queries: how many queries both hold.
         only_a: queries that only A holds; ``only_b`` likewise.
-        won: (text, rank in A, rank in B) of queries that B ranks better, largest gain first.
-        lost: the same for those that B ranks worse.
-        differences: by figure: ``R@1``, ``R@5``, ``R@10`` in points, ``mean rank``.
+        won: queries that B ranks better, largest gain first.
+        lost: those that B ranks worse, largest loss first.
+        differences: by figure: ``R@1``, ``R@5``, ``R@10`` and, where there are any, ``twins``
+            in points; ``mean rank``.
     """
 
     queries: int
     only_a: int
     only_b: int
-    won: tuple[tuple[str, float, float], ...]
-    lost: tuple[tuple[str, float, float], ...]
+    won: tuple[Change, ...]
+    lost: tuple[Change, ...]
     differences: dict[str, Interval]
 
 
@@ -76,16 +102,28 @@ def read_results(path: Path, way: str = "t2v") -> Results:
     try:
         if found["schema"] != SCHEMA:
             raise C4CError(f"{path} has schema {found['schema']}, this c4c reads {SCHEMA}.")
-        rows = found["queries"][way]
         key = "caption" if way == "t2v" else "clip"
-        ranks = {str(row[key]): float(row["rank"]) for row in rows}
-        texts = {str(row[key]): str(row.get("text", row[key])) for row in rows}
-        return Results(path, str(found["head"]), ranks, texts)
+        queries = {str(row[key]): _query(row) for row in found["queries"][way]}
+        videos = {name: Clip(name, *span) for name, span in found.get("videos", {}).items()}
+        return Results(path, str(found["head"]), queries, videos)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise C4CError(
             f"{path} is no results file ({error!r}); make one with "
             "c4c retrieve --evaluate --json FILE."
         ) from None
+
+
+def _query(row: dict[str, Any]) -> Query:
+    clip = str(row["clip"])
+    return Query(
+        text=str(row.get("text", clip)),
+        clip=clip,
+        rank=float(row["rank"]),
+        ties=int(row["ties"]),
+        first=str(row.get("first", "")),
+        cluster=min(clip, str(row.get("twin", clip))),
+        before_twin=float(row.get("before_twin", "nan")),
+    )
 
 
 def compare(a: Results, b: Results, seed: int = 0) -> Comparison:
@@ -94,57 +132,48 @@ def compare(a: Results, b: Results, seed: int = 0) -> Comparison:
     Raises:
         C4CError: they share no query.
     """
-    shared = [key for key in a.ranks if key in b.ranks]
+    shared = [key for key in a.queries if key in b.queries]
     if not shared:
         raise C4CError(f"{a.path} and {b.path} share no query; are they of the same split?")
-    first = np.array([a.ranks[key] for key in shared])
-    second = np.array([b.ranks[key] for key in shared])
-    gain = first - second
-    order = np.argsort(-gain, kind="stable")
-    rows = [(a.texts[shared[i]], float(first[i]), float(second[i])) for i in order]
-    measures: dict[str, Callable[[Floats], Floats]] = {f"R@{k}": _within(k) for k in (1, 5, 10)}
-    measures["mean rank"] = lambda ranks: ranks
+    first, second = a.ranks(shared), b.ranks(shared)
+    gain = first.expected() - second.expected()
+    rows = [
+        Change(a.queries[shared[i]], b.queries[shared[i]]) for i in np.argsort(-gain, kind="stable")
+    ]
+    clusters = [a.queries[key].cluster for key in shared]
+    changes = {f"R@{k}": 100 * (second.within(k) - first.within(k)) for k in (1, 5, 10)}
+    changes["mean rank"] = -gain
+    twins = [b.queries[key].before_twin - a.queries[key].before_twin for key in shared]
+    if not np.isnan(twins).any():
+        changes["twins"] = 100 * np.array(twins)
     return Comparison(
         queries=len(shared),
-        only_a=len(a.ranks) - len(shared),
-        only_b=len(b.ranks) - len(shared),
-        won=tuple(row for row in rows if row[2] < row[1]),
-        lost=tuple(row for row in reversed(rows) if row[2] > row[1]),
-        differences={
-            name: paired_interval(measure(second) - measure(first), seed)
-            for name, measure in measures.items()
-        },
+        only_a=len(a.queries) - len(shared),
+        only_b=len(b.queries) - len(shared),
+        won=tuple(row for row in rows if row.after.rank < row.before.rank),
+        lost=tuple(row for row in reversed(rows) if row.after.rank > row.before.rank),
+        differences={name: interval(change, clusters, seed) for name, change in changes.items()},
     )
-
-
-def _within(k: int) -> Callable[[Floats], Floats]:
-    return lambda ranks: np.where(ranks <= k, 100.0, 0.0)
-
-
-def paired_interval(differences: Floats, seed: int = 0, draws: int = DRAWS) -> Interval:
-    """The mean of paired differences, its bootstrap interval, and a sign-flip p-value.
-
-    Args:
-        differences: [Q], one a query.
-        seed: of the draws.
-        draws: how many; p is at least 1 / (draws + 1).
-    """
-    generator = np.random.default_rng(seed)
-    count, mean = len(differences), float(differences.mean())
-    boot, flips = np.empty(draws), np.empty(draws)
-    for low in range(0, draws, _BLOCK):
-        size = min(_BLOCK, draws - low)
-        boot[low : low + size] = differences[generator.integers(0, count, (size, count))].mean(1)
-        signs = generator.integers(0, 2, (size, count)) * 2.0 - 1
-        flips[low : low + size] = (signs @ differences) / count
-    edges = np.percentile(boot, [2.5, 97.5])
-    # A hair of slack: sums of the same numbers in another order are equal by meaning.
-    beyond = int((np.abs(flips) >= abs(mean) - 1e-12).sum())
-    return Interval(mean, float(edges[0]), float(edges[1]), (1 + beyond) / (draws + 1))
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
     """A comparison as plain data."""
-    from dataclasses import asdict
+    return {
+        "queries": found.queries,
+        "only_a": found.only_a,
+        "only_b": found.only_b,
+        "differences": {name: asdict(one) for name, one in found.differences.items()},
+        "won": [_change(row) for row in found.won],
+        "lost": [_change(row) for row in found.lost],
+    }
 
-    return asdict(found)
+
+def _change(row: Change) -> dict[str, Any]:
+    return {
+        "text": row.before.text,
+        "clip": row.before.clip,
+        "rank_a": row.before.rank,
+        "rank_b": row.after.rank,
+        "first_a": row.before.first,
+        "first_b": row.after.first,
+    }

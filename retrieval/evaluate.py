@@ -11,7 +11,7 @@ import numpy.typing as npt
 from c4c.errors import C4CError
 from c4c.extract.cache import CaptionFeatures, ClipFeatures
 from c4c.heads.base import Head
-from c4c.retrieval.metrics import TIES, Metrics, places_of, summarise, twin_accuracy
+from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, twin_accuracy
 from c4c.retrieval.ranking import Rerank, View, rank_split
 from c4c.retrieval.rerank import LABELS
 
@@ -30,10 +30,12 @@ class Evaluation:
         twin_wins: whether each text query's clip outranks its twin (1, 0, 0.5 at a tie), NaN
             without a twin, float64 [Q].
         best: places of the first (ten at most) clips of every text query, [Q, n].
-        ranks: expected rank of every query, by direction.
+        ranks: of every query, by direction.
         captions: (caption id, clip id, text) of every text query.
         clips: ids of the clip queries.
         gallery: ids of all clips, which ``best`` counts in.
+        pairs: clip id to the id of its twin.
+        videos: clip id to (path, start, end) of each clip that is right or first somewhere.
         source: what was evaluated: dataset, split, cache, checkpoint, weights.
         missing: annotated clips without a video.
         failed: clips that could not be extracted.
@@ -46,10 +48,12 @@ class Evaluation:
     authors: dict[str, Metrics]
     twin_wins: npt.NDArray[np.float64]
     best: npt.NDArray[np.int64]
-    ranks: dict[str, npt.NDArray[np.float64]]
+    ranks: dict[str, Ranks]
     captions: tuple[tuple[str, str, str], ...]
     clips: tuple[str, ...]
     gallery: tuple[str, ...]
+    pairs: dict[str, str] = field(default_factory=dict)
+    videos: dict[str, tuple[str, float, float | None]] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -62,7 +66,6 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """The results file: figures and every query's rank, as plain data."""
-        v2t = zip(self.clips, self.ranks["v2t"].tolist(), strict=True)
         return {
             "schema": SCHEMA,
             "head": self.head,
@@ -74,9 +77,13 @@ class Evaluation:
             "missing": list(self.missing),
             "failed": list(self.failed),
             "notes": list(self.notes),
+            "videos": {name: list(found) for name, found in self.videos.items()},
             "queries": {
                 "t2v": [self._query(place) for place in range(len(self.captions))],
-                "v2t": [{"clip": clip, "rank": rank} for clip, rank in v2t],
+                "v2t": [
+                    {"clip": clip, **self.ranks["v2t"].of(place)}
+                    for place, clip in enumerate(self.clips)
+                ],
             },
         }
 
@@ -84,9 +91,10 @@ class Evaluation:
         """One text query: its clip and its rank, the clip that came first, its twin's fate."""
         name, clip, text = self.captions[place]
         row: dict[str, Any] = {"caption": name, "clip": clip, "text": text}
-        row |= {"rank": float(self.ranks["t2v"][place]), "first": self.gallery[self.best[place, 0]]}
-        won = float(self.twin_wins[place])
-        return row if np.isnan(won) else {**row, "before_twin": won}
+        row |= {**self.ranks["t2v"].of(place), "first": self.gallery[self.best[place, 0]]}
+        if not np.isnan(won := float(self.twin_wins[place])):
+            row |= {"twin": self.pairs[clip], "before_twin": won}
+        return row
 
 
 def evaluate(
@@ -142,12 +150,17 @@ def evaluate(
         authors=by_authors if ties == "authors" else {},
         twin_wins=ranked.twins,
         best=ranked.best,
-        ranks={way: ranks.expected() for way, ranks in found.items()},
+        ranks=found,
         captions=tuple(
             (captions.captions[i].id, captions.clip_ids[i], captions.captions[i].text) for i in kept
         ),
         clips=tuple(clips.ids[i] for i in np.unique(own)),
         gallery=tuple(clips.ids),
+        pairs=clips.twins,
+        videos={
+            clip.id: (clip.path, clip.start, clip.end)
+            for clip in (clips.clips[i] for i in np.union1d(own, ranked.best[:, 0]))
+        },
         source=source or {},
         missing=clips.missing,
         failed=tuple(failure.clip_id for failure in clips.failed),

@@ -32,10 +32,18 @@ class Ranks:
         """Rank from 1 on, on average over every order of the tied answers, [Q]."""
         return self.ahead + (self.ties + 1) / 2
 
+    def of(self, place: int) -> dict[str, float | int]:
+        """Expected rank of one query, and how many answers tie there (itself included)."""
+        ahead, ties = int(self.ahead[place]), int(self.ties[place])
+        return {"rank": ahead + (ties + 1) / 2, "ties": ties}
+
+    def within(self, k: int) -> npt.NDArray[np.float64]:
+        """Chance of each query that its right answer is among the first k, [Q]."""
+        return np.asarray(np.clip((k - self.ahead) / self.ties, 0, 1), np.float64)
+
     def recall(self, k: int) -> float:
         """Percent of queries whose right answer is among the first k, in expectation."""
-        within = np.clip((k - self.ahead) / self.ties, 0, 1)
-        return 100 * float(within.mean())
+        return 100 * float(self.within(k).mean())
 
 
 @dataclass(frozen=True, slots=True)

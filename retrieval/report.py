@@ -1,42 +1,15 @@
-"""One self-contained HTML page of an evaluation: table, bars, film strips. No outside assets."""
+"""The page of an evaluation, and of a comparison: tables, bars, film strips."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from c4c.retrieval.metrics import Metrics
+from c4c.retrieval.page import Pixels, bars, data_uri, page, table
 
-Pixels = npt.NDArray[np.uint8]
-
-_STYLE = """
-:root { --ink: #1d2433; --soft: #5d6678; --line: #dfe3ea; --back: #ffffff; --card: #f6f7fa;
-  --one: #3b6fd4; --two: #e08a1e; --good: #1f8a5b; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7eaf1; --soft: #9aa4b8; --line: #333b4b;
-  --back: #14181f; --card: #1c222c; --one: #7aa5ff; --two: #f0a94a; --good: #4cc38a; } }
-body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.2rem 4rem; background: var(--back);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
-p { color: var(--soft); margin: .3rem 0 1rem; max-width: 46rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { padding: .4rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
-  font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; font-size: .85rem; }
-th:first-child, td:first-child { text-align: left; }
-svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .soft { fill: var(--soft); }
-.query { background: var(--card); border-radius: .6rem; padding: .9rem 1rem; margin: .8rem 0; }
-.query b { display: block; margin-bottom: .5rem; }
-.hit { display: flex; align-items: center; gap: .7rem; margin: .25rem 0; }
-.hit span { width: 9.5rem; flex: none; font-size: .85rem; color: var(--soft); }
-.hit img { height: 46px; max-width: 100%; border-radius: 4px; }
-.right span { color: var(--good); font-weight: 600; }
-"""
+_HEAD = ("", "R@1", "R@5", "R@10", "median", "mean", "v2t R@1", "v2t R@5", "v2t R@10", "twins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +50,7 @@ def render_report(
         examples: queries with their first clips.
         foot: how the figures were made.
     """
-    parts = [
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>",
-        f"<div class=scroll>{_table(rows)}</div>",
-    ]
+    parts = [table([_HEAD, *map(_cells, rows)])]
     twins = [(row.name, row.twins) for row in rows if row.twins is not None]
     if twins:
         parts.append(
@@ -90,67 +60,34 @@ def render_report(
         parts.append(bars(twins, chance=50.0, colour="var(--one)"))
     recalls = [(row.name, row.metrics["t2v"].r1) for row in rows]
     parts.append("<h2>Text to video, R@1</h2>" + bars(recalls, None, "var(--two)"))
-    if examples:
-        parts.append("<h2>What was found</h2>" + "".join(map(_example, examples)))
+    parts.append(film("What was found", examples))
     parts.append(f"<h2>How this was made</h2><p>{html.escape(foot)}</p>")
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        "<meta name=viewport content='width=device-width,initial-scale=1'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body>{''.join(parts)}\n"
-    )
+    return page(title, lead, parts)
 
 
-def _table(rows: Sequence[Row]) -> str:
-    head = ["", "R@1", "R@5", "R@10", "median", "mean", "v2t R@1", "v2t R@5", "v2t R@10", "twins"]
-    lines = ["<table><tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
-    for row in rows:
-        there, back = row.metrics["t2v"], row.metrics["v2t"]
-        figures = [there.r1, there.r5, there.r10, there.median_rank, there.mean_rank]
-        figures += [back.r1, back.r5, back.r10]
-        cells = [f"{value:.1f}" for value in figures]
-        cells.append("–" if row.twins is None else f"{row.twins:.1f}")
-        body = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f"<tr><td>{html.escape(row.name)}</td>{body}</tr>")
-    return "".join(lines) + "</table>"
+def _cells(row: Row) -> list[str]:
+    there, back = row.metrics["t2v"], row.metrics["v2t"]
+    figures = [there.r1, there.r5, there.r10, there.median_rank, there.mean_rank]
+    figures += [back.r1, back.r5, back.r10]
+    twins = "–" if row.twins is None else f"{row.twins:.1f}"
+    return [row.name, *(f"{value:.1f}" for value in figures), twins]
 
 
-def bars(values: Sequence[tuple[str, float]], chance: float | None, colour: str) -> str:
-    """Horizontal bars of percentages as SVG, with a dashed line at ``chance``."""
-    width, left, step = 640, 120, 30
-    scale = (width - left - 60) / 100
-    height = step * len(values) + 8
-    parts = []
-    for place, (name, value) in enumerate(values):
-        y = 4 + place * step
-        parts.append(
-            f"<text x={left - 10} y={y + 18} text-anchor=end>{html.escape(name)}</text>"
-            f"<rect x={left} y={y + 4} width={max(value, 0.4) * scale:.1f} height={step - 10} "
-            f"rx=3 style='fill:{colour}'/>"
-            f"<text x={left + value * scale + 6:.1f} y={y + 18}>{value:.1f}</text>"
-        )
-    if chance is not None:
-        x = left + chance * scale
-        parts.append(
-            f"<line x1={x} x2={x} y1=0 y2={height} stroke-dasharray='4 4' "
-            "style='stroke:var(--soft)'/>"
-        )
-    body = "".join(parts)
-    return f"<div class=scroll><svg viewBox='0 0 {width} {height}' width={width}>{body}</svg></div>"
+def film(heading: str, examples: Sequence[Example]) -> str:
+    """Queries with film strips of their answers; nothing when there are none."""
+    if not examples:
+        return ""
+    return f"<h2>{html.escape(heading)}</h2>" + "".join(map(_example, examples))
 
 
 def _example(example: Example) -> str:
     strips = "".join(
         f"<div class='hit{' right' if strip.right else ''}'><span>{html.escape(strip.label)}</span>"
-        f"<img alt='' src='{_data_uri(strip.frames)}'></div>"
+        f"{_image(strip.frames)}</div>"
         for strip in example.strips
     )
     return f"<div class=query><b>“{html.escape(example.query)}”</b>{strips}</div>"
 
 
-def _data_uri(frames: Pixels) -> str:
-    """Frames side by side as a JPEG in the page."""
-    from PIL import Image
-
-    memory = io.BytesIO()
-    Image.fromarray(np.concatenate(list(frames), axis=1)).save(memory, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(memory.getvalue()).decode()
+def _image(frames: Pixels) -> str:
+    return f"<img alt='' src='{data_uri(frames)}'>" if len(frames) else "<i>no video</i>"

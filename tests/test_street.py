@@ -78,6 +78,20 @@ def test_a_head_trains_and_is_evaluated(folder: Path) -> None:
     assert 0 <= held["metrics"]["t2v"]["r1"] <= 100
 
 
+def test_two_evaluations_are_compared_query_by_query_with_thumbnails(folder: Path) -> None:
+    """After the training above: the trained head against mean pooling."""
+    for name, more in (
+        ("a.json", []),
+        ("b.json", ["--checkpoint", "c4c-runs/seqLSTM-folder/best"]),
+    ):
+        run(folder, "retrieve", "--evaluate", "--split", "train", "--json", name, *more)
+    done = run(folder, "compare", "a.json", "b.json", "--html", "changes.html")
+    assert "24 queries, from meanP (a.json) to seqLSTM (b.json)" in done.stdout
+    page = (folder / "changes.html").read_text()
+    assert page.count("data:image/jpeg;base64,") >= 2
+    assert "http" not in page.replace("http-equiv", "")
+
+
 def test_end_to_end_leaves_a_backbone_for_extraction(folder: Path) -> None:
     run(
         folder, "train-e2e", "--dataset", "folder", "--root", "made/videos",

@@ -12,25 +12,36 @@ import click
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--direction", type=click.Choice(["t2v", "v2t"]), default="t2v", show_default=True)
 @click.option("--show", type=click.IntRange(0), default=5, show_default=True,
-              help="Queries won and lost to print.")  # fmt: skip
+              help="Queries won and lost to show.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="All of it to a file.")
-def command(a: Path, b: Path, direction: str, show: int, seed: int, json_path: Path | None) -> None:
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Page with thumbnails.")
+def command(
+    a: Path,
+    b: Path,
+    direction: str,
+    show: int,
+    seed: int,
+    json_path: Path | None,
+    html_path: Path | None,
+) -> None:
     """Say what changed from A to B, two files of c4c retrieve --evaluate --json."""
-    from c4c.files import write_json
+    from c4c.compare import compare_page, difference_rows
+    from c4c.files import write_atomic, write_json
     from c4c.retrieval.compare import as_dict, compare, read_results
+    from c4c.retrieval.table import render
 
     first, second = read_results(a, direction), read_results(b, direction)
     found = compare(first, second, seed)
     click.echo(f"{found.queries} queries, from {first.head} ({a}) to {second.head} ({b})")
     if found.only_a or found.only_b:
         click.echo(f"note: not compared: {found.only_a} only in A, {found.only_b} only in B")
-    for name, change in found.differences.items():
-        span = f"[{change.low:+.2f}, {change.high:+.2f}]"
-        click.echo(f"{name:<10}{change.value:+8.2f}  95 % {span}  p = {change.p:.4f}")
+    click.echo(render(difference_rows(found)))
     for label, rows in (("won", found.won), ("lost", found.lost)):
         click.echo(f"{label}: {len(rows)}")
-        for text, before, after in rows[:show]:
-            click.echo(f"  {before:g} -> {after:g}  {text}")
+        for row in rows[:show]:
+            click.echo(f"  {row.before.rank:g} -> {row.after.rank:g}  {row.before.text}")
     if json_path:
         write_json(json_path, as_dict(found))
+    if html_path:
+        write_atomic(html_path, compare_page(first, second, found, show).encode())

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from c4c.errors import C4CError
+from c4c.presets import preset_option
 
 
 class Slice(click.ParamType):  # type: ignore[type-arg]
@@ -26,6 +27,7 @@ class Slice(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command()
+@preset_option("extract")
 @click.option("--dataset", required=True, help="Its name; 'folder' is any folder of videos.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from c4c.errors import C4CError
+from c4c.presets import preset_option
 
 
 @click.command()
+@preset_option("retrieve")
 @click.argument("sentence", required=False)
 @click.option("--cache", type=click.Path(path_type=Path), help="[the one below c4c-cache/]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained head. [mean pooling]")

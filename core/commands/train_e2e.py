@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from c4c.commands.options import show_result, training_options
+from c4c.presets import preset_option
 
 
 @click.command()
+@preset_option("train-e2e")
 @training_options
 @click.option("--dataset", required=True, help="Its name.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")

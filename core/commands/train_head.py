@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from c4c.commands.options import show_result, training_options
+from c4c.presets import preset_option
 
 
 @click.command()
+@preset_option("train-head")
 @training_options
 @click.option("--cache", type=click.Path(path_type=Path), help="[the one below c4c-cache/]")
 @click.option("--epochs", default=30, show_default=True, help="Passes over the captions.")

@@ -93,7 +93,7 @@ def test_a_full_shortlist_ranks_as_all_pairs_do() -> None:
     clips, captions = split()
     whole, short = evaluate(head, clips, captions), evaluate(head, clips, captions, shortlist=8)
     for way in ("t2v", "v2t"):
-        assert whole.ranks[way].tolist() == short.ranks[way].tolist()
+        assert whole.ranks[way].ahead.tolist() == short.ranks[way].ahead.tolist()
     assert "candidates of meanP" in short.notes[0]
 
 
@@ -118,7 +118,9 @@ def test_the_results_hold_every_query() -> None:
         "clip": "clip3",
         "text": "about clip3",
         "rank": 1.0,
+        "ties": 1,
         "first": "clip3",
+        "twin": "clip2",
         "before_twin": 1.0,
     }
     assert len(kept["queries"]["v2t"]) == 8
@@ -151,7 +153,7 @@ def test_re_ranked_figures_are_labelled_and_undo_a_hub(kind: str) -> None:
     bank = (clips, captions.features) if kind == "qbnorm" else (None, None)
     found = evaluate(build_head("meanP", DIM), clips, captions, rerank=Rerank(kind, *bank))
     assert "re-ranked" in found.notes[0]
-    assert found.ranks["t2v"].mean() <= plain.ranks["t2v"].mean()
+    assert found.metrics["t2v"].mean_rank <= plain.metrics["t2v"].mean_rank
 
 
 def test_a_tight_head_is_not_re_ranked() -> None:

@@ -1,0 +1,74 @@
+"""Named settings by benchmark (``presets.toml``), and the ``--preset`` option of the commands."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from functools import cache, wraps
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from c4c.errors import C4CError
+
+
+@cache
+def load_presets() -> dict[str, Any]:
+    """The content of ``presets.toml``."""
+    return tomllib.loads((files("c4c") / "presets.toml").read_text(encoding="utf-8"))
+
+
+def preset(name: str, dataset: str, command: str, head: str | None = None) -> dict[str, Any]:
+    """Settings of a command on a dataset.
+
+    Args:
+        name: of the preset.
+        dataset: name in the registry of datasets.
+        command: ``extract``, ``train-head``, ``train-e2e`` or ``retrieve``.
+        head: whose own settings are laid over the others.
+
+    Raises:
+        C4CError: no such preset, or it says nothing of this dataset.
+    """
+    presets = load_presets()
+    if name not in presets:
+        raise C4CError(f"Unknown preset '{name}'. Known: {', '.join(presets)}.")
+    known = [one for one in presets[name] if one != "any"]
+    if dataset not in known:
+        raise C4CError(f"Preset '{name}' is for {', '.join(known)}, not for '{dataset}'.")
+    found: dict[str, Any] = {}
+    for table in ("any", dataset):
+        found |= presets[name][table].get(command, {})
+    heads = {key: value for key, value in found.items() if isinstance(value, dict)}
+    plain = {key: value for key, value in found.items() if key not in heads}
+    return plain | heads.get(head or "", {})
+
+
+def preset_option(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--preset`` to a command: it fills what neither the user nor c4c.toml gave."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def filled(preset_name: str | None, **options: Any) -> Any:
+            if preset_name:
+                dataset = options.get("dataset") or _dataset_of(options.get("cache"))
+                found = preset(preset_name, dataset, command, options.get("head"))
+                context = click.get_current_context()
+                for key, value in found.items():
+                    if context.get_parameter_source(key) is ParameterSource.DEFAULT:
+                        options[key] = value
+            return function(**options)
+
+        help_ = "Settings by name: paper is CLIP4Clip's for this benchmark; small is the demo's."
+        return click.option("--preset", "preset_name", help=help_)(filled)
+
+    return decorate
+
+
+def _dataset_of(cache_folder: Path | None) -> str:
+    from c4c.extract.cache import Cache, find_cache
+
+    return Cache.open(find_cache(cache_folder)).dataset
