@@ -16,6 +16,7 @@ ROOMS = {
     "c4c.heads": "heads",
     "c4c.training": "training",
     "c4c.retrieval": "retrieval",
+    "c4c.study": "study",
 }
 
 setup(packages=list(ROOMS), package_dir=ROOMS)

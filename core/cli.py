@@ -22,6 +22,7 @@ HELP = {
     "retrieve": "Find clips for sentences, or evaluate a head.",
     "cache": "Look into a feature cache, verify and export it.",
     "dataset": "Check a dataset's files, or make the synthetic one.",
+    "study": "A grid of trainings, with intervals and a report.",
     "compare": "Compare two evaluations query by query.",
     "import-checkpoint": "Read a checkpoint of the authors' code or OpenAI.",
     "export-checkpoint": "Write a checkpoint under the authors' names.",

@@ -81,7 +81,7 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     settings = found.meta.get("config", {})
     limit = config.max_frames or settings.get("max_frames")
     view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))
-    return cache, found.head.to(device), view, settings
+    return cache, found.head.to(device), view, found.meta
 
 
 def _check_fit(cache: Cache, meta: dict[str, Any], path: Path) -> None:
@@ -103,7 +103,7 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
     """
     from c4c.retrieval.evaluate import evaluate
 
-    cache, head, view, settings = open_head(config)
+    cache, head, view, trained = open_head(config)
     split = config.split or ("test" if "test" in cache.splits else None)
     clips, captions = cache.clips(split), cache.captions(split)
     source = {
@@ -113,7 +113,7 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
         "checkpoint": str(config.checkpoint) if config.checkpoint else None,
         "model": cache.fingerprint.model,
         "weights": cache.fingerprint.sha256,
-        "chosen_on": settings.get("eval_split"),
+        "chosen_on": trained.get("chosen_on"),
     }
     rerank = _rerank(config, cache, split)
     return evaluate(

@@ -98,7 +98,15 @@ def read_results(path: Path, way: str = "t2v") -> Results:
     Raises:
         C4CError: the file is not such a one.
     """
-    found = read_json(path)
+    return parse_results(read_json(path), path, way)
+
+
+def parse_results(found: Any, path: Path, way: str = "t2v") -> Results:
+    """Results from the content of such a file.
+
+    Raises:
+        C4CError: it is none.
+    """
     try:
         if found["schema"] != SCHEMA:
             raise C4CError(f"{path} has schema {found['schema']}, this c4c reads {SCHEMA}.")

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -60,20 +61,35 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=scroll><table>{''.join(lines)}</table></div>"
 
 
-def bars(values: Sequence[tuple[str, float]], chance: float | None, colour: str) -> str:
-    """Horizontal bars of percentages as SVG, with a dashed line at ``chance``."""
-    width, left, step = 640, 120, 30
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A percentage and, where it is known, its interval."""
+
+    name: str
+    value: float
+    span: tuple[float, float] | None = None
+
+
+def bars(values: Sequence[Bar], chance: float | None, colour: str) -> str:
+    """Horizontal bars of percentages as SVG: whiskers are intervals, a dashed line ``chance``."""
+    longest = max(len(bar.name) for bar in values)
+    width, left, step = 720, 24 + 7 * longest, 30
     scale = (width - left - 60) / 100
     height = step * len(values) + 8
     parts = []
-    for place, (name, value) in enumerate(values):
+    for place, bar in enumerate(values):
         y = 4 + place * step
+        end = max(bar.value, bar.span[1] if bar.span else 0.0)
         parts.append(
-            f"<text x={left - 10} y={y + 18} text-anchor=end>{html.escape(name)}</text>"
-            f"<rect x={left} y={y + 4} width={max(value, 0.4) * scale:.1f} height={step - 10} "
+            f"<text x={left - 10} y={y + 18} text-anchor=end>{html.escape(bar.name)}</text>"
+            f"<rect x={left} y={y + 4} width={max(bar.value, 0.4) * scale:.1f} height={step - 10} "
             f"rx=3 style='fill:{colour}'/>"
-            f"<text x={left + value * scale + 6:.1f} y={y + 18}>{value:.1f}</text>"
+            f"<text x={left + end * scale + 6:.1f} y={y + 18}>{bar.value:.1f}</text>"
         )
+        if bar.span:
+            low, high = (left + edge * scale for edge in bar.span)
+            line = f"M{low:.1f} {y + 14}H{high:.1f}M{low:.1f} {y + 9}v10M{high:.1f} {y + 9}v10"
+            parts.append(f"<path d='{line}' style='stroke:var(--ink);fill:none;stroke-width:1.5'/>")
     if chance is not None:
         x = left + chance * scale
         parts.append(

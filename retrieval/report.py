@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from c4c.retrieval.metrics import Metrics
-from c4c.retrieval.page import Pixels, bars, data_uri, page, table
+from c4c.retrieval.page import Bar, Pixels, bars, data_uri, page, table
 
 _HEAD = ("", "R@1", "R@5", "R@10", "median", "mean", "v2t R@1", "v2t R@5", "v2t R@10", "twins")
 
@@ -51,14 +51,14 @@ def render_report(
         foot: how the figures were made.
     """
     parts = [table([_HEAD, *map(_cells, rows)])]
-    twins = [(row.name, row.twins) for row in rows if row.twins is not None]
+    twins = [Bar(row.name, row.twins) for row in rows if row.twins is not None]
     if twins:
         parts.append(
             "<h2>Twin accuracy</h2><p>How often a caption's own clip outranks the clip "
             "with the same frames in another order. A bag of frames is at 50 %.</p>"
         )
         parts.append(bars(twins, chance=50.0, colour="var(--one)"))
-    recalls = [(row.name, row.metrics["t2v"].r1) for row in rows]
+    recalls = [Bar(row.name, row.metrics["t2v"].r1) for row in rows]
     parts.append("<h2>Text to video, R@1</h2>" + bars(recalls, None, "var(--two)"))
     parts.append(film("What was found", examples))
     parts.append(f"<h2>How this was made</h2><p>{html.escape(foot)}</p>")

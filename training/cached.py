@@ -64,7 +64,7 @@ class CachedTask(Task):
         self._owners = owners[self._rows]
         self.clip_of = [self._captions.clip_ids[row] for row in self._rows]
         self.texts = [self._captions.captions[row].text for row in self._rows]
-        self._eval = choose_split(config.eval_split, cache.splits, config.train_split)
+        self.eval_split = choose_split(config.eval_split, cache.splits, config.train_split)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """The head alone."""
@@ -93,10 +93,10 @@ class CachedTask(Task):
 
     def evaluate(self) -> dict[str, float]:
         """Figures on the evaluated split; empty when there is none."""
-        if self._eval is None:
+        if self.eval_split is None:
             return {}
         self.train_mode(False)
-        clips, captions = self.cache.clips(self._eval), self.cache.captions(self._eval)
+        clips, captions = self.cache.clips(self.eval_split), self.cache.captions(self.eval_split)
         right = answers(clips.ids, captions.clip_ids, clips.twins)
         text = captions.batch(np.arange(len(captions))).to(self.device)
         return figures(self.head, self._blocks(clips), text, right)
@@ -171,7 +171,11 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
         head = start_head(config, cache.clips(config.train_split).dim, cache.head_init())
         task = CachedTask(config, cache, head)
         out = config.out or RUNS / f"{config.head}-{cache.dataset}"
-        meta = {"config": config.numbers(), "fingerprint": asdict(cache.fingerprint)}
+        meta = {
+            "config": config.numbers(),
+            "chosen_on": task.eval_split,
+            "fingerprint": asdict(cache.fingerprint),
+        }
         if config.head == "meanP":
             found = _keep_mean(task, out, meta) if world.leads else None
             world.barrier()

@@ -219,7 +219,11 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         task = E2ETask(config, backbone, head, splits, eval_split)
         sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
         fingerprint = backbone.fingerprint(sampling, decoder_version(config.decoder))
-        meta = {"config": config.numbers(), "fingerprint": asdict(fingerprint)}
+        meta = {
+            "config": config.numbers(),
+            "chosen_on": eval_split,
+            "fingerprint": asdict(fingerprint),
+        }
         out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
         return Run(task, out, world, meta).train()
     finally:

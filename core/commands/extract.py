@@ -7,23 +7,9 @@ from typing import Any
 
 import click
 
+from c4c.commands.options import Slice
 from c4c.errors import C4CError
 from c4c.presets import preset_option
-
-
-class Slice(click.ParamType):  # type: ignore[type-arg]
-    """``i/n``: the i-th of n parts of the work, counted from 0."""
-
-    name = "i/n"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Two numbers, or a usage error."""
-        if isinstance(value, tuple):
-            return value
-        first, _, second = str(value).partition("/")
-        if not (first.isdigit() and second.isdigit()):
-            self.fail(f"'{value}' is not of the form i/n, such as 0/8", param, ctx)
-        return int(first), int(second)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Options that both kinds of training share, as one decorator."""
+"""What several commands share: the options of trainings, and ``i/n``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+
+class Slice(click.ParamType):  # type: ignore[type-arg]
+    """``i/n``: the i-th of n parts of the work, counted from 0."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """Two numbers, or a usage error."""
+        if isinstance(value, tuple):
+            return value
+        first, _, second = str(value).partition("/")
+        if not (first.isdigit() and second.isdigit()):
+            self.fail(f"'{value}' is not of the form i/n, such as 0/8", param, ctx)
+        return int(first), int(second)
+
 
 _SAMPLING = click.Choice(["uniform", "head", "tail"])
 _ORDER = click.Choice(["ordinary", "reverse", "random"])

@@ -1,0 +1,63 @@
+"""``c4c study``: a grid of trainings, resumed, with a table and a report."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from c4c.commands.options import Slice
+from c4c.errors import C4CError
+
+
+@click.command()
+@click.argument("name")
+@click.option("--dataset", "datasets", multiple=True, required=True, help="Its name; repeatable.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
+@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option("--cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET]")
+@click.option("--backbone", help="open_clip name, or tiny. [the preset's, or ViT-B-32]")
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--mode", type=click.Choice(["cached", "e2e"]), help="[the study's own]")
+@click.option("--preset", help="Settings to start from. [paper, or small for shapes]")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+              help="Trainings of each variant.")  # fmt: skip
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
+              help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
+@click.option("--select-on", default="auto", help="Split that chooses the best epoch. [val]")
+@click.option("--out", type=click.Path(path_type=Path), help="[c4c-studies/NAME]")
+@click.option("--device", "devices", multiple=True,
+              help="One training at a time on each; repeatable.")  # fmt: skip
+@click.option("--slice", "part", type=Slice(), default="0/1", help="i/n: part i of n (job arrays).")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
+def command(changes: tuple[str, ...], **options: Any) -> None:
+    """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].
+
+    Built in: zero-shot, post-pretrain, heads, batch-size, learning-rate, frames, freeze,
+    sampling. Run it again to go on where it stopped; finished runs are kept.
+    """
+    from c4c.study.config import StudyConfig
+    from c4c.study.run import run_study
+
+    settings = dict(setting(text) for text in changes)
+    found = run_study(StudyConfig(settings=settings, **options))
+    click.echo(found.table)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """``key=value``, the value as TOML has it, or as plain text.
+
+    Raises:
+        C4CError: there is no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise C4CError(f"--set {text}: expected KEY=VALUE, such as --set epochs=2.")
+    name = key.strip().replace("-", "_")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value

@@ -1,0 +1,69 @@
+"""What ``c4c study`` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from c4c.errors import C4CError
+
+STUDIES = Path("c4c-studies")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyConfig:
+    """Settings of ``c4c study``.
+
+    Attributes:
+        name: a built-in study, or a TOML file.
+        datasets: names in the registry of datasets.
+        root: folder of the dataset, when there is one dataset; ``None`` asks ``c4c.toml``.
+        videos: folder of its videos.
+        captions: its captions file, for datasets that take one.
+        cache: its feature cache; ``None`` is ``c4c-cache/<dataset>``.
+        backbone: open_clip model name, or ``tiny``; ``None`` is the preset's, or ViT-B-32.
+        pretrained: its weights.
+        mode: ``cached`` or ``e2e``; ``None`` is the study's own.
+        preset: settings that runs start from; ``None`` is ``paper`` or ``small``, whichever
+            knows the dataset.
+        seeds: trainings of each variant, with seeds 0, 1, …
+        settings: settings over those of preset and study.
+        select_on: split that chooses the best epoch; ``auto`` is ``val`` where there is one.
+        out: study folder; ``None`` is ``c4c-studies/<name>``.
+        devices: where trainings run, one at a time each; empty takes the GPU or the CPU.
+        part: (i, n) runs every n-th training from the i-th (job arrays).
+        workers: decoder processes; 0 is one a core.
+        seed: of the bootstrap.
+    """
+
+    name: str
+    datasets: tuple[str, ...]
+    root: Path | None = None
+    videos: Path | None = None
+    captions: Path | None = None
+    cache: Path | None = None
+    backbone: str | None = None
+    pretrained: str | None = None
+    mode: str | None = None
+    preset: str | None = None
+    seeds: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    select_on: str = "auto"
+    out: Path | None = None
+    devices: tuple[str, ...] = ()
+    part: tuple[int, int] = (0, 1)
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        own = (self.root, self.videos, self.captions, self.cache)
+        if len(self.datasets) > 1 and any(own):
+            raise C4CError(
+                "--root, --videos, --captions and --cache are for one --dataset; name the places "
+                "of several in c4c.toml."
+            )
+        if self.seeds < 1:
+            raise C4CError(f"--seeds is {self.seeds}, expected at least 1.")
+        if not 0 <= self.part[0] < self.part[1]:
+            raise C4CError(f"--slice {self.part[0]}/{self.part[1]}: expected i/n with 0 <= i < n.")

@@ -1,0 +1,311 @@
+"""Runs of a study: what is missing is extracted, trained and evaluated; what is there is kept."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c4c import __version__
+from c4c.errors import C4CError
+from c4c.files import read_json, write_json
+from c4c.presets import preset
+from c4c.progress import say
+from c4c.study.config import STUDIES, StudyConfig
+from c4c.study.plan import Run, default_preset
+from c4c.study.spec import Study
+
+if TYPE_CHECKING:
+    from c4c.extract.config import ExtractConfig
+    from c4c.retrieval.evaluate import Evaluation
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run and all that it needs to know, in a form that another process can be sent."""
+
+    run: Run
+    study: Study
+    config: StudyConfig
+    device: str | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps everything."""
+        return study_folder(self.study, self.config) / "runs" / self.run.key
+
+    @property
+    def result(self) -> Path:
+        """The file that says that the run is done, and what it found."""
+        return self.folder / "result.json"
+
+
+def study_folder(study: Study, config: StudyConfig) -> Path:
+    """Where a study keeps its runs and its tables."""
+    return config.out or STUDIES / study.name
+
+
+def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[str, Any]]:
+    """Do this part's runs that are not done; results of all runs that are, in the plan's order.
+
+    Raises:
+        C4CError: data or settings that cannot be used.
+        Interrupted: stopped on request; run again to go on.
+    """
+    jobs = [Job(run, study, config, None) for run in runs]
+    part, parts = config.part
+    todo = [job for job in jobs[part::parts] if not job.result.exists()]
+    if todo:
+        _prepare(study, config)
+        say(f"study {study.name}: {len(todo)} of {len(jobs)} runs to do")
+        _work(todo, config.devices or (None,))
+    return [_read(job) for job in jobs if job.result.exists()]
+
+
+def _read(job: Job) -> dict[str, Any]:
+    found = read_json(job.result)
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise C4CError(f"{job.result} is not of this version; remove it and run the study again.")
+    return found
+
+
+def _work(todo: list[Job], devices: tuple[str | None, ...]) -> None:
+    """One run at a time on each device; here when there is one, else in a process for each."""
+    if len(devices) == 1:
+        for place, job in enumerate(todo, 1):
+            say(f"run {place}/{len(todo)}: {job.run.key}")
+            perform(Job(job.run, job.study, job.config, devices[0]))
+        return
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in todo:
+        waiting.put(job)
+    errors: list[BaseException] = []
+
+    def serve(device: str | None) -> None:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            while not errors:
+                try:
+                    job = waiting.get_nowait()
+                    say(f"{device}: {job.run.key}")
+                    process.submit(perform, Job(job.run, job.study, job.config, device)).result()
+                except queue.Empty:
+                    return
+                except BaseException as error:
+                    errors.append(error)
+
+    threads = [threading.Thread(target=serve, args=(device,)) for device in devices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def perform(job: Job) -> None:
+    """Train and evaluate one run, and write its result.
+
+    Raises:
+        C4CError: data or settings that cannot be used.
+        Interrupted: stopped on request, with the training saved.
+    """
+    begun = time.monotonic()
+    found = _end_to_end(job) if job.study.mode == "e2e" else _cached(job)
+    run = job.run
+    write_json(
+        job.result,
+        {
+            "schema": SCHEMA,
+            "study": job.study.name,
+            "mode": job.study.mode,
+            "dataset": run.dataset,
+            "variant": run.variant,
+            "settings": run.settings,
+            "seed": run.seed,
+            "seconds": round(time.monotonic() - begun, 1),
+            "version": __version__,
+            "revision": revision(),
+            "evaluation": found.as_dict(),
+        },
+    )
+
+
+def _cached(job: Job) -> Evaluation:
+    from c4c.retrieve import RetrieveConfig, run_evaluate
+    from c4c.training.cached import train_head
+    from c4c.training.config import TrainHeadConfig
+
+    cache = extraction(job.config, job.run.dataset).cache
+    result = train_head(
+        TrainHeadConfig(
+            cache=cache, eval_split=job.config.select_on, **_training(job), **job.run.settings
+        )
+    )
+    return run_evaluate(
+        RetrieveConfig(
+            cache=cache,
+            checkpoint=result.checkpoint,
+            split=reported_split(job.run.dataset),
+            device=job.device,
+        )
+    )
+
+
+def _end_to_end(job: Job) -> Evaluation:
+    """Train both, then extract the test split with the trained backbone."""
+    from dataclasses import replace
+
+    from c4c.extract.pipeline import run_extract
+    from c4c.retrieve import RetrieveConfig, run_evaluate
+    from c4c.training.config import TrainE2EConfig
+    from c4c.training.e2e import train_e2e
+
+    config, run = job.config, job.run
+    settings = dict(run.settings)
+    if settings.pop("post_pretrain", False):
+        settings["pretrained"] = str(_pretrained(job.study, config))
+    base = extraction(config, run.dataset)
+    result = train_e2e(
+        TrainE2EConfig(
+            dataset=run.dataset,
+            root=base.root,
+            videos=base.videos,
+            captions=base.captions,
+            eval_split=config.select_on,
+            **_training(job),
+            **_backbone(config, settings),
+        )
+    )
+    cache = job.folder / "cache"
+    split = reported_split(run.dataset)
+    run_extract(
+        replace(
+            base,
+            cache=cache,
+            splits=(split,),
+            backbone=settings.get("backbone", base.backbone),
+            pretrained=str(result.checkpoint),
+            device=job.device,
+        )
+    )
+    return run_evaluate(
+        RetrieveConfig(cache=cache, checkpoint=result.checkpoint, split=split, device=job.device)
+    )
+
+
+def _training(job: Job) -> dict[str, Any]:
+    """Where a training goes and how it goes on; the same in both modes."""
+    return {
+        "out": job.folder / "train",
+        "seed": job.run.seed,
+        "resume": "auto",
+        "device": job.device,
+    }
+
+
+def _backbone(config: StudyConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the backbone that the user named over the preset's."""
+    named = {"backbone": config.backbone, "pretrained": config.pretrained}
+    given = {key: value for key, value in named.items() if value is not None}
+    return {**given, **settings} if "pretrained" in settings else {**settings, **given}
+
+
+def _prepare(study: Study, config: StudyConfig) -> None:
+    """What runs share: data, features, the post-pretrained backbone. One process does it."""
+    from c4c.extract.pipeline import run_extract
+
+    with _alone(study_folder(study, config)):
+        for dataset in config.datasets:
+            _make_shapes(config, dataset)
+            if study.mode == "cached":
+                run_extract(extraction(config, dataset))
+        if study.pretrain and any(one.get("post_pretrain") for one in study.variants()):
+            _pretrained(study, config)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Other parts of the same study wait meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make_shapes(config: StudyConfig, dataset: str) -> None:
+    """The synthetic dataset is made where it is not there."""
+    from c4c.config import dataset_source
+    from c4c.extract.datasets.shapes import Recipe, make_shapes
+
+    if dataset == "shapes":
+        source = dataset_source("shapes", config.root, config.videos, config.captions)
+        if not source.root.exists():
+            say(f"making the dataset shapes in {source.root}")
+            make_shapes(source.root, Recipe())
+
+
+def extraction(config: StudyConfig, dataset: str) -> ExtractConfig:
+    """How a study extracts a dataset: by its preset, where everyone looks for the cache."""
+    from c4c.extract.cache import DEFAULT
+    from c4c.extract.config import ExtractConfig
+
+    settings = preset(config.preset or default_preset(dataset), dataset, "extract")
+    return ExtractConfig(
+        dataset=dataset,
+        root=config.root,
+        videos=config.videos,
+        captions=config.captions,
+        cache=config.cache or DEFAULT / dataset,
+        device=config.devices[0] if config.devices else None,
+        workers=config.workers,
+        **_backbone(config, settings),
+    )
+
+
+def reported_split(dataset: str) -> str:
+    """The split that a benchmark is reported on: ``test``, or ``val`` where that is the gallery."""
+    from c4c.extract.datasets import dataset_splits
+
+    return "test" if "test" in dataset_splits(dataset) else "val"
+
+
+def _pretrained(study: Study, config: StudyConfig) -> Path:
+    """The checkpoint of the post-pretraining; trained when it is not there."""
+    from c4c.training.config import TrainE2EConfig
+    from c4c.training.e2e import train_e2e
+
+    if not study.pretrain:
+        raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
+    out = study_folder(study, config) / "pretrain"
+    if (out / "done.json").exists():
+        return Path(read_json(out / "done.json")["checkpoint"])
+    head = study.settings.get("head", "meanP")
+    settings = {"head": head, "resume": "auto", "out": out, **study.pretrain}
+    result = train_e2e(TrainE2EConfig(**_backbone(config, settings)))
+    write_json(out / "done.json", {"checkpoint": str(result.checkpoint)})
+    return result.checkpoint
+
+
+def revision() -> str:
+    """The git revision of c4c's source; empty when it is installed from elsewhere."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    try:
+        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(here.parents[1])}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

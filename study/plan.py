@@ -1,0 +1,98 @@
+"""From a study to its runs: presets, settings and seeds laid over each other, and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from c4c.errors import C4CError
+from c4c.presets import load_presets, preset
+from c4c.study.config import StudyConfig
+from c4c.study.spec import Settings, Study
+
+# What a study does itself; the rest goes to the training as it is.
+_OWN = frozenset({"post_pretrain"})
+# What belongs to a run's place and device, never to a study.
+_TAKEN = frozenset({"out", "cache", "seed", "resume", "overwrite", "device", "dataset", "root"})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training of a study.
+
+    Attributes:
+        dataset: its name.
+        variant: the grid's settings.
+        settings: all settings of the training, the variant's among them.
+        seed: of the training.
+    """
+
+    dataset: str
+    variant: Settings
+    settings: Settings
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name of the run's folder: readable, and of these settings alone."""
+        words = [self.dataset, *(f"{key}={value}" for key, value in self.variant.items())]
+        readable = re.sub(r"[^\w.=-]", "-", "_".join(words))[:100]
+        told = json.dumps([self.dataset, self.settings], sort_keys=True, default=str)
+        digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+        return f"{readable}_{digest}_seed={self.seed}"
+
+
+def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
+    """Every run of a study, seed by seed, so that a part of them is already a whole table.
+
+    Raises:
+        C4CError: a setting that the training does not have.
+    """
+    command = "train-e2e" if study.mode == "e2e" else "train-head"
+    known = known_settings(study.mode) | _OWN
+    runs = []
+    for seed in range(config.seeds):
+        for dataset in config.datasets:
+            for variant in study.variants():
+                chosen = study.settings | variant | config.settings
+                head = chosen.get("head")
+                if not isinstance(head, str):
+                    raise C4CError(f"study '{study.name}' names no head: add --set head=meanP.")
+                name = config.preset or default_preset(dataset)
+                settings = preset(name, dataset, command, head) | chosen
+                _check(study, settings, known)
+                runs.append(Run(dataset, variant, settings, seed))
+    return runs
+
+
+def default_preset(dataset: str) -> str:
+    """The first preset that knows a dataset.
+
+    Raises:
+        C4CError: none does.
+    """
+    for name, tables in load_presets().items():
+        if dataset in tables:
+            return name
+    raise C4CError(f"No preset knows dataset '{dataset}'; pass --preset.")
+
+
+def known_settings(mode: str) -> frozenset[str]:
+    """Names of the settings that a training of this mode has."""
+    from c4c.training.config import TrainE2EConfig, TrainHeadConfig
+
+    kind = TrainE2EConfig if mode == "e2e" else TrainHeadConfig
+    return frozenset(one.name for one in dataclasses.fields(kind)) - _TAKEN
+
+
+def _check(study: Study, settings: dict[str, Any], known: frozenset[str]) -> None:
+    for key in settings:
+        if key not in known:
+            more = "; --mode e2e may have it" if study.mode == "cached" else ""
+            raise C4CError(
+                f"study '{study.name}': training in mode {study.mode} has no setting '{key}'{more}."
+            )

@@ -1,0 +1,187 @@
+"""A study told: verdicts in sentences, a table with intervals, published figures, plots."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from c4c.retrieval.page import Bar, bars, page, table
+from c4c.study.spec import Study
+from c4c.study.summary import ALPHA, CHANCE, Figure, Variant
+
+_NAMES = {
+    "t2v_r1": "R@1",
+    "t2v_r5": "R@5",
+    "t2v_r10": "R@10",
+    "t2v_mean_rank": "mean rank",
+    "v2t_r1": "v2t R@1",
+    "twins": "twins",
+}
+_TWINS = (
+    "Twins are clips with the same frames in another order: twin accuracy is how often a "
+    "caption's own clip outranks its twin. A head that does not see order is at 50 %."
+)
+
+
+def verdicts(study: Study, variants: Sequence[Variant]) -> list[str]:
+    """What the figures say, a sentence each, never more than the intervals allow."""
+    return [
+        line
+        for one in variants
+        for line in (_order_verdict(one), _change_verdict(study, one))
+        if line
+    ]
+
+
+def _order_verdict(one: Variant) -> str:
+    if one.order is None:
+        return ""
+    low, high = one.order.low + CHANCE, one.order.high + CHANCE
+    figure = f"twin accuracy {one.order.value + CHANCE:.1f} % [{low:.1f}, {high:.1f}]"
+    words = "sees order" if one.sees_order else "is not shown to see order"
+    return f"{one.label} {words}: {figure}, p = {one.order.p:.4f} against {CHANCE:.0f}."
+
+
+def _change_verdict(study: Study, one: Variant) -> str:
+    change = one.figures["t2v_r1"].change
+    if change is None:
+        return ""
+    from c4c.study.summary import label
+
+    words = "does not differ clearly from"
+    if change.p < ALPHA:
+        words = "is better than" if change.value > 0 else "is worse than"
+    span = f"[{change.low:+.1f}, {change.high:+.1f}]"
+    return (
+        f"{one.dataset}: {one.label} {words} {label(study.baseline)} in R@1: "
+        f"{change.value:+.1f} points {span}, p = {change.p:.4f}."
+    )
+
+
+def rows_of(variants: Sequence[Variant]) -> list[list[str]]:
+    """The table: a row a variant, each figure with its interval and deviation over seeds."""
+    shown = [name for name in _NAMES if any(name in one.figures for one in variants)]
+    rows = [["dataset", "variant", "seeds", *(_NAMES[name] for name in shown), "gallery"]]
+    for one in variants:
+        cells = [_cell(one.figures[name]) if name in one.figures else "–" for name in shown]
+        there, whole = one.gallery
+        gallery = f"{there}" if there == whole else f"{there} of {whole}"
+        rows.append([one.dataset, one.label, str(one.seeds), *cells, gallery])
+    return rows
+
+
+def _cell(figure: Figure) -> str:
+    own = figure.interval
+    spread = "" if math.isnan(figure.deviation) else f" ± {figure.deviation:.1f}"
+    return f"{own.value:.1f}{spread} [{own.low:.1f}, {own.high:.1f}]"
+
+
+def published(study: Study, variants: Sequence[Variant]) -> list[list[str]]:
+    """The paper's figures of the same variants; empty when there are none."""
+    figures = tomllib.loads((files("c4c.study") / "published.toml").read_text("utf-8"))["figures"]
+    columns = ["t2v_r1", "t2v_r5", "t2v_r10", "t2v_mean_rank", "v2t_r1"]
+    rows = [["published", "variant", *(_NAMES[name] for name in columns)]]
+    for one in variants:
+        settings = {**study.settings, **one.settings}
+        for entry in figures:
+            if (
+                entry["dataset"] == one.dataset
+                and entry["study"] == study.name
+                and entry["variant"].items() <= settings.items()
+            ):
+                cells = [f"{entry[name]:.1f}" if name in entry else "–" for name in columns]
+                rows.append([entry["note"], one.label, *cells])
+    return rows if len(rows) > 1 else []
+
+
+def source() -> str:
+    """Where the published figures are from."""
+    text = (files("c4c.study") / "published.toml").read_text("utf-8")
+    return str(tomllib.loads(text)["source"])
+
+
+def _notes(variants: Sequence[Variant]) -> list[str]:
+    return list(
+        dict.fromkeys(
+            f"{one.dataset}, {one.label}: {note}" for one in variants for note in one.notes
+        )
+    )
+
+
+def how_made(study: Study, results: Sequence[dict[str, Any]], wanted: int) -> str:
+    """How the figures came about, in a sentence or two."""
+    first = results[0]
+    evaluation = first["evaluation"]["source"]
+    seeds = sorted({one["seed"] for one in results})
+    made = first["revision"] or first["version"]
+    missing = (
+        f" {wanted - len(results)} runs are still to be done." if wanted > len(results) else ""
+    )
+    return (
+        f"c4c study {study.name}, mode {first['mode']}, c4c {made}, backbone "
+        f"{evaluation['model']}, seeds {', '.join(map(str, seeds))}, split {evaluation['split']}, "
+        f"best epoch chosen on {evaluation['chosen_on'] or 'nothing'}.{missing} "
+        "Intervals are 95 % bootstrap intervals over queries (clips, or pairs of twins, drawn "
+        "together) of the mean over seeds; ± is the standard deviation over seeds; p-values are "
+        "from sign-flip tests, corrected for the number of variants (Holm)."
+    )
+
+
+def markdown(
+    study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]], wanted: int
+) -> str:
+    """The report as Markdown."""
+    parts = [f"# {study.question}", "\n".join(f"- {line}" for line in verdicts(study, variants))]
+    parts.append(_markdown_table(rows_of(variants)))
+    if rows := published(study, variants):
+        parts += [f"Published, not measured here ({source()}):", _markdown_table(rows)]
+    if notes := _notes(variants):
+        parts.append("\n".join(f"- note: {note}" for note in notes))
+    if any(one.order for one in variants):
+        parts.append(_TWINS)
+    parts.append(how_made(study, results, wanted))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
+    line = " | ".join("---" for _ in rows[0])
+    return "\n".join(f"| {text} |" for text in (head, line, *body))
+
+
+def html_page(
+    study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]], wanted: int
+) -> str:
+    """The report as one self-contained page."""
+    parts = [_items(verdicts(study, variants)), table(rows_of(variants))]
+    parts += [_plot(variants, "twins", _TWINS, CHANCE, "var(--one)")]
+    parts += [_plot(variants, "t2v_r1", "Text to video.", None, "var(--two)")]
+    if rows := published(study, variants):
+        parts += [f"<h2>Published, not measured here</h2><p>{source()}</p>", table(rows)]
+    if notes := _notes(variants):
+        parts += ["<h2>Notes</h2>", _items(notes)]
+    return page(study.question, how_made(study, results, wanted), parts)
+
+
+def _items(lines: Sequence[str]) -> str:
+    import html
+
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _plot(
+    variants: Sequence[Variant], name: str, words: str, chance: float | None, colour: str
+) -> str:
+    several = len({one.dataset for one in variants}) > 1
+    values = []
+    for one in variants:
+        if name in one.figures:
+            own = one.figures[name].interval
+            words_of = f"{one.dataset} {one.label}" if several else one.label
+            values.append(Bar(words_of, own.value, (own.low, own.high)))
+    if not values:
+        return ""
+    return f"<h2>{_NAMES[name]}</h2><p>{words}</p>{bars(values, chance, colour)}"

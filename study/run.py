@@ -1,0 +1,97 @@
+"""``c4c study``: plan, run what is missing, and tell what was found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from c4c.errors import C4CError
+from c4c.files import write_atomic, write_json
+from c4c.progress import say
+from c4c.retrieval.table import render
+from c4c.study.config import StudyConfig
+from c4c.study.execute import run_jobs, study_folder
+from c4c.study.plan import plan_runs
+from c4c.study.report import html_page, markdown, rows_of, verdicts
+from c4c.study.spec import load_study
+from c4c.study.summary import summarise_runs
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """What a study left.
+
+    Attributes:
+        folder: with runs.csv, runs.jsonl, summary.json, report.md and report.html.
+        table: figures and verdicts as text.
+        done: runs that are done.
+        wanted: runs of the whole study.
+    """
+
+    folder: Path
+    table: str
+    done: int
+    wanted: int
+
+
+def run_study(config: StudyConfig) -> StudyResult:
+    """Run a study; what an earlier run finished is kept.
+
+    Raises:
+        C4CError: no such study, settings that cannot be, or data that cannot be used.
+        Interrupted: stopped on request; run again to go on.
+    """
+    study = load_study(config.name)
+    if config.mode:
+        study = replace(study, mode=config.mode)
+    runs = plan_runs(study, config)
+    folder = study_folder(study, config)
+    results = run_jobs(study, config, runs)
+    if not results:
+        raise C4CError(f"{folder}: no run is done yet in this part; other parts go on.")
+    variants = summarise_runs(study, results, config.seed)
+    rows = [tidy(one) for one in results]
+    write_atomic(folder / "runs.csv", as_csv(rows).encode())
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomic(folder / "runs.jsonl", lines.encode())
+    write_json(folder / "summary.json", [asdict(one) for one in variants])
+    told = (study, variants, results, len(runs))
+    write_atomic(folder / "report.md", markdown(*told).encode())
+    write_atomic(folder / "report.html", html_page(*told).encode())
+    say(f"{len(results)} of {len(runs)} runs are done; report: {folder / 'report.html'}")
+    text = "\n".join([render(rows_of(variants)), *verdicts(study, variants)])
+    return StudyResult(folder, text, len(results), len(runs))
+
+
+def tidy(result: dict[str, Any]) -> dict[str, Any]:
+    """One run as one row: what was varied, what came out, and what made it."""
+    found = result["evaluation"]
+    source = found["source"]
+    row: dict[str, Any] = {key: result[key] for key in ("study", "mode", "dataset")}
+    row |= result["variant"]
+    row["seed"] = result["seed"]
+    for way, figures in found["metrics"].items():
+        kept = ("r1", "r5", "r10", "r50", "median_rank", "mean_rank", "rsum")
+        row |= {f"{way}_{name}": figures[name] for name in kept}
+    there = found["metrics"]["t2v"]
+    row["twin_accuracy"] = found["twin_accuracy"]
+    row |= {"gallery": there["gallery"], "gallery_expected": there["gallery_expected"]}
+    row |= {key: source[key] for key in ("split", "chosen_on", "model", "weights", "checkpoint")}
+    row |= {key: result[key] for key in ("seconds", "version", "revision")}
+    row["notes"] = "; ".join(found["notes"])
+    return row
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV with a header; a cell that a row lacks is empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

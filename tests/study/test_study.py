@@ -1,0 +1,251 @@
+"""Studies: read, planned, run for real on little shapes, resumed, and told without overstating."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from c4c.cli import COMMANDS
+from c4c.commands.study import setting
+from c4c.errors import C4CError
+from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.study.config import StudyConfig
+from c4c.study.execute import Job, revision
+from c4c.study.plan import plan_runs
+from c4c.study.report import html_page, markdown, published, verdicts
+from c4c.study.run import as_csv
+from c4c.study.spec import Study, built_in, load_study, make_study
+from c4c.study.summary import label, summarise_runs
+
+HEADS = load_study("heads")
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_built_in_study_can_be_planned(name: str) -> None:
+    study = load_study(name)
+    runs = plan_runs(study, StudyConfig(name=name, datasets=("shapes",), seeds=2))
+    assert len(runs) == 2 * len(study.variants())
+    assert len({run.key for run in runs}) == len(runs)
+    assert name in COMMANDS["study"].help
+
+
+def test_settings_lie_over_each_other() -> None:
+    """Preset, then the study's, then the grid's, then the user's."""
+    study = make_study("mine", {"settings": {"head": "meanP", "lr": 0.5}, "grid": {"batch": [3]}})
+    config = StudyConfig(name="mine", datasets=("shapes",), settings={"epochs": 9})
+    (run,) = plan_runs(study, config)
+    assert run.settings["max_frames"] == 12
+    assert (run.settings["lr"], run.settings["batch"], run.settings["epochs"]) == (0.5, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"grid": {"head": ["meanP"]}, "colour": 1}, "unknown key 'colour'"),
+        ({}, "no \\[grid\\]"),
+        ({"grid": {}}, "is empty"),
+        ({"grid": {"head": []}}, "list of values"),
+        ({"grid": {"head": "meanP"}}, "list of values"),
+        ({"grid": ["head"]}, "must be a table"),
+        ({"grid": {"head": ["meanP"]}, "mode": "fast"}, "expected cached or e2e"),
+        ({"grid": {"head": ["meanP"]}, "mode": 3}, "must be text"),
+        ({"grid": {"head": ["meanP"]}, "baseline": {"head": "other"}}, "no variant"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(table: dict[str, Any], words: str) -> None:
+    with pytest.raises(C4CError, match=words):
+        make_study("mine", table)
+
+
+def test_a_setting_that_the_training_lacks_is_refused() -> None:
+    for settings, words in (({"coulour": 1}, "coulour"), ({"coef_lr": 1.0}, "--mode e2e")):
+        config = StudyConfig(name="heads", datasets=("shapes",), settings=settings)
+        with pytest.raises(C4CError, match=words):
+            plan_runs(HEADS, config)
+    with pytest.raises(C4CError, match="neither a file nor"):
+        load_study("nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("a=2", 2), ("a=1e-4", 1e-4), ("a-b=true", True), ("a=meanP", "meanP")]
+)
+def test_set_takes_values_as_toml_or_as_words(text: str, value: Any) -> None:
+    assert setting(text) == (text.split("=")[0].replace("-", "_"), value)
+    with pytest.raises(C4CError, match="KEY=VALUE"):
+        setting("epochs")
+
+
+def result(head: str, seed: int, ranks: list[float], wins: list[float]) -> dict[str, Any]:
+    """A run's result with made-up ranks; clips 2i and 2i+1 are twins."""
+    rows = [
+        {
+            "caption": f"c{i}", "clip": f"v{i:03}", "twin": f"v{i ^ 1:03}", "text": "t",
+            "rank": rank, "ties": 1, "before_twin": win,
+        }
+        for i, (rank, win) in enumerate(zip(ranks, wins, strict=True))
+    ]  # fmt: skip
+    there = {"gallery": len(rows), "gallery_expected": len(rows) + 3}
+    back = [{"clip": row["clip"], "rank": row["rank"], "ties": 1} for row in rows]
+    return {
+        "dataset": "shapes", "variant": {"head": head}, "seed": seed, "mode": "cached",
+        "revision": "", "version": "1",
+        "evaluation": {
+            "schema": 1, "head": head, "queries": {"t2v": rows, "v2t": back},
+            "metrics": {"t2v": there}, "notes": ["not comparable: some gone"],
+            "source": {"model": "tiny", "split": "test", "chosen_on": "val"},
+        },
+    }  # fmt: skip
+
+
+def made_up() -> list[dict[str, Any]]:
+    generator = np.random.default_rng(0)
+    coin = (generator.random(100) < 0.5).astype(float).tolist()
+    sure = (generator.random(100) < 0.9).astype(float).tolist()
+    return [
+        result("meanP", 0, [1.0 + (won == 0) for won in coin], coin),
+        result("meanP", 1, [1.0 + (won == 0) for won in coin], coin),
+        result("seqLSTM", 0, [1.0 + (won == 0) for won in sure], sure),
+        result("seqLSTM", 1, [2.0] * 100, sure),
+    ]
+
+
+def test_figures_are_means_over_seeds_with_what_differs_from_the_baseline() -> None:
+    mean, lstm = summarise_runs(HEADS, made_up(), seed=0)
+    assert (mean.label, mean.seeds, mean.gallery) == ("meanP", 2, (100, 103))
+    own = lstm.figures["t2v_r1"]
+    share = made_up()[2]["evaluation"]["queries"]["t2v"]
+    first = sum(row["rank"] == 1 for row in share)
+    assert own.interval.value == pytest.approx(first / 2)
+    assert own.deviation == pytest.approx(first / np.sqrt(2))
+    assert own.interval.low < own.interval.value < own.interval.high
+    assert own.change is not None
+    assert own.change.value == pytest.approx(
+        own.interval.value - mean.figures["t2v_r1"].interval.value
+    )
+    assert mean.figures["t2v_r1"].change is None
+
+
+def test_only_what_is_sure_is_said_to_see_order() -> None:
+    variants = summarise_runs(HEADS, made_up(), seed=0)
+    said = " ".join(verdicts(HEADS, variants))
+    assert "meanP is not shown to see order" in said
+    assert "seqLSTM sees order" in said
+
+
+def test_a_head_worse_than_chance_does_not_see_order() -> None:
+    (only,) = summarise_runs(HEADS, [result("meanP", 0, [2.0] * 40, [0.0] * 40)], seed=0)
+    assert only.order is not None
+    assert only.order.p < 0.01
+    assert not only.sees_order
+
+
+def test_runs_on_other_queries_are_not_averaged() -> None:
+    runs = [result("meanP", 0, [1.0] * 4, [1.0] * 4), result("meanP", 1, [1.0] * 6, [1.0] * 6)]
+    with pytest.raises(C4CError, match="different queries"):
+        summarise_runs(HEADS, runs, seed=0)
+
+
+def test_the_report_carries_notes_missing_clips_and_published_figures() -> None:
+    runs = made_up()
+    text = markdown(HEADS, summarise_runs(HEADS, runs, 0), runs, wanted=9)
+    assert "100 of 103" in text
+    assert "not comparable: some gone" in text
+    assert "5 runs are still to be done" in text
+    assert "Published" not in text
+    for run in runs:
+        run["dataset"] = "lsmdc"
+    variants = summarise_runs(HEADS, runs, 0)
+    rows = published(HEADS, variants)
+    assert rows[1:] == [["LSMDC", "seqLSTM", "21.6", "41.8", "49.8", "58.0", "–"]]
+    assert "Published, not measured here" in markdown(HEADS, variants, runs, 4)
+    page = html_page(HEADS, variants, runs, 4)
+    assert page.count("<svg") == 2
+    assert "src=" not in page
+
+
+def test_labels_and_csv() -> None:
+    assert label({"head": "meanP"}) == "meanP"
+    assert label({"batch": 3, "head": "meanP"}) == "batch 3, head meanP"
+    assert as_csv([{"a": 1}, {"a": "x,y", "b": None}]) == 'a,b\n1,\n"x,y",\n'
+
+
+def test_the_key_of_a_run_is_a_plain_name() -> None:
+    study = Study(name="s", question="q", mode="cached", grid={"head": ["../meanP"]})
+    config = StudyConfig(name="s", datasets=("shapes",))
+    (run,) = plan_runs(study, config)
+    assert "/" not in run.key
+    assert Job(run, study, config, None).result.name == "result.json"
+    assert revision() == "" or len(revision()) == 12
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("study")
+    make_shapes(here / "c4c-data/shapes", Recipe(seed=5, train=32, val=8, test=8))
+    return here
+
+
+def study(*args: str) -> Any:
+    return CliRunner().invoke(COMMANDS["study"], args, catch_exceptions=False)
+
+
+def test_a_study_runs_in_parts_on_two_devices_and_is_not_run_twice(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    (workplace / "mine.toml").write_text(
+        'question = "Two heads?"\nbaseline = { head = "meanP" }\n'
+        '[settings]\nepochs = 1\nbatch = 16\n[grid]\nhead = ["meanP", "seqLSTM"]\n'
+    )
+    args = ["mine.toml", "--dataset", "shapes", "--seeds", "2", "--workers", "1"]
+    devices = ["--device", "cpu", "--device", "cpu"]
+    assert study(*args, "--slice", "0/2").exit_code == 0  # both seeds of meanP
+    folder = workplace / "c4c-studies/mine"
+    assert len(list((folder / "runs").glob("*/result.json"))) == 2
+    done = study(*args, *devices)
+    assert done.exit_code == 0
+    assert "seqLSTM" in done.stdout
+    with (folder / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["head"], row["seed"]) for row in rows] == [
+        ("meanP", "0"), ("seqLSTM", "0"), ("meanP", "1"), ("seqLSTM", "1"),
+    ]  # fmt: skip
+    assert {row["chosen_on"] for row in rows} == {"val"}
+    lines = (folder / "runs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["head"] for line in lines] == [row["head"] for row in rows]
+    before = [path.stat().st_mtime_ns for path in sorted(folder.glob("runs/*/result.json"))]
+    assert study(*args).exit_code == 0
+    assert [p.stat().st_mtime_ns for p in sorted(folder.glob("runs/*/result.json"))] == before
+
+
+def test_the_best_epoch_may_be_chosen_on_test_and_then_the_result_says_so(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    done = study(
+        "sampling", "--dataset", "shapes", "--select-on", "test", "--workers", "1",
+        "--set", "head=seqLSTM", "--set", "epochs=1",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    report = (workplace / "c4c-studies/sampling/report.md").read_text()
+    assert "chosen on this very split (test)" in report
+
+
+def test_an_end_to_end_study_trains_the_backbone(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    (workplace / "both.toml").write_text(
+        'mode = "e2e"\nsettings = { head = "meanP", epochs = 1, batch = 16 }\n'
+        "[grid]\npost_pretrain = [false, true]\n"
+        '[pretrain]\ndataset = "shapes"\nepochs = 1\nbatch = 16\neval_split = "none"\n'
+    )
+    done = study("both.toml", "--dataset", "shapes", "--backbone", "tiny")
+    assert done.exit_code == 0
+    rows = (workplace / "c4c-studies/both/runs.jsonl").read_text().splitlines()
+    weights = [json.loads(row)["weights"] for row in rows]
+    assert len(set(weights)) == 2
