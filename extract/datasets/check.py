@@ -43,7 +43,9 @@ class Report:
         rows += [(split, *("-" for _ in _HEAD[1:])) for split in self.unread]
         lines = [f"{row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
         lines += [f"{one.split}: {note}" for one in self.datasets for note in one.notes]
-        lines += [f"{split}: cannot be read: {why}" for split, why in self.unread.items()]
+        for why in dict.fromkeys(self.unread.values()):
+            names = ", ".join(split for split, reason in self.unread.items() if reason == why)
+            lines.append(f"{names}: cannot be read: {why}")
         return "\n".join(lines + self._leaks())
 
     def _row(self, one: Dataset) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ CSV, JSON lines or parquet: one file (``--captions``), or the files of a data se
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +59,11 @@ def _rows(source: DatasetSource) -> Iterator[Row]:
 
 def _refuse_twice(paths: list[Path]) -> None:
     """One table in two formats would give every caption twice."""
-    for one, other in itertools.combinations(paths, 2):
-        if one.with_suffix("") == other.with_suffix(""):
-            raise C4CError(f"manifest: {one} and {other.name} seem to be the same table; keep one.")
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.with_suffix(""), path)
+        if other != path:
+            raise C4CError(f"manifest: {other} and {path.name} seem to be one table; keep one.")
 
 
 def _tables(root: Path) -> Iterator[tuple[Path, str, str]]:

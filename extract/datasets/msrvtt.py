@@ -67,6 +67,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
         data = must(read_json(path), dict, str(path))
         ids, notes = _listed(source, split, data, path)
         captions = list(_captions(data, path))
+        notes += _unknown(captions, data, path)
     videos = Videos(source, suffixes=(".mp4", ".webm"))
     found, wanted = Collector(source, split, videos, notes), set(ids)
     for where, name, text in captions:
@@ -88,6 +89,19 @@ def _captions(data: dict[str, Any], path: Path) -> Iterator[tuple[str, str, str]
         where = f"{path} {key}[{number}]"
         row = must(one, dict, where)
         yield where, must(row.get(name), str, f"{where} {name}"), row.get("caption", "")
+
+
+def _videos(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The rows of ``videos``; the other layout has none."""
+    rows = must(data.get("videos", []), list, f"{path}: videos")
+    return [must(one, dict, f"{path} videos[{place}]") for place, one in enumerate(rows)]
+
+
+def _unknown(captions: list[tuple[str, str, str]], data: dict[str, Any], path: Path) -> list[str]:
+    """A note on captions of videos that the same file does not list."""
+    listed = {str(row.get("video_id")) for row in _videos(data, path)}
+    odd = [where for where, name, _ in captions if listed and name not in listed]
+    return [f"{len(odd)} captions are of unknown videos (first: {odd[0]})"] if odd else []
 
 
 def _listed(
@@ -117,8 +131,7 @@ def _full(
     source: DatasetSource, split: str, data: dict[str, Any], path: Path
 ) -> tuple[list[str], list[str]]:
     """Ids of a part of the full split: by each video's ``split``, else from a list."""
-    videos = must(data.get("videos", []), list, f"{path}: videos")
-    rows = [must(one, dict, f"{path} videos[{place}]") for place, one in enumerate(videos)]
+    rows = _videos(data, path)
     if not any("split" in row for row in rows):
         return _read_list(find_file(source, LISTS[split], HINT))
     ids, notes = unique_ids(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
 from c4c.extract.datasets.tables import clean
-from c4c.extract.datasets.videos import Videos, nfc
+from c4c.extract.datasets.videos import Videos, files_below, nfc
 from c4c.records import Caption, Clip, Dataset
 
 _SPAN = re.compile(r"@[0-9.]+-[0-9.]*$")
@@ -40,7 +40,7 @@ def find_file(source: DatasetSource, names: tuple[str, ...], hint: str) -> Path:
     for name in names:
         if (source.root / name).is_file():
             return source.root / name
-        found = sorted(path for path in source.root.rglob(name) if path.is_file())
+        found = sorted(p for p in files_below(source.root) if fnmatch.fnmatchcase(p.name, name))
         if found:
             if any(path.read_bytes() != found[0].read_bytes() for path in found[1:]):
                 raise C4CError(
@@ -67,7 +67,9 @@ def check_id(name: str, where: str) -> str:
     """
     parts = re.split(r"[/\\]", name)
     if not parts[0] or {".", ".."} & set(parts) or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name):
-        raise C4CError(f"{where}: {name!r} cannot be the id of a clip; correct it.")
+        raise C4CError(
+            f"{where}: {name!r} cannot be the id of a clip or a path below the root; correct it."
+        )
     return name
 
 
@@ -229,4 +231,4 @@ def alike_notes(names: Iterable[str]) -> list[str]:
 def is_stretch(start: object, end: object) -> bool:
     """Whether two values are seconds of a stretch: numbers, 0 or more, rising."""
     numbers = [t for t in (start, end) if isinstance(t, int | float) and not isinstance(t, bool)]
-    return len(numbers) == 2 and math.isfinite(sum(numbers)) and 0 <= numbers[0] < numbers[1]
+    return len(numbers) == 2 and 0 <= numbers[0] < numbers[1] < 1e9  # false with NaN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from c4c.config import DatasetSource
@@ -19,7 +20,7 @@ VIDEO_SUFFIXES = frozenset(
 def scan_videos(source: DatasetSource, bare: bool = False) -> list[Path]:
     """Every video file below the source's videos folder, by suffix, sorted.
 
-    Hidden files and folders are passed over; links to folders are followed, never in a circle.
+    Hidden files are passed over.
 
     Args:
         source: where the dataset lies.
@@ -36,7 +37,18 @@ def scan_videos(source: DatasetSource, bare: bool = False) -> list[Path]:
             "pass --root or --videos FOLDER."
         )
     suffixes = VIDEO_SUFFIXES | {""} if bare else VIDEO_SUFFIXES
-    found: list[Path] = []
+    return sorted(
+        path
+        for path in files_below(root)
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Every file below a folder; links to folders are followed, but never in a circle.
+
+    Hidden folders are passed over, and so are unreadable ones, with a line on stderr.
+    """
     seen = {os.path.realpath(root)}
     for folder, names, files in os.walk(root, followlinks=True, onerror=_unreadable):
         names[:] = sorted(name for name in names if not name.startswith("."))
@@ -45,16 +57,12 @@ def scan_videos(source: DatasetSource, bare: bool = False) -> list[Path]:
             if real in seen:
                 names.remove(name)
             seen.add(real)
-        found += [
-            Path(folder, name)
-            for name in files
-            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-        ]
-    return sorted(found)
+        yield from (Path(folder, name) for name in files)
 
 
 def _unreadable(error: OSError) -> None:
-    say(f"passed over {error.filename}: {error.strerror}")
+    if not isinstance(error, FileNotFoundError):
+        say(f"passed over {error.filename}: {error.strerror}")
 
 
 def nfc(name: str) -> str:
@@ -116,7 +124,10 @@ class Videos:
             fit = [p for p in fit if p.suffix.lower() == fit[0].suffix.lower()]
         if len(fit) > 1:
             fit = [p for p in fit if name in (p.stem, p.name)] or fit  # the same bytes, not NFC
-            fit = list({os.path.realpath(p): p for p in reversed(fit)}.values())[::-1]
+            real: dict[str, Path] = {}
+            for path in fit:
+                real.setdefault(os.path.realpath(path), path)
+            fit = list(real.values())
         if len(fit) > 1:
             self._several[name] = len(fit), fit[0]
         return fit[0]
