@@ -21,8 +21,8 @@ EXPECTED = {
 }
 END = 31.0
 HINT = (
-    "CLIP4Clip's README says where the lists come from, LisaAnne/LocalizingMoments has the JSON "
-    "files (data/) and says how to get the videos."
+    "The lists are in albanie/collaborative-experts (misc/datasets/didemo), the JSON files and the "
+    "videos at LisaAnne/LocalizingMoments."
 )
 
 
