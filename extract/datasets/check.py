@@ -91,7 +91,9 @@ class Report:
         if strict and odd:
             missing = sum(len(one.missing) for one in odd)
             names = ", ".join(one.split for one in odd)
-            return f"{self.name} is not complete ({names}): {missing} videos missing; see above."
+            return (
+                f"{self.name} is not as published ({names}; {missing} videos missing): see above."
+            )
         leaks = self._leaks() if strict else []
         return f"{self.name}: {leaks[0]}." if leaks else None
 

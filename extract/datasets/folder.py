@@ -8,7 +8,7 @@ from c4c.config import DatasetSource
 from c4c.errors import C4CError
 from c4c.extract.datasets.rows import load_rows, read_rows, splits_of
 from c4c.extract.datasets.shared import Counts, alike_notes
-from c4c.extract.datasets.videos import Videos
+from c4c.extract.datasets.videos import Videos, printable
 from c4c.records import Clip, Dataset
 
 SPLITS = ("all",)
@@ -55,9 +55,4 @@ def _whole_videos(videos: list[Path], root: Path) -> tuple[Clip, ...]:
         (path.stem if stems[path.stem] == 1 and path.stem not in taken else name, path)
         for name, path in zip(below, videos, strict=True)
     ]
-    return tuple(Clip(_printable(name), str(path)) for name, path in sorted(named))
-
-
-def _printable(name: str) -> str:
-    """A file name as an id: control characters, stray bytes and backslashes are spelled out."""
-    return "".join(c if c.isprintable() and c != "\\" else f"\\x{ord(c):02x}" for c in name)
+    return tuple(Clip(printable(name), str(path)) for name, path in sorted(named))

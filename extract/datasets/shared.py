@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
-from c4c.extract.datasets.tables import clean
+from c4c.extract.datasets.tables import clean, read_bytes
 from c4c.extract.datasets.videos import Videos, files_below, nfc
 from c4c.records import Caption, Clip, Dataset
 
@@ -38,11 +39,12 @@ def find_file(source: DatasetSource, names: tuple[str, ...], hint: str) -> Path:
             several times with different content.
     """
     for name in names:
-        if (source.root / name).is_file():
+        if os.path.isfile(source.root / name):
             return source.root / name
-        found = sorted(p for p in files_below(source.root) if fnmatch.fnmatchcase(p.name, name))
+        found = [p for p in files_below(source.root) if fnmatch.fnmatchcase(p.name, name)]
+        found = sorted(path for path in found if os.path.isfile(path))
         if found:
-            if any(path.read_bytes() != found[0].read_bytes() for path in found[1:]):
+            if any(read_bytes(path) != read_bytes(found[0]) for path in found[1:]):
                 raise C4CError(
                     f"{source.name}: there are different files called {name}, such as {found[0]} "
                     f"and {found[1]}; pass the folder of the right one as --root, and --videos."

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,19 +24,29 @@ _HALF = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        C4CError: missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise C4CError(f"{path} is not there.") from None
+    except OSError as error:
+        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+
+
 def read_text(path: Path) -> str:
     """A text file as UTF-8, with or without a byte-order mark.
 
     Raises:
         C4CError: missing, unreadable, not UTF-8, or with NUL bytes.
     """
+    data = read_bytes(path)
     try:
-        data = path.read_bytes()
         text = data.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise C4CError(f"{path} is not there.") from None
-    except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise C4CError(f"{path} line {line} is not UTF-8; convert the file to UTF-8.") from None
@@ -72,8 +83,7 @@ def parse_json(text: str, where: str, allow_nan: bool = False) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key '{twice}' stands twice in one object; keep one")
     return found
 
@@ -212,13 +222,14 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     values = dict(zip(_lower(list(row), str(path)), row.values(), strict=True))
-                    yield (
-                        f"{path} row {number}",
-                        {
-                            name: value.get("path") if isinstance(value, dict) else value
-                            for name, value in ((name, values.get(name)) for name in names)
-                        },
-                    )
+                    yield f"{path} row {number}", {
+                        name: _path_of(values.get(name)) for name in names
+                    }  # fmt: skip
     except (OSError, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise C4CError(f"{path} is not a parquet file that can be read: {reason}") from None
+
+
+def _path_of(value: Any) -> Any:
+    """An embedded video's path; any other value as it is."""
+    return value.get("path") if isinstance(value, dict) else value

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
+from c4c.extract.datasets.tables import read_bytes
 
 
 class _Plain(pickle._Unpickler):
@@ -35,10 +36,7 @@ def read_pickle(path: Path) -> Any:
     Raises:
         C4CError: missing, damaged, or with anything but plain values in it.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+    data = read_bytes(path)
     try:
         return _Plain(io.BytesIO(data), encoding="utf-8").load()
     except C4CError as error:

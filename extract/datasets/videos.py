@@ -30,7 +30,7 @@ def scan_videos(source: DatasetSource, bare: bool = False) -> list[Path]:
         C4CError: there is no such folder.
     """
     root = source.video_root
-    if not root.is_dir():
+    if not os.path.isdir(root):
         looked = "--videos or c4c.toml" if source.videos else source.looked
         raise C4CError(
             f"There is no folder {root} (from {looked}) to look for videos in; "
@@ -61,7 +61,7 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def _unreadable(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+    if isinstance(error, PermissionError):
         say(f"passed over {error.filename}: {error.strerror}")
 
 
@@ -77,6 +77,11 @@ def bare_stem(name: str) -> str:
         if not dot or not stem or (suffix and f".{suffix.lower()}" not in VIDEO_SUFFIXES):
             return name
         name = stem
+
+
+def printable(name: str) -> str:
+    """A file name as an id: control characters, stray bytes and backslashes are spelled out."""
+    return "".join(c if c.isprintable() and c != "\\" else f"\\x{ord(c):02x}" for c in name)
 
 
 class Videos:
@@ -116,12 +121,8 @@ class Videos:
 
     def _choose(self, name: str, fit: list[Path], layout: str) -> Path:
         fit = [p for p in fit if layout and p.as_posix().endswith(f"/{layout}")] or fit
-        for suffix in reversed(self._suffixes):
-            fit = [p for p in fit if p.suffix.lower() == suffix] + [
-                p for p in fit if p.suffix.lower() != suffix
-            ]
-        if fit[0].suffix.lower() in self._suffixes:
-            fit = [p for p in fit if p.suffix.lower() == fit[0].suffix.lower()]
+        best = min(self._rank(path) for path in fit)
+        fit = [path for path in fit if self._rank(path) == best]
         if len(fit) > 1:
             fit = [p for p in fit if name in (p.stem, p.name)] or fit  # the same bytes, not NFC
             real: dict[str, Path] = {}
@@ -132,12 +133,17 @@ class Videos:
             self._several[name] = len(fit), fit[0]
         return fit[0]
 
+    def _rank(self, path: Path) -> int:
+        """The place of a file's suffix in the order of preference."""
+        suffix, order = path.suffix.lower(), self._suffixes
+        return order.index(suffix) if suffix in order else len(order)
+
     def notes(self) -> list[str]:
         """Which of the names asked for stood for several files."""
         if not self._several:
             return []
         name, (count, path) = min(self._several.items())
-        taken = path.relative_to(self.root).as_posix()
+        taken = printable(path.relative_to(self.root).as_posix())
         return [
             f"{len(self._several)} clips have several videos, the first is taken "
             f"('{name}' has {count}, taken: {taken})"
