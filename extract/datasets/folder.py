@@ -17,7 +17,9 @@ EXPECTED: dict[str, Counts] = {}
 
 def splits(source: DatasetSource) -> tuple[str, ...]:
     """The splits that the captions file names; ``all`` without one."""
-    return splits_of(list(read_rows(source.captions))) if source.captions else SPLITS
+    if source.captions is None:
+        return SPLITS
+    return splits_of(list(read_rows(source.captions, source.video_root)))
 
 
 def load(source: DatasetSource, split: str) -> Dataset:
@@ -35,7 +37,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
     if not videos.paths:
         raise C4CError(f"There are no videos below {source.video_root} (from {source.looked}).")
     if source.captions is not None:
-        rows = list(read_rows(source.captions))
+        rows = list(read_rows(source.captions, source.video_root))
         return load_rows(source, split, rows, videos, str(source.captions))
     if split != "all":
         raise C4CError(f"folder has split 'all' only; '{split}' needs --captions FILE.")

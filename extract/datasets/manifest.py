@@ -21,7 +21,7 @@ from c4c.records import Dataset
 
 SPLITS = ("all",)
 EXPECTED: dict[str, Counts] = {}
-_SPLIT_FILE = re.compile(
+_SPLIT = re.compile(
     r"(train|val|valid|validation|dev|test)([-_.][0-9]+)?(-of-[0-9]+)?", re.IGNORECASE
 )
 
@@ -44,7 +44,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
 
 def _rows(source: DatasetSource) -> Iterator[Row]:
     if source.captions is not None:
-        yield from read_rows(source.captions, own_ids=False)
+        yield from read_rows(source.captions, source.video_root, own_ids=False)
         return
     tables = sorted(_tables(source.root))
     _refuse_twice([path for path, _, _ in tables])
@@ -54,7 +54,7 @@ def _rows(source: DatasetSource) -> Iterator[Row]:
             "metadata.csv, train.jsonl or data/train-00000-of-00001.parquet; pass --captions FILE."
         )
     for path, folder, split in tables:
-        yield from read_rows(path, folder, split, own_ids=False)
+        yield from read_rows(path, source.video_root, folder, split, own_ids=False)
 
 
 def _refuse_twice(paths: list[Path]) -> None:
@@ -71,9 +71,10 @@ def _tables(root: Path) -> Iterator[tuple[Path, str, str]]:
     for path in [*root.glob("*"), *root.glob("*/*")]:
         if path.suffix.lower() not in TABLES or not path.is_file():
             continue
-        folder = path.parent.relative_to(root).as_posix()
-        named = _SPLIT_FILE.fullmatch(path.stem)
+        below = path.parent.relative_to(root)
+        named = _SPLIT.fullmatch(path.parent.name if path.stem == "metadata" else path.stem)
+        split = named.group(1).lower() if named else ""
         if path.stem == "metadata":
-            yield path, "" if folder == "." else folder, "" if folder == "." else folder
+            yield path, *(("", "") if path.parent == root else (below.as_posix(), split))
         elif named:
-            yield path, "", named.group(1).lower()
+            yield path, "", split

@@ -7,6 +7,7 @@ Face hub use; what is wrong stops with file and line, because here the user can 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,14 @@ class Row:
     id: str
 
 
-def read_rows(path: Path, folder: str = "", split: str = "", own_ids: bool = True) -> Iterator[Row]:
+def read_rows(
+    path: Path, root: Path, folder: str = "", split: str = "", own_ids: bool = True
+) -> Iterator[Row]:
     """Rows of a captions file, checked.
 
     Args:
         path: CSV, TSV, JSON lines, a JSON list or parquet.
+        root: folder of the videos; absolute names must lie in it, and become relative.
         folder: what its video names are below, when not the root.
         split: the split of rows that name none.
         own_ids: a column ``id`` names clips (elsewhere it often counts rows).
@@ -50,13 +54,18 @@ def read_rows(path: Path, folder: str = "", split: str = "", own_ids: bool = Tru
     Raises:
         C4CError: a row is wrong; the message names file, line and column.
     """
+    inside = os.path.abspath(root) + "/"
     for where, values in read_table(path):
         _check_columns(values, where)
         video = _first(values, VIDEO, where)
+        if video.startswith(inside):
+            video = video.removeprefix(inside)
+        elif video and folder:
+            video = f"{folder}/{video}"
         own = _text(values.get("id"), "id", where) if own_ids else ""
         yield Row(
             where,
-            check_id(f"{folder}/{video}" if folder and video else video, where),
+            check_id(video, where),
             _captions(values, where),
             _seconds(values, START, where) or 0.0,
             _seconds(values, END, where),

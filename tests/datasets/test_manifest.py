@@ -62,6 +62,17 @@ def test_csv_may_be_separated_by_tabs_under_its_own_name(place) -> None:
     assert summary(source, "all")[:2] == ([("a@1-2", 1.0, 2.0)], [("a@1-2#0", "one, two")])
 
 
+def test_absolute_names_must_lie_below_the_videos(place) -> None:
+    place.videos("v/a.mp4")
+    place.put("c.csv", f"video_path,text\n{place.root}/v/a.mp4,x\n")
+    found = load_dataset(place.source("manifest", "c.csv"), "all")
+    assert [clip.id for clip in found.clips] == ["v/a.mp4"]
+    for name in (f"{place.root}-2/a.mp4", "/etc/passwd", f"{place.root}/../x"):
+        place.put("c.csv", f"video_path,text\n{name},x\n")
+        with pytest.raises(C4CError, match="line 2.*cannot be the id"):
+            load_dataset(place.source("manifest", "c.csv"), "all")
+
+
 def test_a_folder_holds_a_table_a_split(place) -> None:
     for number in (0, 1):
         rows = [{"video_id": f"t{number}", "caption": "x", "id": number}]
@@ -79,9 +90,13 @@ def test_metadata_beside_the_videos_names_the_split_by_its_folder(place) -> None
     for split in ("train", "test"):
         place.put(f"{split}/metadata.csv", "file_name,text\n0.mp4,x\n")
         place.videos(f"{split}/0.mp4")
+    place.put("clips/metadata.jsonl", '{"file_name": "1.mp4", "text": "y"}')
+    place.videos("clips/1.mp4")
     source = place.source("manifest")
     assert [clip.id for clip in load_dataset(source, "test").clips] == ["test/0.mp4"]
     assert load_dataset(source, "train").clips[0].path.endswith("train/0.mp4")
+    assert divisions(source) == (("test", "train"),)  # a folder of another name is no split
+    assert len(load_dataset(source, "all").clips) == 3
 
 
 def test_embedded_videos_are_not_read_and_their_path_is_taken(place) -> None:
