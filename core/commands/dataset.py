@@ -40,7 +40,7 @@ def check(
     from c4c.extract.datasets.check import check_dataset, write_missing
 
     report = check_dataset(dataset_source(name, root, videos, captions), splits)
-    click.echo(report.table())
+    click.echo(report.table().encode(errors="backslashreplace"))  # paths may not be UTF-8
     if missing_file:
         write_missing(report, missing_file)
     problem = report.problem(strict)

@@ -217,6 +217,8 @@ def _read_rows(root: Path, split: str) -> list[dict[str, str]]:
     try:
         rows = [row for _, row in read_table(path) if row["split"] == split]
         names = [check_id(row["clip"], str(path)) for row in rows]
+        if not all(isinstance(row["caption"], str) and "twin" in row for row in rows):
+            raise C4CError("a line of captions.jsonl lacks its caption or twin")
         made = int(read_json(root / "shapes.json")[split])
         lost = [name for name in names if not _has_bytes(root / "videos" / f"{name}.mp4")]
         if len(set(names)) != made or lost:

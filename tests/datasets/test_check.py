@@ -1,5 +1,6 @@
 """``c4c dataset check``: one table of all splits, whatever is wrong with some."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,6 +112,21 @@ def test_strict_prints_the_table_writes_the_file_and_exits_2(build: Build, tmp_p
     assert len(strict.stderr.splitlines()) == 1
     assert "1 videos missing" in strict.stderr
     assert (tmp_path / "m").read_text() == "val\t1004_Juno_00.00.32.801-00.00.37.522\n"
+
+
+def test_a_root_whose_name_is_not_utf8_is_printed_all_the_same(
+    build: Build, tmp_path: Path
+) -> None:
+    source = build("msvd")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    odd.mkdir()
+    for path in list(source.root.iterdir()):
+        if path != odd and path.name != "val_list.txt":
+            path.rename(odd / path.name)
+    done = check("msvd", "--root", str(odd))
+    assert done.returncode == 2
+    assert "val: cannot be read" in done.stdout
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_strict_is_content_with_a_whole_folder_and_not_with_a_leak(place) -> None:

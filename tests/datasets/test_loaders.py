@@ -83,6 +83,11 @@ def made_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda root: (root / "videos/train-00000.mp4").write_bytes(b""), "train-00000.mp4"),
         (lambda root: cut_lines(root / "captions.jsonl", 1), "1 of 2 clips"),
         (lambda root: (root / "captions.jsonl").write_text("[["), "not JSON"),
+        (lambda root: edit(root / "captions.jsonl", '"twin"', '"win"'), "lacks its caption"),
+        (
+            lambda root: edit(root / "captions.jsonl", '"caption": "', '"caption": 3, "c": "'),
+            "lacks",
+        ),
         (lambda root: (root / "shapes.json").write_text("3"), "damaged"),
         (lambda root: (root / "shapes.json").write_text("{}"), "damaged"),
     ],
@@ -97,6 +102,10 @@ def test_shapes_damaged_after_they_were_made_are_noticed(
     with pytest.raises(C4CError, match=words) as caught:
         load_dataset(DatasetSource("shapes", root), "train")
     assert "make it again" in str(caught.value)
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text().replace(before, after))
 
 
 def cut_lines(path: Path, keep: int) -> None:
