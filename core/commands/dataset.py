@@ -16,9 +16,10 @@ def command() -> None:
 @click.argument("name")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
-@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option("--captions", type=click.Path(path_type=Path),
+              help="Captions file (folder, manifest).")  # fmt: skip
 @click.option("--split", "splits", multiple=True, help="Split to check; repeatable. [all]")
-@click.option("--strict", is_flag=True, help="Exit 2 when anything is missing.")
+@click.option("--strict", is_flag=True, help="Exit 2 when anything is odd.")
 @click.option("--missing-file", type=click.Path(path_type=Path), help="Write missing ids here.")
 def check(
     name: str,
@@ -29,14 +30,22 @@ def check(
     strict: bool,
     missing_file: Path | None,
 ) -> None:
-    """Compare what is there with what dataset NAME should hold."""
+    """Compare what is there with what dataset NAME should hold.
+
+    Exit status: 0 the splits can be read; 2 one cannot, or --strict found anything missing,
+    counted otherwise than published, noted, or in two splits at once.
+    """
     from c4c.config import dataset_source
+    from c4c.errors import C4CError
     from c4c.extract.datasets.check import check_dataset, write_missing
 
-    report = check_dataset(dataset_source(name, root, videos, captions), splits, strict)
-    click.echo(report.table())
+    report = check_dataset(dataset_source(name, root, videos, captions), splits)
+    click.echo(report.table().encode(errors="backslashreplace"))  # paths may not be UTF-8
     if missing_file:
         write_missing(report, missing_file)
+    problem = report.problem(strict)
+    if problem:
+        raise C4CError(problem)
 
 
 @command.group()

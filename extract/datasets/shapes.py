@@ -29,7 +29,8 @@ from c4c.extract.datasets.shapes_render import (
     draw_look,
     render_clip,
 )
-from c4c.extract.datasets.shared import Counts
+from c4c.extract.datasets.shared import Counts, check_id
+from c4c.extract.datasets.tables import read_table
 from c4c.files import fsync_folder, read_json, write_json
 from c4c.progress import Progress
 from c4c.records import Caption, Clip, Dataset
@@ -190,7 +191,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
     """One split; the benchmark is made with the default recipe when the root is not there.
 
     Raises:
-        C4CError: the folder is not one that ``make_shapes`` wrote.
+        C4CError: the folder is not one that ``make_shapes`` wrote, or not all of it.
     """
     root = source.root
     if not root.exists():
@@ -200,7 +201,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
             f"{root} ({source.looked}) holds no shapes benchmark (no shapes.json); remove it or "
             "run: c4c dataset make shapes --root FOLDER"
         )
-    rows = _read_rows(root / "captions.jsonl", split)
+    rows = _read_rows(root, split)
     return Dataset(
         "shapes",
         split,
@@ -210,10 +211,25 @@ def load(source: DatasetSource, split: str) -> Dataset:
     )
 
 
-def _read_rows(path: Path, split: str) -> list[dict[str, str]]:
+def _read_rows(root: Path, split: str) -> list[dict[str, str]]:
+    """Rows of a split, sorted by clip: as many as were made, each with its video."""
+    path = root / "captions.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        return sorted((row for row in rows if row["split"] == split), key=lambda row: row["clip"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise C4CError(f"{path} is damaged ({error}); make the benchmark again.") from None
+        rows = [row for _, row in read_table(path) if row["split"] == split]
+        names = [check_id(row["clip"], str(path)) for row in rows]
+        if not all(isinstance(row["caption"], str) and "twin" in row for row in rows):
+            raise C4CError("a line of captions.jsonl lacks its caption or twin")
+        made = int(read_json(root / "shapes.json")[split])
+        lost = [name for name in names if not _has_bytes(root / "videos" / f"{name}.mp4")]
+        if len(set(names)) != made or lost:
+            what = f"{len(lost)} videos are lost" if lost else f"{len(set(names))} of {made} clips"
+            raise C4CError(f"{split} has {what}" + (f" (first {lost[0]}.mp4)" if lost else ""))
+        return sorted(rows, key=lambda row: row["clip"])
+    except (C4CError, KeyError, TypeError, ValueError) as error:
+        raise C4CError(
+            f"{root} was damaged after it was made ({error}); remove it and make it again."
+        ) from None
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

@@ -1,0 +1,163 @@
+"""``manifest``: tables as on the Hugging Face hub."""
+
+import json
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from c4c.config import DatasetSource
+from c4c.errors import C4CError
+from c4c.extract.datasets import divisions, load_dataset
+
+pa = pytest.importorskip("pyarrow")
+ROWS = [
+    {"video": "v/a.mp4", "caption": ["one", "two"], "split": "train", "start": None, "end": None},
+    {"video": "b", "caption": ["three"], "split": "test", "start": 1.5, "end": 4.0},
+    {"video": "b", "caption": ["four"], "split": "test", "start": 4.0, "end": 6.0},
+    {"video": "gone.mp4", "caption": ["five"], "split": "test", "start": None, "end": None},
+]
+
+
+def parquet(place, name: str, rows: list[dict[str, object]]) -> None:
+    from pyarrow import parquet as files
+
+    path = place.put(name, "")
+    files.write_table(pa.Table.from_pylist(rows), path)
+
+
+def summary(source: DatasetSource, split: str) -> tuple[object, ...]:
+    found = load_dataset(source, split)
+    clips = [(clip.id, clip.start, clip.end) for clip in found.clips]
+    return clips, [(c.id, c.text) for c in found.captions], found.missing
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
+def test_one_file_gives_the_same_clips_in_every_form(form: str, place) -> None:
+    place.videos("v/a.mp4", "v/b.webm")
+    if form == "parquet":
+        parquet(place, "captions.parquet", ROWS)
+    else:
+        lines = "\n".join(map(json.dumps, ROWS))
+        place.put(f"captions.{form}", ROWS if form == "json" else lines)
+    source = place.source("manifest", f"captions.{form}")
+    assert divisions(source) == (("train", "test"),)
+    assert summary(source, "train") == (
+        [("v/a.mp4", 0.0, None)],
+        [("v/a.mp4#0", "one"), ("v/a.mp4#1", "two")],
+        (),
+    )
+    assert summary(source, "test") == (
+        [("b@1.5-4", 1.5, 4.0), ("b@4-6", 4.0, 6.0)],
+        [("b@1.5-4#0", "three"), ("b@4-6#0", "four")],
+        ("gone.mp4",),
+    )
+    assert len(load_dataset(source, "all").captions) == 4
+
+
+def test_csv_may_be_separated_by_tabs_under_its_own_name(place) -> None:
+    place.videos("a.mp4")
+    place.put("captions.csv", 'Video_ID\tSentence\tStart_Time\tEnd_Time\na\t"one, two"\t1\t2\n')
+    source = place.source("manifest", "captions.csv")
+    assert summary(source, "all")[:2] == ([("a@1-2", 1.0, 2.0)], [("a@1-2#0", "one, two")])
+
+
+def test_absolute_names_must_lie_below_the_videos(place) -> None:
+    place.videos("v/a.mp4")
+    place.put("c.csv", f"video_path,text\n{place.root}/v/a.mp4,x\n")
+    found = load_dataset(place.source("manifest", "c.csv"), "all")
+    assert [clip.id for clip in found.clips] == ["v/a.mp4"]
+    for name in (f"{place.root}-2/a.mp4", "/etc/passwd", f"{place.root}/../x"):
+        place.put("c.csv", f"video_path,text\n{name},x\n")
+        with pytest.raises(C4CError, match="line 2.*cannot be the id"):
+            load_dataset(place.source("manifest", "c.csv"), "all")
+
+
+def test_a_folder_holds_a_table_a_split(place) -> None:
+    for number in (0, 1):
+        rows = [{"video_id": f"t{number}", "caption": "x", "id": number}]
+        parquet(place, f"data/train-0000{number}-of-00002.parquet", rows)
+    place.put("validation.csv", "video_id,text\nv,y\n")
+    place.put("README.csv", "this is,no table of captions\n1,2\n")
+    place.videos("t0.mp4", "t1.mp4", "v.mp4")
+    source = place.source("manifest")
+    assert divisions(source) == (("train", "validation"),)
+    found = load_dataset(source, "train")
+    assert [clip.id for clip in found.clips] == ["t0", "t1"]  # not the column id, which counts
+
+
+def test_metadata_beside_the_videos_names_the_split_by_its_folder(place) -> None:
+    for split in ("train", "test"):
+        place.put(f"{split}/metadata.csv", "file_name,text\n0.mp4,x\n")
+        place.videos(f"{split}/0.mp4")
+    place.put("clips/metadata.jsonl", '{"file_name": "1.mp4", "text": "y"}')
+    place.videos("clips/1.mp4")
+    source = place.source("manifest")
+    assert [clip.id for clip in load_dataset(source, "test").clips] == ["test/0.mp4"]
+    assert load_dataset(source, "train").clips[0].path.endswith("train/0.mp4")
+    assert divisions(source) == (("test", "train"),)  # a folder of another name is no split
+    assert len(load_dataset(source, "all").clips) == 3
+
+
+def test_embedded_videos_are_not_read_and_their_path_is_taken(place) -> None:
+    rows = [{"video": {"bytes": b"x" * 1000, "path": "a.mp4"}, "caption": "x", "raw": b"y"}]
+    parquet(place, "train.parquet", rows)
+    place.videos("a.mp4")
+    assert [clip.id for clip in load_dataset(place.source("manifest"), "train").clips] == ["a.mp4"]
+
+
+def damaged_parquet(place) -> None:
+    parquet(place, "c.parquet", ROWS)
+    path = place.root / "c.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("c.parquet", damaged_parquet, "c.parquet is not a parquet file that can be read"),
+        ("c.parquet", lambda place: None, "is not there"),
+        ("c.parquet", lambda p: parquet(p, "c.parquet", [{"video": "a"}]), "needs the columns"),
+        ("c.parquet", lambda p: parquet(p, "c.parquet", [{"video": 1, "caption": []}]), "row 1"),
+        ("c.csv", lambda place: place.put("c.csv", "video,caption\n"), "has no rows"),
+        ("c.csv", lambda place: place.put("c.csv", ""), "has no rows"),
+        ("c.csv", lambda p: p.put("c.csv", "video,caption\na,b\na\n"), "line 3: not 2 columns"),
+        ("c.csv", lambda p: p.put("c.csv", 'video,caption\na,"b\n'), "is not CSV"),
+        ("c.csv", lambda p: p.put("c.csv", "video,caption,start\na,b,-1\n"), "start is -1"),
+        ("c.csv", lambda p: p.put("c.csv", "video,caption,end\na,b,-1\n"), "end is -1"),
+        ("c.csv", lambda p: p.put("c.csv", "video,caption,end\na,b,inf\n"), "expected seconds"),
+        ("c.csv", lambda p: p.put("c.csv", "video,caption,start,end\nno,b,5,2\n"), "line 2"),
+        ("c.jsonl", lambda p: p.put("c.jsonl", '{"video": "a", "video": "b"}'), "stands twice"),
+        ("c.jsonl", lambda p: p.put("c.jsonl", '{"video": "a", "start": NaN}'), "holds NaN"),
+        ("c.json", lambda p: p.put("c.json", [{"video": "a", "caption": ["x", ""]}]), "no caption"),
+        ("c.json", lambda p: p.put("c.json", [3]), "row 1 is int"),
+    ],
+)
+def test_a_wrong_table_is_named(
+    name: str, make: Callable[[object], None], words: str, place
+) -> None:
+    place.videos("a.mp4")
+    make(place)
+    with pytest.raises(C4CError, match=words) as caught:
+        load_dataset(place.source("manifest", name), "all")
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_a_folder_without_tables_says_what_it_looked_for(place) -> None:
+    with pytest.raises(C4CError, match=r"no table in .*\(from --root\), such as metadata.csv"):
+        load_dataset(place.source("manifest"), "train")
+
+
+def test_one_table_in_two_formats_is_refused(place) -> None:
+    place.put("train.csv", "video,caption\na,x\n")
+    place.put("train.jsonl", '{"video": "a", "caption": "x"}')
+    with pytest.raises(C4CError, match="seem to be one table"):
+        load_dataset(place.source("manifest"), "train")
+
+
+def test_without_pyarrow_parquet_says_how_to_get_it(place, monkeypatch) -> None:
+    parquet(place, "c.parquet", ROWS)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(C4CError, match=r"pip install 'c4c\[parquet\]'"):
+        load_dataset(place.source("manifest", "c.parquet"), "all")

@@ -1,0 +1,127 @@
+"""The one pickle that is read: plain values in, anything else is an error line and does nothing."""
+
+import os
+import pickle
+import pickletools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from c4c.errors import C4CError
+from c4c.extract.datasets import load_dataset
+from c4c.extract.datasets.unpickle import read_pickle
+
+SAID = {"-4wsuPCjDBc_5_15": [["a", "squirrel"], ["an", "animal", "é😀"]], "b_1_2": [["x"]]}
+
+
+class Evil:
+    """Pickled, it runs ``touch`` when loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_captions_are_read_in_every_protocol(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "raw-captions.pkl"
+    path.write_bytes(pickle.dumps(SAID, protocol))
+    assert read_pickle(path) == SAID
+    path.write_bytes(pickletools.optimize(pickle.dumps(SAID, protocol)))
+    assert read_pickle(path) == SAID
+
+
+def test_texts_that_python_2_wrote_are_read_as_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "raw-captions.pkl"
+    path.write_bytes(b"(dp0\nS'clip_1_2'\np1\n(lp2\n(lp3\nS'caf\\xc3\\xa9'\np4\naas.")
+    assert read_pickle(path) == {"clip_1_2": [["café"]]}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_malicious_pickle_does_nothing_but_an_error_line(protocol: int, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "test_list.txt").write_text("b_1_2\n")
+    path = tmp_path / "raw-captions.pkl"
+    path.write_bytes(pickle.dumps({**SAID, "c": Evil(mark)}, protocol))
+    with pytest.raises(C4CError, match="refused: it asks for .*system") as caught:
+        read_pickle(path)
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+    pickle.loads(path.read_bytes())  # the proof that it would have
+    assert mark.exists()
+
+
+def test_the_command_line_gives_the_malicious_pickle_one_line_and_exit_2(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "test_list.txt").write_text("b_1_2\n")
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps(Evil(mark)))
+    command = [sys.executable, "-m", "c4c", "dataset", "check", "msvd", "--root", str(tmp_path)]
+    done = subprocess.run([*command, "--split", "test"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("c4c: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "system" in done.stderr
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cbuiltins\neval\n(S'1'\ntR.",  # GLOBAL, REDUCE
+        b"(S'1'\nibuiltins\neval\n.",  # INST
+        b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.",  # STACK_GLOBAL
+        b"\x80\x02\x82\x01.",  # EXT1
+        b"\x80\x02]Pname\n.",  # PERSID
+        b"(S'eval'\nS'1'\no.",  # OBJ on a text
+        b"\x80\x02X\x01\x00\x00\x00a)\x81.",  # NEWOBJ on a text
+        b"\x80\x02]}X\x01\x00\x00\x00a]sb.",  # BUILD on a list
+        b"\x80\x02X\xff\xff\xff\x7fa.",  # a text that claims 2 GB
+        b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x00a.",  # bytes that claim 72 PB
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x00a.",  # a bytearray likewise
+        b"",
+        b".",
+        b"not a pickle",
+        b"\x80\xff].",
+    ],
+)
+def test_anything_but_plain_values_is_one_line(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "raw-captions.pkl"
+    path.write_bytes(data)
+    with pytest.raises(C4CError, match="raw-captions.pkl") as caught:
+        read_pickle(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_few_bytes_cannot_claim_memory(tmp_path: Path) -> None:
+    """The memo of C's unpickler is an array: this number would make it 64 GB."""
+    path = tmp_path / "raw-captions.pkl"
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")
+    assert read_pickle(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([], "is list, expected an object"),
+        ({"b_1_2": "text"}, "is str, expected a list"),
+        ({"b_1_2": [3]}, "caption 0 is int, expected a list"),
+        ({"b_1_2": [[b"x"]]}, "a word is bytes, expected a text"),
+    ],
+)
+def test_captions_of_another_shape_are_named(value: object, words: str, place) -> None:
+    place.put("test_list.txt", "b_1_2\n")
+    place.put("raw-captions.pkl", pickle.dumps(value))
+    with pytest.raises(C4CError, match=words):
+        load_dataset(place.source("msvd"), "test")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 50])
+def test_a_pickle_cut_short_is_named(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "raw-captions.pkl"
+    path.write_bytes(pickle.dumps(SAID)[:-cut])
+    with pytest.raises(C4CError, match="not a pickle of plain values"):
+        read_pickle(path)
