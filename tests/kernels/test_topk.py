@@ -17,7 +17,7 @@ from c4c.kernels.topk import topk_similarity_reference
 def int8_everywhere(monkeypatch):
     # The bound must be right on machines where it would not pay, too.
     monkeypatch.setattr(index_module, "fast_int8", lambda: True)
-    monkeypatch.setattr(index_module, "SEED", 64)
+    monkeypatch.setattr(index_module, "SMALLEST", 64)
 
 
 def assert_same_up_to_ties(queries, gallery, scores, indices):
@@ -131,9 +131,9 @@ def test_the_bound_prunes_ordinary_data(monkeypatch):
     rescored = []
     inner = GalleryIndex._score_pairs
 
-    def counting(self, queries, who, rows):
-        rescored.append(len(who))
-        return inner(self, queries, who, rows)
+    def counting(self, queries, pairs):
+        rescored.append(len(pairs.who))
+        return inner(self, queries, pairs)
 
     monkeypatch.setattr(GalleryIndex, "_score_pairs", counting)
     gallery = data("random", n=20000, dim=128)
