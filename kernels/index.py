@@ -15,7 +15,7 @@ are done in float32 and the bound is tried again when twice as many rows have be
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -30,14 +30,16 @@ from c4c.kernels.select import Best, pack_keys, unpack_keys
 from c4c.kernels.topk import OP, blocks_of, check_finite, score_block, search_blocks
 
 # Neighbouring rows that share a scale and are looked at together first.
-GROUP = 16
+GROUP = 32
 # Queries at a time, and scores (queries times rows) at a time: int32, they stay in cache.
 QUERIES = 1024
 SCORES = 1 << 22
+# Rows of one step of building: a multiple of GROUP.
+PART = 1024
 # Smaller galleries are searched in float32.
 SMALLEST = 1024
 # Blocks for which the best groups are scored first, for a threshold to begin with.
-EARLY = 8
+EARLY = 3
 # The most of a block's pairs that the bound may let pass; beyond, float32 is as fast.
 MOST_PAIRS = 0.08
 # Pairs that wait at a time, and the most of all pairs that may then still need scoring.
@@ -103,19 +105,19 @@ class GalleryIndex:
     def _build(self) -> None:
         count, dim = self.rows.shape
         total = torch.zeros(dim, dtype=torch.float64)
-        for first, block in blocks_of(self.rows):
-            part = block.sum(0, dtype=torch.float64)
-            if not bool(torch.isfinite(part).all()):
-                check_finite(block, "gallery row", first)
-            total += part
+        for first, part in _parts(self.rows):
+            now = part.sum(0, dtype=torch.float64)
+            if not bool(torch.isfinite(now).all()):
+                check_finite(part, "gallery row", first)
+            total += now
         self.mean = (total / count).float()
         groups = count // GROUP
         self.codes = torch.empty(groups * GROUP, dim, dtype=torch.int8)
         self._scale = torch.empty(groups)
         self._row_bounds = torch.empty(groups, 2, GROUP)
-        for first, block in blocks_of(self.rows[: groups * GROUP]):
-            now = slice(first // GROUP, (first + len(block)) // GROUP)
-            self._build_block(block, self.codes[first : first + len(block)], now)
+        for first, part in _parts(self.rows[: groups * GROUP]):
+            group = slice(first // GROUP, (first + len(part)) // GROUP)
+            self._build_block(part, self.codes[first : first + len(part)], group)
         self._group_bounds = self._row_bounds.amax(2).T.contiguous()
 
     def _build_block(self, block: Tensor, codes: Tensor, groups: slice) -> None:
@@ -283,6 +285,13 @@ def _quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     scale = rows.abs().amax(1) / 127
     scale = torch.where(scale > 0, scale, 1.0)
     return (rows / scale[:, None]).round_().to(torch.int8), scale
+
+
+def _parts(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The rows a few at a time, with the index of the first: little memory, all in cache."""
+    for first, block in blocks_of(rows):
+        for low in range(0, len(block), PART):
+            yield first + low, block[low : low + PART]
 
 
 def _share(gallery: Tensor | np.ndarray[Any, Any]) -> Tensor:
