@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from c4c.kernels import GalleryIndex, topk_similarity
 
 PEERS = ("faiss", "torch", "usearch", "c4c without an index")
-DATA = ("random", "clip", "clustered", "duplicates", "unnormalised")
+DATA = ("random", "clip", "clustered", "duplicates", "unnormalised", "crowded")
 
 
 def make(kind: str, rows: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -37,6 +37,8 @@ def make(kind: str, rows: int, dim: int, generator: torch.Generator) -> Tensor:
         x = x[torch.randint(0, 1 + rows // 100, (rows,), generator=generator)] + 0.3 * x
     elif kind == "duplicates":
         x = x[torch.randint(0, 1 + rows // 20, (rows,), generator=generator)]
+    elif kind == "crowded":  # Thousands of rows are closer together than int8 can tell.
+        x = x[torch.randint(0, 20, (rows,), generator=generator)] + 0.01 * x
     elif kind == "unnormalised":
         return x * torch.exp(torch.randn(rows, 1, generator=generator))
     return normalize(x, dim=1)

@@ -1,8 +1,8 @@
 """An int8 copy of a gallery that makes exact search on a CPU several times faster.
 
 Every row ``g`` is stored as ``g = mean + scale * code + rest`` with int8 codes (one scale
-for a group of neighbouring rows), and every
-query as ``q = step * word + remainder``. By Cauchy–Schwarz the exact score lies within
+for a group of neighbouring rows), and every query as ``q = step * word + remainder``. By
+Cauchy–Schwarz the exact score lies within
 
     |remainder| * |scale * code| + |q| * |rest|
 
@@ -13,11 +13,9 @@ whatever the data; only the time depends on it. Where the bound prunes too littl
 are done in float32 and the bound is tried again when twice as many rows have been seen.
 """
 
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from c4c.errors import C4CError
 from c4c.kernels.dispatch import check_matrix, check_same
+from c4c.kernels.int8 import fast_int8, quantise
 from c4c.kernels.select import Best, pack_keys, unpack_keys
 from c4c.kernels.topk import OP, blocks_of, check_finite, score_block, search_blocks
 
@@ -35,7 +34,7 @@ GROUP = 32
 QUERIES = 1024
 SCORES = 1 << 22
 # Rows of one step of building: a multiple of GROUP.
-PART = 1024
+PART = 512
 # Smaller galleries are searched in float32.
 SMALLEST = 1024
 # Blocks for which the best groups are scored first, for a threshold to begin with.
@@ -46,7 +45,7 @@ MOST_PAIRS = 0.08
 LATER = 1 << 20
 MOST_AGAIN = 0.01
 # Pairs scored again at a time: their rows stay in the cache.
-PAIRS = 2048
+PAIRS = 1024
 # In the place of a product: this pair was scored. Below any product of int8 rows.
 SCORED = -(1 << 31)
 
@@ -123,7 +122,7 @@ class GalleryIndex:
     def _build_block(self, block: Tensor, codes: Tensor, groups: slice) -> None:
         centred = block.float() - self.mean
         # One scale a group: then its largest product bounds all of its rows.
-        flat, scale = _quantise(centred.view(-1, GROUP * block.shape[1]))
+        flat, scale = quantise(centred.view(-1, GROUP * block.shape[1]))
         codes.copy_(flat.view(codes.shape))
         product = codes.float().mul_(scale.repeat_interleave(GROUP)[:, None])
         # What float32 may round away: of the exact score, of q . mean and of the bound.
@@ -158,7 +157,7 @@ class GalleryIndex:
         return best.result()
 
     def _words(self, queries: Tensor) -> _Words:
-        words, step = _quantise(queries)
+        words, step = quantise(queries)
         norm = queries.norm(dim=1)
         remainder = (queries - words.float() * step[:, None]).norm(dim=1)
         # Slack for the rounding of the remainder itself.
@@ -166,7 +165,8 @@ class GalleryIndex:
         return _Words(queries, words, step, norm, remainder, queries @ self.mean)
 
     def _exactly(self, best: Best, queries: Tensor, low: int, high: int) -> None:
-        score_block(best, queries, self.rows[low:high].float(), low)
+        for first, block in blocks_of(self.rows[low:high]):
+            score_block(best, queries, block.float(), low + first)
 
     def _bounded(
         self, best: Best, words: _Words, low: int, high: int, buffer: Tensor
@@ -280,13 +280,6 @@ class _Pairs(NamedTuple):
         return _Pairs(*(field[which] for field in self))
 
 
-def _quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 codes [n, D] and the scale [n] of each row (1 for rows of zeros)."""
-    scale = rows.abs().amax(1) / 127
-    scale = torch.where(scale > 0, scale, 1.0)
-    return (rows / scale[:, None]).round_().to(torch.int8), scale
-
-
 def _parts(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
     """The rows a few at a time, with the index of the first: little memory, all in cache."""
     for first, block in blocks_of(rows):
@@ -305,24 +298,3 @@ def _share(gallery: Tensor | np.ndarray[Any, Any]) -> Tensor:
     if gallery.device.type != "cpu":
         raise C4CError(f"{OP}: a GalleryIndex is for the CPU; pass the GPU tensor itself.")
     return gallery.detach()
-
-
-@cache
-def fast_int8() -> bool:
-    """Whether products of int8 are at least 1.5 times as fast as float32 on this machine."""
-    codes = torch.ones(512, 512, dtype=torch.int8)
-    floats = torch.ones(512, 512)
-    try:
-        int8 = _seconds(lambda: torch._int_mm(codes, codes.T))
-    except RuntimeError:
-        return False
-    return 1.5 * int8 < _seconds(lambda: floats @ floats.T)
-
-
-def _seconds(work: Callable[[], Tensor]) -> float:
-    times = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
