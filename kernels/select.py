@@ -63,7 +63,7 @@ class Best:
         """
         if self.seed:
             columns = torch.arange(first, first + scores.shape[1], device=scores.device)
-            self._merge(pack_keys(scores, columns))
+            self.keep(self.merged(pack_keys(scores, columns)))
             return
         who, where = columns_above(scores, self.threshold)
         self.add_pairs(who, scores[who, where], where + first)
@@ -81,7 +81,7 @@ class Best:
             table = self.keys.new_full((len(self.keys), width), LOWEST)
             now = (place >= low) & (place < low + width)
             table[who[now], place[now] - low] = keys[now]
-            self._merge(table)
+            self.keep(self.merged(table))
 
     def merge(self, who: Tensor, keys: Tensor) -> None:
         """Offer keys [n, m] for the queries ``who`` [n], each named at most once."""
@@ -89,14 +89,24 @@ class Best:
         self.keys[who] = every.topk(self.keys.shape[1], 1).values
         self.threshold = unpack_keys(self.keys[:, -1])[0]
 
+    def forget(self, low: int, high: int) -> None:
+        """Drop the rows ``low`` to ``high - 1``; they are to be offered again."""
+        index = INDEX_MASK - (self.keys & INDEX_MASK)
+        keys = self.keys.masked_fill((index >= low) & (index < high), LOWEST)
+        self.keep(keys.sort(1, descending=True).values)
+
     def result(self) -> tuple[Tensor, Tensor]:
         """Scores float32 [Q, k] and indices int64 [Q, k], best first."""
         return unpack_keys(self.keys)
 
-    def _merge(self, keys: Tensor) -> None:
-        every = torch.cat([self.keys, keys], 1)
-        self.keys = every.topk(self.keys.shape[1], 1).values
-        self.threshold = unpack_keys(self.keys[:, -1])[0]
+    def merged(self, keys: Tensor) -> Tensor:
+        """The k best keys [Q, k] once ``keys`` [Q, m] are among them; nothing is kept."""
+        return torch.cat([self.keys, keys], 1).topk(self.keys.shape[1], 1).values
+
+    def keep(self, keys: Tensor) -> None:
+        """Take ``keys`` [Q, k] (from `merged`) as the best so far."""
+        self.keys = keys
+        self.threshold = unpack_keys(keys[:, -1])[0]
 
 
 def columns_above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,18 @@ from c4c.kernels.topk import topk_similarity_reference
 EPSILON = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 DTYPES = st.sampled_from(list(EPSILON))
 SEEDS = st.integers(0, 999)
+LAYOUTS = st.sampled_from(["rows", "columns", "every other"])
+
+
+def laid_out(matrix, layout):
+    """The same matrix with other strides."""
+    if layout == "columns":
+        return matrix.T.contiguous().T
+    if layout == "every other":
+        wide = torch.full((2 * matrix.shape[0], 2 * matrix.shape[1]), torch.nan).to(matrix.dtype)
+        wide[::2, ::2] = matrix
+        return wide[::2, ::2]
+    return matrix
 
 
 def test_the_interpreter_is_on():
@@ -61,11 +73,13 @@ def test_pool_takes_packed_frames_with_strides():
 
 
 @settings(max_examples=15, deadline=None)
-@given(batch=st.integers(1, 140), d=st.integers(1, 150), dtype=DTYPES, seed=SEEDS)
-def test_contrastive_loss_and_its_gradient(batch, d, dtype, seed):
+@given(batch=st.integers(1, 140), d=st.integers(1, 150), dtype=DTYPES, seed=SEEDS, layout=LAYOUTS)
+def test_contrastive_loss_and_its_gradient(batch, d, dtype, seed, layout):
     generator = torch.Generator().manual_seed(seed)
     inputs = [normalize(torch.randn(batch, d, generator=generator), dim=1).to(dtype) for _ in "tv"]
-    inputs = [x.requires_grad_() for x in inputs] + [torch.tensor(20.0, requires_grad=True)]
+    inputs = [laid_out(x, layout).requires_grad_() for x in inputs] + [
+        torch.tensor(20.0, requires_grad=True)
+    ]
     exact = [x.detach().double().requires_grad_() for x in inputs]
     got, expected = contrastive_loss(*inputs), contrastive_loss_reference(*exact)
     assert (got - expected).abs() <= 1e-5 * expected.clamp(min=1.0)
@@ -84,11 +98,12 @@ def test_contrastive_loss_and_its_gradient(batch, d, dtype, seed):
     k=st.sampled_from([1, 3, 10, 70]),
     dtype=DTYPES,
     seed=SEEDS,
+    layout=LAYOUTS,
 )
-def test_topk_of_whole_numbers_is_exact_with_ties_by_lower_index(q, n, d, k, dtype, seed):
+def test_topk_of_whole_numbers_is_exact_with_ties_by_lower_index(q, n, d, k, dtype, seed, layout):
     generator = torch.Generator().manual_seed(seed)
-    queries = torch.randn(q, d, generator=generator).round().to(dtype)
-    gallery = torch.randn(n, d, generator=generator).round().to(dtype)
+    queries = laid_out(torch.randn(q, d, generator=generator).round().to(dtype), layout)
+    gallery = laid_out(torch.randn(n, d, generator=generator).round().to(dtype), layout)
     scores, indices = topk_similarity(queries, gallery, k)
     expected = topk_similarity_reference(queries, gallery, k)
     real = min(k, n)
@@ -116,11 +131,18 @@ def test_topk_names_rows_that_are_not_finite():
 
 
 @settings(max_examples=20, deadline=None)
-@given(q=st.integers(1, 140), n=st.integers(1, 400), d=st.integers(1, 40), dtype=DTYPES, seed=SEEDS)
-def test_ranks_with_ties(q, n, d, dtype, seed):
+@given(
+    q=st.integers(1, 140),
+    n=st.integers(1, 400),
+    d=st.integers(1, 40),
+    dtype=DTYPES,
+    seed=SEEDS,
+    layout=LAYOUTS,
+)
+def test_ranks_with_ties(q, n, d, dtype, seed, layout):
     generator = torch.Generator().manual_seed(seed)
-    queries = torch.randn(q, d, generator=generator).round().to(dtype)
-    gallery = torch.randn(n, d, generator=generator).round().to(dtype)
+    queries = laid_out(torch.randn(q, d, generator=generator).round().to(dtype), layout)
+    gallery = laid_out(torch.randn(n, d, generator=generator).round().to(dtype), layout)
     targets = torch.randint(0, n, (q,), generator=generator)
     sets = [{int(t), int(seed * t) % n} for t in targets]
     for right in (targets, sets):

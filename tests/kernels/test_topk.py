@@ -17,7 +17,7 @@ from c4c.kernels.topk import topk_similarity_reference
 def int8_everywhere(monkeypatch):
     # The bound must be right on machines where it would not pay, too.
     monkeypatch.setattr(index_module, "fast_int8", lambda: True)
-    monkeypatch.setattr(index_module, "SEED", 64)
+    monkeypatch.setattr(index_module, "SMALLEST", 64)
 
 
 def assert_same_up_to_ties(queries, gallery, scores, indices):
@@ -44,6 +44,8 @@ def data(kind, n=3000, dim=48, seed=0):
         rows = rows * torch.exp(4 * torch.randn(n, 1, generator=g))
     elif kind == "one point":
         rows = rows[:1].expand(n, dim).contiguous()
+    elif kind == "near a point":  # Some groups have scales far below the others.
+        rows[200:] = 3.0 + 1e-5 * rows[200:]
     elif kind == "zeros":
         rows = torch.zeros(n, dim)
     elif kind == "few directions":
@@ -53,7 +55,7 @@ def data(kind, n=3000, dim=48, seed=0):
 
 KINDS = [
     "random", "clustered", "common direction", "duplicates",
-    "unnormalised", "one point", "zeros", "few directions",
+    "unnormalised", "one point", "near a point", "zeros", "few directions",
 ]  # fmt: skip
 
 
@@ -127,13 +129,43 @@ def test_blocks_do_not_show(monkeypatch):
         assert scores.equal(expected[0]) and indices.equal(expected[1])
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"MOST_PAIRS": -1.0},  # No block is done by its bounds.
+        {"LATER": -1, "MOST_AGAIN": -1.0},  # What waited is done again, at every block.
+        {"LATER": 50, "MOST_AGAIN": 1.0},  # It is scored, at every block.
+        {"EARLY": 0},  # No threshold to begin with.
+        {"EARLY": 10**9},  # The best groups are scored first in every block.
+    ],
+    ids=lambda limits: " ".join(limits),
+)
+@pytest.mark.parametrize("kind", ["few directions", "duplicates", "common direction"])
+def test_every_way_through_a_block_gives_the_same_rows(monkeypatch, limits, kind):
+    gallery, queries = data(kind).round(), data("few directions", n=30, seed=1)
+    expected = topk_similarity_reference(queries, gallery, 9)
+    monkeypatch.setattr(index_module, "SCORES", 30 * 320)
+    for name, value in limits.items():
+        monkeypatch.setattr(index_module, name, value)
+    scores, indices = topk_similarity(queries, GalleryIndex(gallery), 9)
+    assert scores.equal(expected[0]) and indices.equal(expected[1])
+
+
+def test_the_largest_k():
+    gallery, queries = data("few directions", n=5000), data("few directions", n=3, seed=1)
+    expected = topk_similarity_reference(queries, gallery, 1024)
+    for same in (gallery, GalleryIndex(gallery)):
+        scores, indices = topk_similarity(queries, same, 1024)
+        assert scores.equal(expected[0]) and indices.equal(expected[1])
+
+
 def test_the_bound_prunes_ordinary_data(monkeypatch):
     rescored = []
     inner = GalleryIndex._score_pairs
 
-    def counting(self, queries, who, rows):
-        rescored.append(len(who))
-        return inner(self, queries, who, rows)
+    def counting(self, queries, pairs):
+        rescored.append(len(pairs.who))
+        return inner(self, queries, pairs)
 
     monkeypatch.setattr(GalleryIndex, "_score_pairs", counting)
     gallery = data("random", n=20000, dim=128)
