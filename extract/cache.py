@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from c4c.errors import C4CError
 from c4c.extract.manifest import Manifest, load_manifests
-from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, ShardsMissing
+from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
 from c4c.files import read_json, write_json
 from c4c.records import Fingerprint
 
 if TYPE_CHECKING:
     import torch
-
-View = TypeVar("View", ClipFeatures, CaptionFeatures)
 
 __all__ = ["Cache", "CaptionFeatures", "ClipFeatures", "Failure", "create_cache", "find_cache"]
 
@@ -142,7 +140,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return self._view(ClipFeatures, split)
+        return open_view(ClipFeatures, self.path, self._chosen(split))
 
     def captions(self, split: str | None = None) -> CaptionFeatures:
         """Caption features of one split, or of all.
@@ -150,18 +148,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return self._view(CaptionFeatures, split)
-
-    def _view(self, kind: type[View], split: str | None) -> View:
-        """Open a view; once more where the cache was compacted since its plan was read."""
-        try:
-            return kind(self.path, self._chosen(split))
-        except ShardsMissing:
-            before = self._chosen(split)
-            self.__dict__.pop("manifests", None)
-            if self._chosen(split) == before:
-                raise
-            return kind(self.path, self._chosen(split))
+        return open_view(CaptionFeatures, self.path, self._chosen(split))
 
     def _chosen(self, split: str | None) -> list[Manifest]:
         if split is None:

@@ -42,9 +42,9 @@ def map_file(path: Path) -> Image:
             raise OSError(code, os.strerror(code), str(path))
     finally:
         os.close(handle)
-    held = (ctypes.c_uint8 * size).from_address(address)
+    held: Any = (ctypes.c_uint8 * size).from_address(address)
     weakref.finalize(held, _libc().munmap, address, size).atexit = False
-    image = np.frombuffer(held, np.uint8)
+    image: Image = np.frombuffer(held, np.uint8)
     image.flags.writeable = False
     return image
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -75,7 +76,7 @@ class Shard:
 
     def _crc(self, place: int) -> int:
         if self.schema == 1:
-            return zlib.crc32(np.ascontiguousarray(self.row(place)))
+            return zlib.crc32(np.ascontiguousarray(self.row(place)).data)
         texts = [column[place] for column in self.texts.values()]
         return _row_crc(self.row(place), self.seconds(place), int(self.status[place]), texts)
 
@@ -87,7 +88,8 @@ def _row_crc(
     texts: Sequence[str],
 ) -> int:
     """CRC-32 of a row: features, times, status byte, then its texts, one behind the other."""
-    found = zlib.crc32(np.ascontiguousarray(times), zlib.crc32(np.ascontiguousarray(features)))
+    found = zlib.crc32(np.ascontiguousarray(features).data)
+    found = zlib.crc32(np.ascontiguousarray(times).data, found)
     return zlib.crc32(b"".join([bytes([status]), *map(_encode, texts)]), found)
 
 
@@ -168,7 +170,7 @@ def _tables_crc(arrays: dict[str, npt.NDArray[np.generic]]) -> int:
     found = 0
     for name, data in arrays.items():
         if name not in ("features", "times"):
-            found = zlib.crc32(np.ascontiguousarray(data), found)
+            found = zlib.crc32(np.ascontiguousarray(data).data, found)
     return found
 
 
@@ -176,7 +178,7 @@ _MARK = b"c4cshard"
 _TRAILER = 32 + len(_MARK)
 
 
-def _trailer(image: bytes | Image) -> bytes:
+def _trailer(image: bytes | memoryview) -> bytes:
     """What follows the HDF5 part: its SHA-256, and a mark that a file cut short has lost."""
     return hashlib.sha256(image).digest() + _MARK
 
@@ -192,7 +194,7 @@ def shard_damage(path: Path) -> list[str]:
         return [f"Cannot read {path}: {error.strerror}."]
     found = [f"{path}: '{name}': bytes differ from their checksum" for name in shard.damaged()]
     if shard.schema > 1:
-        whole = whole and image[-_TRAILER:].tobytes() == _trailer(image[:-_TRAILER])
+        whole = whole and image[-_TRAILER:].tobytes() == _trailer(image[:-_TRAILER].data)
     if not found and not whole:
         found = [f"{path}: bytes beside those of the clips differ from the shard's checksum"]
     return found
@@ -222,7 +224,7 @@ def _load(path: Path) -> tuple[Shard, bool]:
         image = map_file(path)
         with h5py.File(path, "r", locking=False) as file:
             schema, kind = _heading(path, file, image)
-            arrays = {
+            arrays: dict[str, Any] = {
                 name: array_of(path, file, name, dtype, rank, image)
                 for name, (dtype, rank) in _ARRAYS.items()
             }
@@ -241,7 +243,8 @@ def _load(path: Path) -> tuple[Shard, bool]:
         raise C4CError(f"{path} is not a usable shard: {reason}.") from None
     if extra:
         raise C4CError(f"{path} holds '{sorted(extra)[0]}', which no shard has; do not trust it.")
-    shard = Shard(kind, *(arrays[name] for name in _ARRAYS), texts, schema)
+    own = {name: arrays[name] for name in _ARRAYS}
+    shard = Shard(kind=kind, texts=texts, schema=schema, **own)
     _check(path, shard)
     return shard, whole
 

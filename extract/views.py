@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from c4c.errors import C4CError
-from c4c.extract.manifest import Manifest, Part
+from c4c.extract.manifest import Manifest, Part, load_manifests
 from c4c.extract.shards import STATUS, Shard, read_shard
 from c4c.records import Caption, Clip, FeatureBatch
 from c4c.sampling import order_frames, select_frames
@@ -102,7 +102,7 @@ class ClipFeatures:
         self.dim = self._shards[0].features.shape[1] if self._shards else 0
 
     def __reduce__(self) -> tuple[object, ...]:
-        return ClipFeatures, self._made_of
+        return open_view, (ClipFeatures, *self._made_of)
 
     def _failure(self, name: str, shard: int, row: int) -> Failure:
         held = self._shards[shard]
@@ -189,7 +189,7 @@ class CaptionFeatures:
             raise C4CError(f"{cache}: a caption's features are missing or not finite; verify it.")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return CaptionFeatures, self._made_of
+        return open_view, (CaptionFeatures, *self._made_of)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -199,3 +199,26 @@ class CaptionFeatures:
         import torch
 
         return torch.from_numpy(self.features[np.asarray(indices)].astype(np.float32))
+
+
+View = TypeVar("View", ClipFeatures, CaptionFeatures)
+
+
+def open_view(kind: type[View], cache: Path, manifests: Sequence[Manifest]) -> View:
+    """A view of what ``manifests`` name, wherever a compaction has moved it meanwhile.
+
+    Raises:
+        C4CError: shards that are missing or damaged.
+    """
+    try:
+        return kind(cache, manifests)
+    except ShardsMissing:
+        now = load_manifests(cache)
+        fresh = [now.get(one.split, one) for one in manifests]
+        same = all(
+            a.clips == b.clips and a.captions == b.captions
+            for a, b in zip(fresh, manifests, strict=True)
+        )
+        if fresh == list(manifests) or not same:
+            raise
+        return kind(cache, fresh)
