@@ -10,6 +10,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -127,6 +128,9 @@ def _connect(config: ExtractConfig) -> Any:
     except ImportError:
         raise C4CError("--engine ray needs Ray: pip install 'c4c[ray]'.") from None
     try:
+        host, _, port = (config.address or "").rpartition(":")
+        if port.isdigit():  # Ray itself tries a dead address for minutes
+            socket.create_connection((host.removeprefix("ray://"), int(port)), 10).close()
         ray.init(address=config.address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises many types here
         reason = str(error).splitlines()[0][:200]

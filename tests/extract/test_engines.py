@@ -47,6 +47,7 @@ def test_a_device_that_is_not_there_is_an_error_before_any_work(here: Path) -> N
     assert not (here / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_node_makes_the_same_cache(here: Path) -> None:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
@@ -57,7 +58,7 @@ def test_a_cluster_that_loses_a_node_makes_the_same_cache(here: Path) -> None:
         cluster.wait_for_nodes()
         config = settings(here, "ray", engine="ray", address=cluster.address)
         results: list[ExtractResult] = []
-        run = threading.Thread(target=lambda: results.append(run_with_engine(config)))
+        run = threading.Thread(target=lambda: results.append(run_with_engine(config)), daemon=True)
         run.start()
         begun = time.monotonic()
         while len(shards(here / "ray")) < 4 and time.monotonic() - begun < 60:
