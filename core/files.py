@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,40 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         raise C4CError(f"Cannot write {path}: {error.strerror}.") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_once(
+    path: Path, data: bytes, aside: Path, check: Callable[[Path], None] | None = None
+) -> None:
+    """Write ``path`` whole unless it is there already: the first of several writers wins.
+
+    Args:
+        path: the final name.
+        data: the bytes.
+        aside: folder for the temporary file, on the same file system.
+        check: reads the temporary file back and raises when it is not as it should be.
+
+    Raises:
+        C4CError: the file cannot be written (disk full, read-only).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir(parents=True, exist_ok=True)
+        temporary = aside / f"{path.stem}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if check is not None:
+                check(temporary)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise C4CError(f"Cannot write {path}: {error.strerror or error}.") from None
 
 
 def _umask() -> int:

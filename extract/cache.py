@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from c4c.errors import C4CError
-from c4c.extract.manifest import Manifest, Part, load_manifests
-from c4c.extract.shards import STATUS, Shard, read_shard
+from c4c.extract.manifest import Manifest, load_manifests
+from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
 from c4c.files import read_json, write_json
-from c4c.records import Caption, Clip, FeatureBatch, Fingerprint
-from c4c.sampling import order_frames, select_frames
+from c4c.records import Fingerprint
 
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["Cache", "CaptionFeatures", "ClipFeatures", "Failure", "create_cache", "find_cache"]
+
 SCHEMA = 1
 DEFAULT = Path("c4c-cache")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A clip without features: its id, status and what went wrong."""
-
-    clip_id: str
-    status: str
-    message: str
 
 
 def find_cache(path: Path | None) -> Path:
@@ -106,6 +94,9 @@ class Cache:
         """The manifest that holds for each split."""
         return load_manifests(self.path)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Cache.open, (self.path,)
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that extraction was begun for."""
@@ -149,7 +140,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return ClipFeatures(self, self._chosen(split))
+        return open_view(ClipFeatures, self.path, self._chosen(split))
 
     def captions(self, split: str | None = None) -> CaptionFeatures:
         """Caption features of one split, or of all.
@@ -157,7 +148,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return CaptionFeatures(self, self._chosen(split))
+        return open_view(CaptionFeatures, self.path, self._chosen(split))
 
     def _chosen(self, split: str | None) -> list[Manifest]:
         if split is None:
@@ -166,151 +157,3 @@ class Cache:
             known = ", ".join(self.splits) or "none"
             raise C4CError(f"{self.path} has no split '{split}'. It has {known}.")
         return [self.manifests[split]]
-
-
-def _rows(
-    cache: Cache, manifests: Sequence[Manifest], kind: str
-) -> tuple[list[Shard], dict[tuple[str, str], tuple[int, int]]]:
-    """Shards, and for each (split, id) its shard and row."""
-    shards: list[Shard] = []
-    places: dict[tuple[str, str], tuple[int, int]] = {}
-    for manifest in manifests:
-        parts: tuple[Part, ...] = manifest.parts if kind == "clips" else manifest.caption_parts
-        gone = [p for p in parts if not manifest.shard_path(cache.path, p, kind).exists()]
-        if gone:
-            raise C4CError(
-                f"{cache.path}: {len(gone)} of {len(parts)} {kind} shards of split "
-                f"'{manifest.split}' are missing (first {gone[0].name}); run the same "
-                "c4c extract again to complete it."
-            )
-        for part in parts:
-            shard = read_shard(manifest.shard_path(cache.path, part, kind))
-            row_of = {name: row for row, name in enumerate(shard.texts["ids"])}
-            for name in part.ids:
-                if name not in row_of or (manifest.split, name) in places:
-                    raise C4CError(f"{cache.path}: shard {part.name} does not fit its manifest.")
-                places[manifest.split, name] = (len(shards), row_of[name])
-            shards.append(shard)
-    return shards, places
-
-
-class ClipFeatures:
-    """Frame features of clips.
-
-    Attributes:
-        clips: the clips that have features, sorted by id within a split.
-        ids: their ids.
-        lengths: int64 [N], frames of each.
-        dim: D.
-        missing: ids of annotated clips whose video was not there.
-        failed: clips that could not be extracted.
-        twins: clip id to the id of its twin.
-    """
-
-    def __init__(self, cache: Cache, manifests: Sequence[Manifest]) -> None:
-        self._shards, places = _rows(cache, manifests, "clips")
-        self.missing = tuple(name for manifest in manifests for name in manifest.missing)
-        self.twins = {a: b for manifest in manifests for a, b in manifest.twins.items()}
-        clips: list[Clip] = []
-        failed: list[Failure] = []
-        self._place: list[tuple[int, int]] = []
-        for manifest in manifests:
-            for clip in manifest.clips:
-                shard, row = places[manifest.split, clip.id]
-                if self._shards[shard].offsets[row + 1] > self._shards[shard].offsets[row]:
-                    clips.append(clip)
-                    self._place.append((shard, row))
-                else:
-                    failed.append(self._failure(clip.id, shard, row))
-        self.clips, self.failed = tuple(clips), tuple(failed)
-        self.ids = tuple(clip.id for clip in clips)
-        self._bounds = np.array(
-            [self._shards[s].offsets[r : r + 2] for s, r in self._place], np.int64
-        ).reshape(-1, 2)
-        self.lengths: npt.NDArray[np.int64] = self._bounds[:, 1] - self._bounds[:, 0]
-        self.dim = self._shards[0].features.shape[1] if self._shards else 0
-
-    def _failure(self, name: str, shard: int, row: int) -> Failure:
-        held = self._shards[shard]
-        return Failure(name, STATUS[held.status[row]], held.texts["messages"][row])
-
-    @property
-    def expected(self) -> int:
-        """How many clips the annotations name."""
-        return len(self.clips) + len(self.failed) + len(self.missing)
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def read(self, index: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
-        """Features [F, D] and times [F] of one clip, as views of the file."""
-        first, last = self._bounds[index]
-        shard = self._shards[self._place[index][0]]
-        return shard.features[first:last], shard.times[first:last]
-
-    def batch(
-        self,
-        indices: Sequence[int] | npt.NDArray[np.int64],
-        max_frames: int | None = None,
-        sampling: str = "uniform",
-        order: str = "ordinary",
-        generator: np.random.Generator | None = None,
-    ) -> FeatureBatch:
-        """Frame features of some clips, padded with zeros.
-
-        Args:
-            indices: places in ``clips``.
-            max_frames: frames of a clip at most; ``None`` is all.
-            sampling: which ones when there are more (``core/sampling.py``).
-            order: of the frames.
-            generator: for the order ``random``.
-
-        Returns:
-            float32 features [B, T, D] and their lengths.
-        """
-        import torch
-
-        rows = []
-        for index in indices:
-            row, _ = self.read(int(index))
-            if max_frames is not None and len(row) > max_frames:
-                row = row[select_frames(len(row), max_frames, sampling)]
-            if order != "ordinary":
-                row = row[order_frames(np.arange(len(row)), order, generator)]
-            rows.append(row)
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        longest = int(lengths.max()) if rows else 0
-        features = np.zeros((len(rows), longest, self.dim), np.float32)
-        for place, row in enumerate(rows):
-            features[place, : len(row)] = row
-        return FeatureBatch(torch.from_numpy(features), lengths)
-
-
-class CaptionFeatures:
-    """Text features of captions.
-
-    Attributes:
-        captions: every caption, in the annotations' order within a split.
-        clip_ids: the clip of each.
-        features: float16 [N, D].
-    """
-
-    def __init__(self, cache: Cache, manifests: Sequence[Manifest]) -> None:
-        shards, places = _rows(cache, manifests, "captions")
-        self.captions: tuple[Caption, ...] = tuple(c for m in manifests for c in m.captions)
-        self.clip_ids = tuple(caption.clip_id for caption in self.captions)
-        wanted = [places[m.split, caption.id] for m in manifests for caption in m.captions]
-        rows: list[Any] = [shards[shard].row(row) for shard, row in wanted]
-        dim = shards[0].features.shape[1] if shards else 0
-        self.features: npt.NDArray[np.float16] = np.concatenate(
-            [np.zeros((0, dim), np.float16), *rows]
-        )
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
-        """Text features of some captions, float32 [n, D]."""
-        import torch
-
-        return torch.from_numpy(self.features[np.asarray(indices)].astype(np.float32))

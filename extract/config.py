@@ -38,6 +38,8 @@ class ExtractConfig:
         retry_failed: extract again the clips that failed earlier.
         max_fail_rate: stop when more than this share of the clips has failed.
         strict: refuse datasets with missing videos or other counts than published.
+        engine: ``local``, or ``ray``.
+        address: of the Ray cluster; ``None`` is Ray's own choice.
     """
 
     dataset: str
@@ -64,12 +66,16 @@ class ExtractConfig:
     retry_failed: bool = False
     max_fail_rate: float = 1.0
     strict: bool = False
+    engine: str = "local"
+    address: str | None = None
 
     def __post_init__(self) -> None:
         low = {"--fps": self.fps > 0, "--batch": self.batch > 0, "--shard": self.shard_clips > 0}
         for option, good in low.items():
             if not good:
                 raise C4CError(f"{option} must be greater than 0.")
+        if self.address and self.engine != "ray":
+            raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
         part, parts = self.shard_slice
         if not 0 <= part < parts:
             raise C4CError(f"--shard-slice {part}/{parts}: expected i/n with 0 <= i < n.")

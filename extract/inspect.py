@@ -12,8 +12,8 @@ import numpy as np
 
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, ClipFeatures, find_cache
-from c4c.extract.manifest import Manifest, shard_names
-from c4c.extract.shards import STATUS, read_shard
+from c4c.extract.manifest import Manifest, manifest_damage, superseded
+from c4c.extract.shards import STATUS, read_shard, shard_damage
 from c4c.files import write_atomic
 
 
@@ -49,32 +49,52 @@ def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
     }
 
 
-def damage(path: Path | None) -> Iterator[str]:
-    """Every shard that is missing, unreadable or unknown, and every clip whose bytes changed."""
+def damage(path: Path | None, repair: bool = False) -> Iterator[str]:
+    """Everything in a cache that is missing, changed or unknown, a line each.
+
+    Args:
+        path: the cache.
+        repair: set damaged shards aside (``….h5.damaged``), so that extraction makes them anew.
+
+    Raises:
+        C4CError: no cache there, or a shard cannot be set aside.
+    """
     cache = Cache.open(find_cache(path))
-    known: set[Path] = set()
+    yield from manifest_damage(cache.path)
+    known = {where for m in cache.manifests.values() for where, _ in m.shards(cache.path)}
+    known |= set(superseded(cache.path)[0])
     for manifest in cache.manifests.values():
-        for kind, parts in (("clips", manifest.parts), ("captions", manifest.caption_parts)):
-            for part in parts:
-                shard_path = manifest.shard_path(cache.path, part, kind)
-                known.add(shard_path)
-                yield from _shard_damage(shard_path, set(part.ids))
-    earlier = shard_names(cache.path)  # a retry or a changed folder leaves shards of before
+        for where, part in manifest.shards(cache.path):
+            found = _wrong_with(where, set(part.ids))
+            yield from found
+            if found and repair and where.exists():
+                yield f"{where}: set aside as {_set_aside(where).name}"
     for extra in sorted(set((cache.path / "shards").rglob("*.h5")) - known):
-        if extra.name not in earlier:
-            yield f"{extra}: in no manifest; no extraction of this cache wrote it"
+        yield f"{extra}: in no manifest, so never read; from elsewhere, or a compaction cut short"
 
 
-def _shard_damage(path: Path, expected: set[str]) -> Iterator[str]:
+def _wrong_with(path: Path, expected: set[str]) -> list[str]:
+    found = shard_damage(path)
+    if found:
+        return found
+    shard = read_shard(path)
+    for place, name in enumerate(shard.texts["ids"]):
+        row = shard.row(place)
+        if not np.isfinite(row).all():
+            found.append(f"{path}: '{name}': features are not finite")
+        elif not (row.any(axis=1)).all():
+            found.append(f"{path}: '{name}': a frame's features are all zero")
+    missing = sorted(expected - set(shard.texts["ids"]))
+    return found + [f"{path}: '{one}': named by the manifest, not in the shard" for one in missing]
+
+
+def _set_aside(path: Path) -> Path:
+    target = path.with_name(path.name + ".damaged")
     try:
-        shard = read_shard(path)
-    except C4CError as error:
-        yield str(error)
-        return
-    for name in shard.damaged():
-        yield f"{path}: '{name}': bytes differ from their checksum"
-    for name in sorted(expected - set(shard.texts["ids"])):
-        yield f"{path}: '{name}': named by the manifest, not in the shard"
+        path.rename(target)
+    except OSError as error:
+        raise C4CError(f"Cannot set {path} aside: {error.strerror}.") from None
+    return target
 
 
 def export_cache(path: Path | None, split: str | None, kind: str, out: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
-from c4c.files import read_json, write_json
+from c4c.files import read_json, write_once
 from c4c.records import Caption, Clip, Dataset
 
 
@@ -57,6 +57,14 @@ class Manifest:
     def shard_path(self, cache: Path, part: Part, kind: str) -> Path:
         """Where a shard lies below the cache folder."""
         return cache / "shards" / safe_name(self.split) / kind / part.name
+
+    def shards(self, cache: Path) -> list[tuple[Path, Part]]:
+        """Every shard of the plan: where it lies, and what to take from it."""
+        return [
+            (self.shard_path(cache, part, kind), part)
+            for kind, parts in (("clips", self.parts), ("captions", self.caption_parts))
+            for part in parts
+        ]
 
 
 def plan(
@@ -105,9 +113,14 @@ def _parts(
     fresh = []
     for first in range(0, len(todo), size):
         ids = todo[first : first + size]
-        digest = _digest([str(number), *(now[name] for name in ids)])
-        fresh.append(Part(f"part-{number:03d}{first // size:05d}-{digest[:16]}.h5", tuple(ids)))
+        name = part_name(number, first // size, [str(number), *(now[name] for name in ids)])
+        fresh.append(Part(name, tuple(ids)))
     return (*kept, *fresh)
+
+
+def part_name(number: int, place: int, inputs: Iterable[str]) -> str:
+    """A shard's file name: which plan, its place there, and a digest of what goes into it."""
+    return f"part-{number:03d}{place:05d}-{_digest(inputs)[:16]}.h5"
 
 
 def _digest(texts: Iterable[str]) -> str:
@@ -133,13 +146,35 @@ def safe_name(split: str) -> str:
 
 
 def save_manifest(cache: Path, manifest: Manifest) -> None:
-    """Write a manifest; two processes with the same data write the same file."""
+    """Write a manifest; of several processes that plan at once, the first one's holds.
+
+    Raises:
+        C4CError: another run planned something else meanwhile.
+    """
     content = _pack(manifest)
-    digest = _digest([json.dumps(content)])[:16]
-    name = f"{safe_name(manifest.split)}.{manifest.number:04d}.{digest}.json"
-    path = cache / "manifests" / name
-    if not path.exists():
-        write_json(path, content)
+    content["sha256"] = _seal(content)
+    path = cache / "manifests" / f"{safe_name(manifest.split)}.{manifest.number:04d}.json"
+    write_once(path, (json.dumps(content, indent=1) + "\n").encode(), cache / "tmp")
+    if read_json(path) != json.loads(json.dumps(content)):
+        raise C4CError(
+            f"{cache}: another run planned '{manifest.split}' at the same time; "
+            "run the same command again."
+        )
+
+
+def _seal(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return _digest([json.dumps(rest)])
+
+
+def manifest_damage(cache: Path) -> list[str]:
+    """Manifests whose content was changed since they were written, a line each."""
+    found = []
+    for path in sorted((cache / "manifests").glob("*.json")):
+        content = read_json(path)
+        if "sha256" in content and content["sha256"] != _seal(content):
+            found.append(f"{path}: differs from its checksum; put back a copy, or extract anew")
+    return found
 
 
 def load_manifests(cache: Path) -> dict[str, Manifest]:
@@ -149,25 +184,39 @@ def load_manifests(cache: Path) -> dict[str, Manifest]:
         C4CError: a manifest that is not one, or two that claim the same number.
     """
     newest: dict[str, Manifest] = {}
-    for path in sorted((cache / "manifests").glob("*.json")):
-        manifest = _unpack(read_json(path), path)
+    for path, manifest in sorted(_read_all(cache).items()):
         other = newest.get(manifest.split)
         if other and other.number == manifest.number:
             raise C4CError(
                 f"{cache}: two runs with different clips of '{manifest.split}' planned at once "
                 f"({path.name}); delete that file and extract again."
             )
-        newest[manifest.split] = manifest
+        if other is None or other.number < manifest.number:
+            newest[manifest.split] = manifest
     return newest
 
 
-def shard_names(cache: Path) -> set[str]:
-    """File names of every shard that any manifest of the cache, old or new, names."""
-    found: set[str] = set()
+def _read_all(cache: Path) -> dict[Path, Manifest]:
+    """Every manifest; anew when a compaction removes one while they are read."""
+    found = {}
     for path in (cache / "manifests").glob("*.json"):
-        manifest = _unpack(read_json(path), path)
-        found |= {part.name for part in (*manifest.parts, *manifest.caption_parts)}
+        try:
+            found[path] = _unpack(read_json(path), path)
+        except C4CError:
+            if path.exists():
+                raise
+            return _read_all(cache)
     return found
+
+
+def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
+    """What no longer holds: (shards that only older manifests name, those manifests)."""
+    manifests = _read_all(cache)
+    newest = load_manifests(cache)
+    old = {p: m for p, m in manifests.items() if m.number < newest[m.split].number}
+    holding = {path for m in newest.values() for path, _ in m.shards(cache)}
+    shards = {path for m in old.values() for path, _ in m.shards(cache)} - holding
+    return sorted(path for path in shards if path.exists()), sorted(old)
 
 
 def _pack(manifest: Manifest) -> dict[str, Any]:

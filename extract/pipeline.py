@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from c4c.extract.backbone import Backbone, load_backbone
 from c4c.extract.cache import DEFAULT, Cache, create_cache
 from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
-from c4c.extract.decode import Decoded, Request, decoder_version
+from c4c.extract.decode import Decoded, Request, decoder_version, failure
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
 from c4c.extract.shards import Shard, make_shard, read_shard, write_shard
 from c4c.extract.workers import decode_many
@@ -42,21 +42,40 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
     Raises:
         C4CError: data, weights or cache that cannot be used, or too many failures.
     """
+    folder, manifests, backbone = prepare(config)
+    for manifest in manifests:
+        extract_captions(folder, manifest, backbone, config)
+        _extract_clips(folder, manifest, backbone, config)
+    return summary(folder, manifests)
+
+
+def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
+    """Everything before the first frame: the cache folder, a plan for each split, the backbone.
+
+    Raises:
+        C4CError: data, weights or cache that cannot be used.
+    """
     source = dataset_source(config.dataset, config.root, config.videos, config.captions)
     datasets = _load(config, source)
+    folder = config.cache or DEFAULT / config.dataset
+    backbone = open_backbone(folder, config)
+    _save_head_init(folder, backbone)
+    return folder, [_settle(folder, dataset, config) for dataset in datasets], backbone
+
+
+def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
+    """The backbone asked for, once the cache is known to be made by the very same.
+
+    Raises:
+        C4CError: weights that cannot be used, or a cache that was made otherwise.
+    """
     decoder = decoder_version(config.decoder)
     backbone = load_backbone(config.backbone, config.pretrained, config.device, config.precision)
-    folder = config.cache or DEFAULT / config.dataset
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
     fingerprint = backbone.fingerprint(sampling + words, decoder, config.features)
     create_cache(folder, config.dataset, fingerprint)
-    _save_head_init(folder, backbone)
-    for dataset in datasets:
-        manifest = _settle(folder, dataset, config)
-        _extract_captions(folder, manifest, backbone, config)
-        _extract_clips(folder, manifest, backbone, config)
-    return _summary(folder, [dataset.split for dataset in datasets])
+    return backbone
 
 
 def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
@@ -87,7 +106,7 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     before = load_manifests(folder).get(dataset.split)
     again: frozenset[str] = frozenset()
     # A plan that was cut short is finished first: failures are known when all shards are there.
-    if before and config.retry_failed and not _undone(folder, before, before.parts, "clips"):
+    if before and config.retry_failed and not undone(folder, before, before.parts, "clips"):
         failed = Cache.open(folder).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
     if before and same_data(before, dataset) and not again:
@@ -97,12 +116,13 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     return manifest
 
 
-def _undone(folder: Path, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
+def undone(folder: Path, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
     """Those of ``parts`` whose shard is not there yet."""
     return [part for part in parts if not manifest.shard_path(folder, part, kind).exists()]
 
 
-def _mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
+def mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
+    """Those of ``parts`` that ``--shard-slice`` leaves to this run."""
     part, count = config.shard_slice
     return list(parts[part::count])
 
@@ -111,18 +131,13 @@ def _extract_clips(
     folder: Path, manifest: Manifest, backbone: Backbone, config: ExtractConfig
 ) -> None:
     clips = {clip.id: clip for clip in manifest.clips}
-    parts = _mine(manifest.parts, config)
-    todo = _undone(folder, manifest, parts, "clips")
+    parts = mine(manifest.parts, config)
+    todo = undone(folder, manifest, parts, "clips")
     total = sum(len(part.ids) for part in parts)
     done = total - sum(len(part.ids) for part in todo)
     if not todo:
         return
-    request = Request(
-        config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
-    )
-    ordered = [clips[name] for part in todo for name in part.ids]
-    workers = config.workers or len(os.sched_getaffinity(0))
-    decoded = decode_many(ordered, request, workers, config.deadline)
+    decoded = _decoded([clips[name] for part in todo for name in part.ids], backbone, config)
     failed = 0
     bar = Progress(f"extract {manifest.split}", total, done=done)
     with bar as progress, StopRequest() as stop, contextlib.closing(decoded):
@@ -141,6 +156,43 @@ def _extract_clips(
                     f"{failed} of {total} clips of '{manifest.split}' have failed, more than "
                     f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {folder}"
                 )
+
+
+def _decoded(
+    clips: Sequence[Clip], backbone: Backbone, config: ExtractConfig
+) -> Generator[tuple[int, Decoded], None, None]:
+    """Frames of ``clips`` in order, at the size that the backbone takes."""
+    request = Request(
+        config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
+    )
+    workers = config.workers or len(os.sched_getaffinity(0))
+    return decode_many(clips, request, workers, config.deadline)
+
+
+def extract_part(
+    clips: Sequence[Clip],
+    backbone: Backbone,
+    config: ExtractConfig,
+    killers: frozenset[str] = frozenset(),
+) -> Shard:
+    """The shard of ``clips``, as every engine makes it.
+
+    Args:
+        clips: those of one part of the plan, in its order.
+        backbone: what encodes them.
+        config: how.
+        killers: ids of clips that end the process that handles them: failed, untried.
+    """
+    tried = _decoded([clip for clip in clips if clip.id not in killers], backbone, config)
+    with contextlib.closing(tried), Progress("part", len(clips)) as progress:
+        decoded = (
+            (place, _KILLED if clip.id in killers else next(tried)[1])
+            for place, clip in enumerate(clips)
+        )
+        return _clip_shard(clips, decoded, backbone, config, progress)
+
+
+_KILLED = failure("failed", "the process that handled it died, whenever it was tried")
 
 
 def _until(
@@ -248,12 +300,13 @@ class _Encoder:
         return self.backbone.hidden_dims[0] if self.hidden else self.backbone.embed_dim
 
 
-def _extract_captions(
+def extract_captions(
     folder: Path, manifest: Manifest, backbone: Backbone, config: ExtractConfig
 ) -> None:
+    """Extract the captions of a plan that are not there yet."""
     captions = {caption.id: caption for caption in manifest.captions}
-    parts = _mine(manifest.caption_parts, config)
-    todo = _undone(folder, manifest, parts, "captions")
+    parts = mine(manifest.caption_parts, config)
+    todo = undone(folder, manifest, parts, "captions")
     if not todo:
         return
     total = sum(len(part.ids) for part in todo)
@@ -283,9 +336,14 @@ def _caption_shard(captions: Sequence[Caption], backbone: Backbone, config: Extr
     return make_shard("captions", rows, times, ["ok"] * len(rows), texts_of, rows[0].shape[1])
 
 
-def _summary(folder: Path, splits: Sequence[str]) -> ExtractResult:
+def summary(folder: Path, planned: Sequence[Manifest]) -> ExtractResult:
+    """What the cache holds now of the splits that were planned.
+
+    Raises:
+        C4CError: shards that are damaged.
+    """
     cache = Cache.open(folder)
-    manifests = [cache.manifests[split] for split in splits]
+    manifests = [cache.manifests[manifest.split] for manifest in planned]
     paths = [m.shard_path(folder, part, "clips") for m in manifests for part in m.parts]
     there = [path for path in paths if path.exists()]
     complete = len(there) == len(paths)
@@ -293,6 +351,6 @@ def _summary(folder: Path, splits: Sequence[str]) -> ExtractResult:
     if not complete:
         good = sum(int((np.diff(read_shard(path).offsets) > 0).sum()) for path in there)
         return ExtractResult(folder, good, expected, (), False)
-    views = [cache.clips(split) for split in splits]
+    views = [cache.clips(manifest.split) for manifest in manifests]
     failed = tuple(failure for view in views for failure in view.failed)
     return ExtractResult(folder, sum(map(len, views)), expected, failed, True)

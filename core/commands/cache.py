@@ -1,4 +1,4 @@
-"""``c4c cache``: look into a feature cache, verify it, export it."""
+"""``c4c cache``: look into a feature cache, verify, compact and export it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER = click.argument("cache", required=False, type=click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Look into a feature cache, verify and export it."""
+    """Look into a feature cache, verify, compact and export it."""
 
 
 @command.command()
@@ -42,16 +42,38 @@ def info(cache: Path | None, as_json: bool) -> None:
 
 @command.command()
 @FOLDER
-def verify(cache: Path | None) -> None:
-    """Read every byte and compare checksums; names what is damaged. Exit 3 if anything is."""
+@click.option("--repair", is_flag=True, help="Set damaged shards aside for extraction to redo.")
+def verify(cache: Path | None, repair: bool) -> None:
+    """Read every byte and compare checksums; names what is damaged. Exit 3 if anything is.
+
+    With --repair, damaged shards get the ending .damaged; the same c4c extract as before then
+    makes them anew, and nothing else.
+    """
     from c4c.extract.inspect import damage
 
-    problems = list(damage(cache))
-    for problem in problems:
+    clean = True
+    for problem in damage(cache, repair):
         click.echo(problem)
-    if not problems:
-        click.echo("every shard is there and every clip is whole", err=True)
-    click.get_current_context().exit(3 if problems else 0)
+        clean = False
+    if clean:
+        click.echo("every shard is there and every byte is as it was written", err=True)
+    elif repair:
+        click.echo("now run the same c4c extract as before", err=True)
+    click.get_current_context().exit(0 if clean else 3)
+
+
+@command.command()
+@FOLDER
+@click.option("--shard-clips", type=click.IntRange(1), default=1024, show_default=True,
+              help="Clips a shard.")  # fmt: skip
+def compact(cache: Path | None, shard_clips: int) -> None:
+    """Merge small shards and drop superseded ones. Readers may go on reading meanwhile."""
+    from c4c.extract.compact import compact as run
+
+    done = run(cache, shard_clips)
+    click.echo(
+        f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed", err=True
+    )
 
 
 @command.command()

@@ -33,7 +33,7 @@ from c4c.presets import preset_option
               show_default=True)  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
               show_default=True)  # fmt: skip
-@click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
+@click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True,
               help="Frames encoded at once.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
@@ -44,6 +44,9 @@ from c4c.presets import preset_option
 @click.option("--retry-failed", is_flag=True, help="Extract failed clips again.")
 @click.option("--max-fail-rate", type=click.FloatRange(0, 1), default=1.0,
               help="Stop when more than this share fails.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
+              show_default=True)  # fmt: skip
+@click.option("--address", help="Of the Ray cluster, such as ray-head:6379. [this machine]")
 @click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
 def command(**options: Any) -> None:
     """Cache per-frame CLIP features of a dataset. Run it again to go on where it stopped.
@@ -51,10 +54,10 @@ def command(**options: Any) -> None:
     Exit status: 0 all clips have features, 3 some failed, 2 nothing could be done.
     """
     from c4c.extract.config import ExtractConfig
-    from c4c.extract.pipeline import run_extract
+    from c4c.extract.engines import run_with_engine
     from c4c.progress import say
 
-    result = run_extract(ExtractConfig(**options))
+    result = run_with_engine(ExtractConfig(**options))
     for failure in result.failed[:20]:
         say(f"  {failure.clip_id}: {failure.status}: {failure.message}")
     if len(result.failed) > 20:
