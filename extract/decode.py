@@ -39,7 +39,9 @@ class Request:
         max_frames: frames at most; ``None`` is all.
         sampling: which ones when there are more (``head``, ``tail``, ``uniform``).
         decoder: ``pyav`` or ``decord``.
-        size: scale down while decoding so that the short side is this; ``None`` leaves it.
+        size: give what a backbone of this input size looks at, the middle square of frames
+            whose short side is scaled down to it (smaller frames are left whole):
+            150 kB a frame at 224, whatever the video's size. ``None`` leaves frames whole.
     """
 
     fps: float = 1.0
@@ -274,14 +276,18 @@ def _judge(
 
 
 def _picture(frame: Any, size: int | None) -> npt.NDArray[np.uint8]:
-    """RGB pixels, upright, scaled down so that the short side is ``size``."""
+    """RGB pixels, upright; the middle of them, scaled down, when there is a ``size``."""
     width, height = frame.width, frame.height
     short = min(width, height)
     if size is not None and short > size:
         width, height = max(size, width * size // short), max(size, height * size // short)
     picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    upright: npt.NDArray[np.uint8] = np.ascontiguousarray(np.rot90(picture, turns))
+    picture = np.rot90(picture, turns)
+    if size is not None and short >= size:  # a smaller frame is enlarged before it is cropped
+        top, left = (round((side - size) / 2) for side in picture.shape[:2])
+        picture = picture[top : top + size, left : left + size]
+    upright: npt.NDArray[np.uint8] = np.ascontiguousarray(picture)
     return upright
 
 

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from c4c.config import DatasetSource, dataset_source
 from c4c.errors import C4CError, Interrupted
 from c4c.extract.backbone import Backbone, load_backbone
-from c4c.extract.cache import DEFAULT, Cache, create_cache
+from c4c.extract.cache import DEFAULT, Cache, Failure, create_cache
 from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.decode import Decoded, Request, decoder_version, failure
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
-from c4c.extract.shards import Shard, make_shard, read_shard, write_shard
+from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
 from c4c.extract.workers import decode_many
 from c4c.files import write_atomic
 from c4c.progress import Progress, say
@@ -240,7 +240,7 @@ class _Encoder:
 
     def __init__(self, backbone: Backbone, config: ExtractConfig) -> None:
         self.backbone, self.hidden = backbone, config.features == "hidden"
-        self.size = config.batch
+        self.size = self.limit = config.batch  # limit: what the device has memory for
         self.frames = 0
         self._waiting: list[torch.Tensor] = []
         self._done: list[npt.NDArray[np.float16]] = []
@@ -274,16 +274,23 @@ class _Encoder:
 
         try:
             with torch.inference_mode():
-                features = self.backbone.encode_frames(images, self.hidden)
+                features = self.backbone.encode_frames(self._padded(images), self.hidden)
         except torch.cuda.OutOfMemoryError:
-            if len(images) == 1:
+            if self.limit == 1:
                 raise C4CError("The device has no memory for one frame; pass --device.") from None
             torch.cuda.empty_cache()
-            half = len(images) // 2
-            self._encode(images[:half])
-            self._encode(images[half:])
+            self.limit = (self.limit + 1) // 2
+            for first in range(0, len(images), self.limit):
+                self._encode(images[first : first + self.limit])
             return
-        self._done.append(features.to(torch.float16).cpu().numpy())
+        self._done.append(features[: len(images)].to(torch.float16).cpu().numpy())
+
+    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+        """Fill up a shard's last batch: kernels round otherwise for other numbers of rows."""
+        import torch
+
+        lacking = self.limit - len(images)
+        return torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)]) if lacking else images
 
     def finish(self, lengths: Sequence[int]) -> list[Row]:
         """Encode the rest; features of each clip, in order."""
@@ -349,8 +356,20 @@ def summary(folder: Path, planned: Sequence[Manifest]) -> ExtractResult:
     complete = len(there) == len(paths)
     expected = sum(len(m.clips) + len(m.missing) for m in manifests)
     if not complete:
-        good = sum(int((np.diff(read_shard(path).offsets) > 0).sum()) for path in there)
-        return ExtractResult(folder, good, expected, (), False)
+        return _summary_so_far(folder, there, expected)
     views = [cache.clips(manifest.split) for manifest in manifests]
     failed = tuple(failure for view in views for failure in view.failed)
     return ExtractResult(folder, sum(map(len, views)), expected, failed, True)
+
+
+def _summary_so_far(folder: Path, there: Sequence[Path], expected: int) -> ExtractResult:
+    """What the shards that are there hold, while others are still to come."""
+    good, failed = 0, []
+    for path in there:
+        shard = read_shard(path)
+        lengths = np.diff(shard.offsets)
+        good += int((lengths > 0).sum())
+        for place in np.flatnonzero(lengths == 0):
+            name, message = (shard.texts[key][place] for key in ("ids", "messages"))
+            failed.append(Failure(name, STATUS[shard.status[place]], message))
+    return ExtractResult(folder, good, expected, tuple(failed), False)

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import resource
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -25,6 +26,9 @@ _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks i
 _MEMORY = 8 << 30  # bytes of address space a process may use
 _DEADLINE = 60.0  # seconds, for a file of no size
 _SECONDS_PER_MB = 2.0
+_START = 120.0  # seconds a process may take to start, before its clip's time begins
+
+_LATE = "took longer than its deadline; killed"
 
 
 def _serve(link: Connection, request: Request) -> None:
@@ -33,6 +37,7 @@ def _serve(link: Connection, request: Request) -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     with contextlib.suppress(EOFError, OSError):
+        link.send(None)  # started: from here on the clip's time counts
         while True:
             done = decode_clip(link.recv(), request)
             pixels = np.ascontiguousarray(done.frames.pixels)
@@ -50,26 +55,45 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.place = -1
+        self.started = False
+        self.allowed = 0.0  # seconds for the clip
         self.until = 0.0
         self.served = 0
 
     def give(self, place: int, clip: Clip, deadline: float | None) -> None:
         self.place = place
-        self.until = time.monotonic() + (deadline or _allowance(clip))
+        self.allowed = deadline or _allowance(clip)
+        self.until = time.monotonic() + (self.allowed if self.started else _START)
         self.served += 1
         with contextlib.suppress(OSError):  # it died meanwhile: taking its answer says so
             self.link.send(clip)
 
-    def take(self) -> Decoded:
-        """The answer, or a failure when the process died over the clip."""
+    def take(self) -> Decoded | None:
+        """The answer, a failure when the process died over the clip, or none: it has started.
+
+        A process that stalls while it sends is killed at the deadline, which ends the wait.
+        """
+        left = max(0.0, self.until - time.monotonic())
+        watch = threading.Timer(left, self.process.kill)
+        watch.daemon = True
+        watch.start()
         try:
+            if not self.started:
+                self.link.recv()
+                self.started = True
+                self.until = time.monotonic() + self.allowed
+                return None
             status, message, shape, times = self.link.recv()
             pixels = np.frombuffer(self.link.recv_bytes(), np.uint8).reshape(shape)
             return Decoded(Frames(pixels, times), status, message)
         except (EOFError, OSError):
             self.process.join(5)
+            if time.monotonic() >= self.until:
+                return failure("failed", _LATE)
             code = self.process.exitcode
             return failure("failed", f"the decoder process died (exit code {code})")
+        finally:
+            watch.cancel()
 
     def stop(self) -> None:
         self.link.close()
@@ -155,11 +179,12 @@ def _gather(pool: list[_Worker]) -> list[tuple[_Worker, Decoded]]:
         return []
     left = max(0.0, min(worker.until for worker in busy) - time.monotonic())
     answered = set(wait([worker.link for worker in busy], min(left, 1.0)))
-    found = [(worker, worker.take()) for worker in busy if worker.link in answered]
+    taken = [(worker, worker.take()) for worker in busy if worker.link in answered]
+    found = [(worker, done) for worker, done in taken if done is not None]
     now = time.monotonic()
     for worker in busy:
         if worker.link not in answered and now > worker.until:
             worker.process.kill()
             worker.process.join(5)
-            found.append((worker, failure("failed", "took longer than its deadline; killed")))
+            found.append((worker, failure("failed", _LATE)))
     return found

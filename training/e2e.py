@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from c4c.config import dataset_source
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone, uses_quick_gelu
-from c4c.extract.datasets import dataset_splits, load_dataset
+from c4c.extract.datasets import divisions, load_dataset
 from c4c.extract.decode import Request, decoder_version
 from c4c.extract.weights import state_sha256
 from c4c.heads.base import Head
@@ -202,7 +202,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
     """
     world = join_world()
     try:
-        there = dataset_splits(config.dataset)
+        there = _splits(config)
         eval_split = choose_split(config.eval_split, there, config.train_split)
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: _load_split(config, name) for name in names}
@@ -228,6 +228,13 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         return Run(task, out, world, meta).train()
     finally:
         leave_world(world)
+
+
+def _splits(config: TrainE2EConfig) -> tuple[str, ...]:
+    """The splits that go with the one to train on: ``val`` of another division would leak."""
+    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
+    known = divisions(source)
+    return next((one for one in known if config.train_split in one), known[0])
 
 
 def _load_split(config: TrainE2EConfig, split: str) -> Dataset:

@@ -1,0 +1,78 @@
+"""What reaches the backbone: bounded frames, whole batches, and no clip past its deadline."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from c4c.extract.backbone import load_backbone
+from c4c.extract.config import ExtractConfig
+from c4c.extract.decode import Decoded, Request, decode_clip
+from c4c.extract.pipeline import _Encoder
+from c4c.extract.workers import _Worker
+from c4c.records import Clip
+
+
+def noise(path: Path, width: int, height: int, frames: int = 4) -> Clip:
+    """A video whose frames compress badly."""
+    draw = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        for _ in range(frames):
+            picture = draw.integers(0, 256, (height, width, 3), np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return Clip("x", str(path))
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (90, 301), (33, 47)])
+def test_the_child_crops_as_the_backbone_does(tmp_path: Path, width: int, height: int) -> None:
+    backbone = load_backbone("tiny", device="cpu")
+    size = backbone.image_size
+    clip = noise(tmp_path / "n.mp4", width, height)
+    cropped = decode_clip(clip, Request(size=size)).frames.pixels
+    assert cropped.shape[1:3] == ((size, size) if min(width, height) >= size else (height, width))
+    whole = decode_clip(clip, Request()).frames.pixels
+    fitted = [backbone.fit(torch.from_numpy(np.array(one))).float() for one in (cropped, whole)]
+    assert (fitted[0] - fitted[1]).mean().abs() < 1  # levels: scaled by other code, same place
+
+
+def test_features_do_not_depend_on_how_full_a_batch_is() -> None:
+    backbone = load_backbone("tiny", device="cpu")
+    size = backbone.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
+    found = []
+    for count in (1, 3, 5):
+        encoder = _Encoder(backbone, ExtractConfig(dataset="folder", batch=4))
+        encoder.add(pixels[:count])
+        found.append(encoder.finish([count])[0])
+    assert np.array_equal(found[0], found[2][:1])
+    assert np.array_equal(found[1], found[2][:3])
+
+
+def test_a_decoder_that_stalls_while_it_sends_is_cut_off(tmp_path: Path) -> None:
+    clip = noise(tmp_path / "n.mp4", 640, 480)  # more than a pipe holds
+    worker = _Worker(Request())
+    try:
+        worker.give(0, clip, deadline=3)
+        assert worker.take() is None  # started
+        assert worker.link.poll(10)
+        assert worker.process.pid is not None
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        answer: list[Decoded | None] = []
+        reader = threading.Thread(target=lambda: answer.append(worker.take()), daemon=True)
+        reader.start()
+        reader.join(20)
+        assert answer and answer[0] is not None
+        assert answer[0].status == "failed"
+        assert "deadline" in answer[0].message
+    finally:
+        worker.stop()
