@@ -158,7 +158,7 @@ def _cached(job: Job) -> Evaluation:
         RetrieveConfig(
             cache=cache,
             checkpoint=result.checkpoint,
-            split=reported_split(job.run.dataset),
+            split=reported_split(job.config, job.run.dataset),
             device=job.device,
         )
     )
@@ -190,7 +190,7 @@ def _end_to_end(job: Job) -> Evaluation:
         )
     )
     cache = job.folder / "cache"
-    split = reported_split(run.dataset)
+    split = reported_split(config, run.dataset)
     run_extract(
         replace(
             base,
@@ -269,17 +269,25 @@ def extraction(config: StudyConfig, dataset: str) -> ExtractConfig:
         videos=config.videos,
         captions=config.captions,
         cache=config.cache or DEFAULT / dataset,
+        splits=_splits(config, dataset),
         device=config.devices[0] if config.devices else None,
         workers=config.workers,
         **_backbone(config, settings),
     )
 
 
-def reported_split(dataset: str) -> str:
+def reported_split(config: StudyConfig, dataset: str) -> str:
     """The split that a benchmark is reported on: ``test``, or ``val`` where that is the gallery."""
-    from c4c.extract.datasets import dataset_splits
+    return "test" if "test" in _splits(config, dataset) else "val"
 
-    return "test" if "test" in dataset_splits(dataset) else "val"
+
+def _splits(config: StudyConfig, dataset: str) -> tuple[str, ...]:
+    """The usual splits of a dataset; for a user's own, those that its captions name."""
+    from c4c.config import dataset_source
+    from c4c.extract.datasets import divisions
+
+    source = dataset_source(dataset, config.root, config.videos, config.captions)
+    return divisions(source)[0]
 
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:

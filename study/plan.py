@@ -52,6 +52,9 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
     Raises:
         C4CError: a setting that the training does not have.
     """
+    for key in config.settings:
+        if key in study.grid:
+            raise C4CError(f"--set {key}: study '{study.name}' varies {key} itself.")
     command = "train-e2e" if study.mode == "e2e" else "train-head"
     known = known_settings(study.mode) | _OWN
     runs = []

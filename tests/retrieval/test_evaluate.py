@@ -10,7 +10,7 @@ import torch
 
 from c4c.errors import C4CError
 from c4c.heads import build_head
-from c4c.records import Caption, FeatureBatch
+from c4c.records import Caption, Clip, FeatureBatch
 from c4c.retrieval.evaluate import evaluate
 from c4c.retrieval.metrics import retrieval_ranks
 from c4c.retrieval.ranking import Rerank, View, vector_ranks
@@ -57,7 +57,7 @@ def split(count: int = 8, gone: tuple[str, ...] = ()) -> tuple[Any, Any]:
     twins = {ids[place]: ids[place ^ 1] for place in range(count)}
     clips = Clips(
         features=features, ids=ids, dim=DIM, twins=twins, missing=gone, failed=(),
-        expected=count + len(gone),
+        expected=count + len(gone), clips=tuple(Clip(name, f"{name}.mp4") for name in ids),
     )  # fmt: skip
     captions = tuple(Caption(f"c-{name}", name, f"about {name}") for name in (*ids, *gone))
     text = torch.cat([features[:, 0], torch.zeros(len(gone), DIM)])

@@ -62,7 +62,11 @@ def test_a_study_that_cannot_be_is_refused(table: dict[str, Any], words: str) ->
 
 
 def test_a_setting_that_the_training_lacks_is_refused() -> None:
-    for settings, words in (({"coulour": 1}, "coulour"), ({"coef_lr": 1.0}, "--mode e2e")):
+    for settings, words in (
+        ({"coulour": 1}, "coulour"),
+        ({"coef_lr": 1.0}, "--mode e2e"),
+        ({"head": "meanP"}, "varies head itself"),
+    ):
         config = StudyConfig(name="heads", datasets=("shapes",), settings=settings)
         with pytest.raises(C4CError, match=words):
             plan_runs(HEADS, config)
