@@ -200,7 +200,10 @@ class Rows(torch.utils.data.Dataset[torch.Tensor]):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_dataloader_processes_read_what_the_parent_reads(cache: Path, method: str) -> None:
+def test_dataloader_processes_read_what_the_parent_reads(
+    cache: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # where a spawned child finds Rows
     rows = Rows(cache)
     expected = [rows[index] for index in range(len(rows))]
     if method == "spawn":
