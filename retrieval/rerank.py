@@ -19,7 +19,6 @@ from torch import Tensor
 
 from c4c.retrieval.metrics import Ranks, group_maximum, rank_targets
 
-KINDS = ("none", "qbnorm", "dual-softmax")
 LABELS = {
     "qbnorm": "re-ranked by QB-Norm with a bank of training queries: not the plain figures",
     "dual-softmax": "re-ranked by dual softmax over all queries of this split at once: "
@@ -43,7 +42,7 @@ class Weights:
     """What a gallery's scores are re-weighted with.
 
     Attributes:
-        kind: one of ``KINDS`` but ``none``.
+        kind: ``qbnorm`` or ``dual-softmax``.
         log_mass: float64 [N], log of the sum over the bank of exp(scale * cosine) of each item.
         hubs: bool [N], items that are the first answer of some query of the bank.
     """

@@ -34,7 +34,6 @@ class StudyConfig:
         devices: where trainings run, one at a time each; empty takes the GPU or the CPU.
         part: (i, n) runs every n-th training from the i-th (job arrays).
         workers: decoder processes; 0 is one a core.
-        seed: of the bootstrap.
     """
 
     name: str
@@ -54,7 +53,6 @@ class StudyConfig:
     devices: tuple[str, ...] = ()
     part: tuple[int, int] = (0, 1)
     workers: int = 0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         own = (self.root, self.videos, self.captions, self.cache)

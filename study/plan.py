@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from c4c.errors import C4CError
 from c4c.presets import load_presets, preset
@@ -17,7 +16,8 @@ from c4c.study.spec import Settings, Study
 # What a study does itself; the rest goes to the training as it is.
 _OWN = frozenset({"post_pretrain"})
 # What belongs to a run's place and device, never to a study.
-_TAKEN = frozenset({"out", "cache", "seed", "resume", "overwrite", "device", "dataset", "root"})
+_TAKEN = frozenset({"out", "cache", "seed", "resume", "overwrite", "device", "eval_split"})
+_PLACES = frozenset({"dataset", "root", "videos", "captions"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
         if key in study.grid:
             raise C4CError(f"--set {key}: study '{study.name}' varies {key} itself.")
     command = "train-e2e" if study.mode == "e2e" else "train-head"
-    known = known_settings(study.mode) | _OWN
+    if study.pretrain:
+        _check(study, "e2e", study.pretrain, _TAKEN - {"eval_split"})
     runs = []
     for seed in range(config.seeds):
         for dataset in config.datasets:
@@ -67,7 +68,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                     raise C4CError(f"study '{study.name}' names no head: add --set head=meanP.")
                 name = config.preset or default_preset(dataset)
                 settings = preset(name, dataset, command, head) | chosen
-                _check(study, settings, known)
+                plain = {key: settings[key] for key in settings if key not in _OWN}
+                _check(study, study.mode, plain, _TAKEN | _PLACES)
                 runs.append(Run(dataset, variant, settings, seed))
     return runs
 
@@ -84,18 +86,22 @@ def default_preset(dataset: str) -> str:
     raise C4CError(f"No preset knows dataset '{dataset}'; pass --preset.")
 
 
-def known_settings(mode: str) -> frozenset[str]:
-    """Names of the settings that a training of this mode has."""
+def _check(study: Study, mode: str, settings: Settings, taken: frozenset[str]) -> None:
+    """Refuse what the training does not have, and values of another kind, before any work."""
     from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 
     kind = TrainE2EConfig if mode == "e2e" else TrainHeadConfig
-    return frozenset(one.name for one in dataclasses.fields(kind)) - _TAKEN
-
-
-def _check(study: Study, settings: dict[str, Any], known: frozenset[str]) -> None:
-    for key in settings:
-        if key not in known:
-            more = "; --mode e2e may have it" if study.mode == "cached" else ""
+    fields = {one.name: one.default for one in dataclasses.fields(kind) if one.name not in taken}
+    for key, value in settings.items():
+        if key not in fields:
+            more = "; --mode e2e may have it" if mode == "cached" else ""
             raise C4CError(
-                f"study '{study.name}': training in mode {study.mode} has no setting '{key}'{more}."
+                f"study '{study.name}': training in mode {mode} has no setting '{key}' for a "
+                f"study to change{more}."
+            )
+        usual = type(fields[key])
+        wanted = (int, float) if usual is float else (usual,)
+        if usual in (bool, int, float, str) and type(value) not in wanted:
+            raise C4CError(
+                f"study '{study.name}': {key} is {value!r}, expected a value such as {fields[key]}."
             )

@@ -54,7 +54,7 @@ def run_study(config: StudyConfig) -> StudyResult:
     results = run_jobs(study, config, runs)
     if not results:
         raise C4CError(f"{folder}: no run is done yet in this part; other parts go on.")
-    variants = summarise_runs(study, results, config.seed)
+    variants = summarise_runs(study, results)
     rows = [tidy(one) for one in results]
     write_atomic(folder / "runs.csv", as_csv(rows).encode())
     lines = "".join(json.dumps(row) + "\n" for row in rows)

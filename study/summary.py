@@ -105,7 +105,7 @@ class _Values:
     by_seed: dict[str, list[float]] = field(default_factory=dict)
 
 
-def summarise_runs(study: Study, results: Sequence[dict[str, Any]], seed: int) -> list[Variant]:
+def summarise_runs(study: Study, results: Sequence[dict[str, Any]], seed: int = 0) -> list[Variant]:
     """Figures of every variant that has a run, dataset after dataset.
 
     Args:

@@ -17,7 +17,9 @@ from c4c.errors import C4CError
 @click.option("--dataset", "datasets", multiple=True, required=True, help="Its name; repeatable.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
-@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option(
+    "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET]")
 @click.option("--backbone", help="open_clip name, or tiny. [the preset's, or ViT-B-32]")
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")

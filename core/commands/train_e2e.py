@@ -17,7 +17,9 @@ from c4c.presets import preset_option
 @click.option("--dataset", required=True, help="Its name.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
-@click.option("--captions", type=click.Path(path_type=Path), help="Captions file (folder).")
+@click.option(
+    "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
+)
 @click.option("--backbone", default="ViT-B-32", show_default=True, help="open_clip name, or tiny.")
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
 @click.option("--epochs", default=5, show_default=True, help="Passes over the captions.")

@@ -66,10 +66,17 @@ def test_a_setting_that_the_training_lacks_is_refused() -> None:
         ({"coulour": 1}, "coulour"),
         ({"coef_lr": 1.0}, "--mode e2e"),
         ({"head": "meanP"}, "varies head itself"),
+        ({"epochs": "many"}, "epochs is 'many', expected a value such as 30"),
+        ({"batch": 2.5}, "batch is 2.5"),
+        ({"eval_split": "test"}, "no setting 'eval_split'"),
+        ({"device": "cpu"}, "no setting 'device'"),
     ):
         config = StudyConfig(name="heads", datasets=("shapes",), settings=settings)
         with pytest.raises(C4CError, match=words):
             plan_runs(HEADS, config)
+    table = {"mode": "e2e", "grid": {"head": ["meanP"]}, "pretrain": {"objective": "x"}}
+    with pytest.raises(C4CError, match="objective"):
+        plan_runs(make_study("mine", table), StudyConfig(name="mine", datasets=("shapes",)))
     with pytest.raises(C4CError, match="neither a file nor"):
         load_study("nothing")
 
@@ -118,7 +125,7 @@ def made_up() -> list[dict[str, Any]]:
 
 
 def test_figures_are_means_over_seeds_with_what_differs_from_the_baseline() -> None:
-    mean, lstm = summarise_runs(HEADS, made_up(), seed=0)
+    mean, lstm = summarise_runs(HEADS, made_up())
     assert (mean.label, mean.seeds, mean.gallery) == ("meanP", 2, (100, 103))
     own = lstm.figures["t2v_r1"]
     share = made_up()[2]["evaluation"]["queries"]["t2v"]
@@ -134,14 +141,14 @@ def test_figures_are_means_over_seeds_with_what_differs_from_the_baseline() -> N
 
 
 def test_only_what_is_sure_is_said_to_see_order() -> None:
-    variants = summarise_runs(HEADS, made_up(), seed=0)
+    variants = summarise_runs(HEADS, made_up())
     said = " ".join(verdicts(HEADS, variants))
     assert "meanP is not shown to see order" in said
     assert "seqLSTM sees order" in said
 
 
 def test_a_head_worse_than_chance_does_not_see_order() -> None:
-    (only,) = summarise_runs(HEADS, [result("meanP", 0, [2.0] * 40, [0.0] * 40)], seed=0)
+    (only,) = summarise_runs(HEADS, [result("meanP", 0, [2.0] * 40, [0.0] * 40)])
     assert only.order is not None
     assert only.order.p < 0.01
     assert not only.sees_order
@@ -150,19 +157,19 @@ def test_a_head_worse_than_chance_does_not_see_order() -> None:
 def test_runs_on_other_queries_are_not_averaged() -> None:
     runs = [result("meanP", 0, [1.0] * 4, [1.0] * 4), result("meanP", 1, [1.0] * 6, [1.0] * 6)]
     with pytest.raises(C4CError, match="different queries"):
-        summarise_runs(HEADS, runs, seed=0)
+        summarise_runs(HEADS, runs)
 
 
 def test_the_report_carries_notes_missing_clips_and_published_figures() -> None:
     runs = made_up()
-    text = markdown(HEADS, summarise_runs(HEADS, runs, 0), runs, wanted=9)
+    text = markdown(HEADS, summarise_runs(HEADS, runs), runs, wanted=9)
     assert "100 of 103" in text
     assert "not comparable: some gone" in text
     assert "5 runs are still to be done" in text
     assert "Published" not in text
     for run in runs:
         run["dataset"] = "lsmdc"
-    variants = summarise_runs(HEADS, runs, 0)
+    variants = summarise_runs(HEADS, runs)
     rows = published(HEADS, variants)
     assert rows[1:] == [["LSMDC", "seqLSTM", "21.6", "41.8", "49.8", "58.0", "–"]]
     assert "Published, not measured here" in markdown(HEADS, variants, runs, 4)
