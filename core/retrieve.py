@@ -66,18 +66,14 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
-    cache.require_final()
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if config.checkpoint is None:
-        dim = cache.clips().dim
-        return (
-            cache,
-            build_head("meanP", dim, cache.head_init()).to(device),
-            View(config.max_frames),
-            {},
-        )
+        hidden = cache.features == "hidden"
+        head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)
+        return cache, head.to(device), View(config.max_frames), {}
     found = load_checkpoint(config.checkpoint)
     _check_fit(cache, found.meta, config.checkpoint)
+    cache.require_features(found.head.projections is not None)
     settings = found.meta.get("config", {})
     limit = config.max_frames or settings.get("max_frames")
     view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))
@@ -175,7 +171,8 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
             "--pretrained with the ones it was made with, or extract again."
         )
     with torch.inference_mode():
-        text = backbone.encode_text(backbone.tokenize(queries)).float()
+        hidden = head.projections is not None
+        text = backbone.encode_text(backbone.tokenize(queries), hidden).float()
     clips, shortlist = cache.clips(config.split), config.shortlist or 100
     yield from search(queries, text, head, clips, config.top_k, view, shortlist, rerank)
 

@@ -107,17 +107,31 @@ class Cache:
         """``final``, or ``hidden`` for features before CLIP's projections."""
         return self.fingerprint.features
 
-    def require_final(self) -> None:
-        """Refuse features that heads cannot compare.
+    @cached_property
+    def dim(self) -> int:
+        """D: channels in which CLIP compares frames and texts, after its projections."""
+        return int(self.head_init()["visual_proj"].shape[1])
+
+    def require_features(self, projected: bool) -> None:
+        """Refuse a head that was not made for this cache's features.
+
+        Args:
+            projected: whether the head has projections of its own, for hidden features.
 
         Raises:
-            C4CError: they are hidden ones: the two towers' channels mean different things.
+            C4CError: the features are of the other kind.
         """
-        if self.features != "final":
+        if projected == (self.features == "hidden"):
+            return
+        if projected:
             raise C4CError(
-                f"{self.path} holds features before CLIP's projections (--features hidden): text "
-                "and video cannot be compared there; extract with --features final."
+                f"{self.path} holds features after CLIP's projections, and the head brings its "
+                "own; extract with --features hidden."
             )
+        raise C4CError(
+            f"{self.path} holds features before CLIP's projections, where text and video cannot "
+            "be compared, and the head brings none; extract with --features final."
+        )
 
     def head_init(self) -> dict[str, torch.Tensor]:
         """What heads start from (``Backbone.head_init``), as the extraction stored it.

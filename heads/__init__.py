@@ -33,6 +33,7 @@ def build_head(
     init: Mapping[str, Tensor] | None = None,
     max_frames: int | None = None,
     layers: int = 4,
+    hidden: bool = False,
 ) -> Head:
     """Make a head, started from CLIP's text transformer as CLIP4Clip does.
 
@@ -41,13 +42,15 @@ def build_head(
 
     Args:
         name: a name in ``HEADS``.
-        dim: D, channels of the features.
+        dim: D, channels in which frames and texts are compared.
         init: ``Backbone.head_init()`` or ``Cache.head_init()``; ``None`` is all at random.
         max_frames: frames that must fit; the position table is at least as long as CLIP's.
         layers: transformer layers (seqTransf, tightTransf).
+        hidden: the features are from before CLIP's projections, which become a part of the
+            head, as ``init`` has them.
 
     Raises:
-        C4CError: unknown head, or a number that is out of its range.
+        C4CError: unknown head, a number that is out of its range, or no projections to take.
     """
     if dim < 1 or layers < 1 or (max_frames is not None and max_frames < 1):
         raise C4CError(
@@ -59,4 +62,15 @@ def build_head(
     rows = POSITIONS if table is None else table.shape[0]
     head: Head = kind(dim, positions=kind.rows_for(max_frames or 1, rows), layers=layers)
     head.start_from(given)
+    if hidden:
+        from c4c.heads.projections import Projections
+
+        head.projections = Projections.of_clip(given)
     return head
+
+
+def mean_of(head: Head) -> Head:
+    """MeanP on the same features as ``head``: what makes the shortlist of a tight one."""
+    made = build_head("meanP", head.dim).to(head.logit_scale.device)
+    made.projections = head.projections
+    return made.eval()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from c4c.errors import C4CError
+from c4c.heads.projections import Projections
 from c4c.kernels import masked_mean_pool
 from c4c.records import FeatureBatch
 
@@ -32,6 +33,8 @@ class Head(nn.Module):
         dim: D, channels of the features it takes.
         max_frames: the most frames a clip may have.
         logit_scale: log of the factor on cosines, a scalar parameter.
+        projections: CLIP's, for a head on features that were cached before them; it then
+            takes frames and texts of the towers' widths instead of ``dim``.
         origin: what the parameters started from, in words.
     """
 
@@ -46,6 +49,7 @@ class Head(nn.Module):
         self.positions = positions
         self.layers = layers
         self.max_frames = UNLIMITED
+        self.projections: Projections | None = None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.origin = "no parameters but the logit scale"
 
@@ -56,7 +60,11 @@ class Head(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """What rebuilds the module: its arguments, as JSON holds them."""
-        return {"dim": self.dim, "positions": self.positions, "layers": self.layers}
+        found = {"dim": self.dim, "positions": self.positions, "layers": self.layers}
+        if self.projections is not None:
+            found["vision_width"] = len(self.projections.visual)
+            found["text_width"] = len(self.projections.text)
+        return found
 
     def start_from(self, init: Mapping[str, Tensor]) -> None:
         """Take parameters from CLIP's text transformer, where they fit.
@@ -72,8 +80,8 @@ class Head(nn.Module):
         """Logits of every text against every clip.
 
         Args:
-            batch: frame features [B, T, D] and lengths [B].
-            text: [Q, D], as the backbone gave them.
+            batch: frame features [B, T, D] (or the vision tower's width) and lengths [B].
+            text: [Q, D] (or the text tower's width), as the backbone gave them.
             chunk: for tight heads, pairs computed at once; loose heads need none.
 
         Returns:
@@ -115,8 +123,9 @@ class Head(nn.Module):
         Raises:
             C4CError: a clip is longer than ``max_frames``, or channels do not fit.
         """
-        self._check_channels("frame", batch.features)
+        given = self.projections
         features, lengths = batch.features, batch.lengths.to(batch.features.device)
+        self._check_channels("frame", features, given.visual if given else None)
         if features.shape[1] > self.max_frames:
             longest = int(lengths.max()) if len(batch) else 0
             if longest > self.max_frames:
@@ -129,18 +138,20 @@ class Head(nn.Module):
             features = F.pad(features, (0, 0, 0, 1))
         padded = FeatureBatch(_wide(features), lengths)
         filled = torch.where(padded.mask()[:, :, None], padded.features, 0.0)
-        return FeatureBatch(filled, lengths)
+        return FeatureBatch(filled if given is None else filled @ given.visual, lengths)
 
     def check_text(self, text: Tensor) -> Tensor:
-        """Text features in full precision, their channels checked."""
-        self._check_channels("text", text)
-        return _wide(text)
+        """Text features [Q, D] in full precision, their channels checked."""
+        given = self.projections
+        self._check_channels("text", text, given.text if given else None)
+        return _wide(text) if given is None else _wide(text) @ given.text
 
-    def _check_channels(self, kind: str, features: Tensor) -> None:
-        if features.shape[-1] != self.dim:
+    def _check_channels(self, kind: str, features: Tensor, projection: Tensor | None) -> None:
+        wanted = self.dim if projection is None else len(projection)
+        if features.shape[-1] != wanted:
             raise C4CError(
                 f"{self.name}: {kind} features have {features.shape[-1]} channels and the head "
-                f"takes {self.dim}; was it trained on another backbone?"
+                f"takes {wanted}; was it trained on another backbone?"
             )
 
     def _require_loose(self) -> None:

@@ -23,6 +23,7 @@ from c4c.errors import C4CError
 from c4c.files import fsync_folder, read_json
 from c4c.heads import HEADS
 from c4c.heads.base import Head
+from c4c.heads.projections import Projections
 
 SCHEMA = 1
 INFO, HEAD, BACKBONE, STATE = (
@@ -36,6 +37,7 @@ _Part = tuple[str, Mapping[str, Tensor], dict[str, str]]
 _OWN_KEYS = ("schema", "head", "shape")
 # No head of that shape is meant; a file that asks for one is damaged, or worse.
 _LARGEST = {"dim": 1 << 16, "positions": 1 << 24, "layers": 1 << 10}
+_WIDTHS = {"vision_width": 1 << 16, "text_width": 1 << 16}  # of a head with projections
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,10 @@ def make_head(name: str, shape: Mapping[str, int], state: Mapping[str, Tensor]) 
         C4CError: parameters are missing, too many, or of another shape.
     """
     with torch.device("meta"):
-        head: Head = HEADS[name](**shape)
+        head: Head = HEADS[name](**{key: shape[key] for key in _LARGEST})
+        if _WIDTHS.keys() <= shape.keys():
+            widths = shape["vision_width"], shape["text_width"]
+            head.projections = Projections(*widths, dim=head.dim)
     own = head.state_dict()
     for key in sorted(own.keys() | state.keys()):
         if key not in state:
@@ -188,10 +193,11 @@ def make_head(name: str, shape: Mapping[str, int], state: Mapping[str, Tensor]) 
 def _head_of(folder: Path, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> Head:
     shape = info.get("shape")
     name = info.get("head")
-    if not isinstance(shape, dict) or shape.keys() != _LARGEST.keys() or not isinstance(name, str):
+    known = (_LARGEST.keys(), _LARGEST.keys() | _WIDTHS.keys())
+    if not isinstance(shape, dict) or shape.keys() not in known or not isinstance(name, str):
         raise C4CError(f"{folder / INFO} lacks 'head' and 'shape' (dim, positions, layers).")
-    for key, most in _LARGEST.items():
-        number = shape[key]
+    for key in shape:
+        number, most = shape[key], (_LARGEST | _WIDTHS)[key]
         if not (isinstance(number, int) and 1 <= number <= most):
             raise C4CError(f"{folder / INFO}: {key} is {number!r}, expected 1 to {most}.")
     try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from c4c.extract.cache import ClipFeatures
-from c4c.heads import build_head
+from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import topk_similarity
 from c4c.kernels.ranks import ground_truth_counts
@@ -110,7 +110,7 @@ def rank_split(
         _, first = topk_similarity(sentences, video, min(BEST, len(video)))
         return Ranked(vector_ranks(sentences, video, own), twin, first.cpu().numpy())
     if shortlist:
-        coarse = build_head("meanP", clips.dim).eval().to(device)
+        coarse = mean_of(head)
         rough = coarse.encode_text(text) @ clip_vectors(coarse, clips, view).T
         t2v, v2t = _shortlisted(head, clips, text, rough, view, shortlist)
         ranks = {"t2v": retrieval_ranks(t2v, own)["t2v"], "v2t": retrieval_ranks(v2t, own)["v2t"]}
@@ -155,7 +155,7 @@ def clip_vectors(head: Head, clips: ClipFeatures, view: View) -> Tensor:
     """One unit vector a clip by a loose head, float32 [N, D] on the head's device."""
     head.eval()
     device = head.logit_scale.device
-    found = torch.empty(len(clips), clips.dim, device=device)
+    found = torch.empty(len(clips), head.dim, device=device)
     for places in _blocks(len(clips), LOOSE_CLIPS):
         found[places] = head.encode_clips(batch_of(clips, places, view, device)).float()
     return found

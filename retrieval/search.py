@@ -10,7 +10,7 @@ from torch import Tensor
 
 from c4c.errors import C4CError
 from c4c.extract.cache import ClipFeatures
-from c4c.heads import build_head
+from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import topk_similarity
 from c4c.retrieval.ranking import Rerank, View, batch_of, clip_vectors
@@ -77,7 +77,7 @@ def search(
     if not len(clips):
         raise C4CError("The gallery is empty: no clip of this cache has features.")
     view = view or View()
-    loose = head if head.loose else build_head("meanP", clips.dim)
+    loose = head if head.loose else mean_of(head)
     vectors = clip_vectors(loose, clips, view)
     encoded = loose.encode_text(text.to(vectors.device)).float()
     wanted = min(k if head.loose else max(k, shortlist), len(clips))

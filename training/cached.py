@@ -16,6 +16,7 @@ from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from c4c.heads.projections import Projections
 from c4c.progress import say
 from c4c.records import FeatureBatch
 from c4c.retrieval.metrics import places_of
@@ -46,7 +47,7 @@ class CachedTask(Task):
     """A head above features that do not change."""
 
     def __init__(self, config: TrainHeadConfig, cache: Cache, head: Head) -> None:
-        self.config = config
+        self.config: TrainHeadConfig = config
         self.cache = cache
         self.device = torch.device(
             config.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,8 +68,11 @@ class CachedTask(Task):
         self.eval_split = choose_split(config.eval_split, cache.splits, config.train_split)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
-        """The head alone."""
-        return [("head", self.head, 1.0)]
+        """The head, and its projections at their share of the learning rate."""
+        own: list[tuple[str, nn.Module, float]] = [("head", self.head, 1.0)]
+        if self.head.projections is None:
+            return own
+        return [("projections", self.head.projections, self.config.coef_lr), *own]
 
     def load(self, captions: Indices, generator: torch.Generator) -> FeatureInputs:
         """Features straight from the memory-mapped shards."""
@@ -139,21 +143,29 @@ def choose_split(wanted: str, there: tuple[str, ...], train: str) -> str | None:
     return wanted
 
 
-def start_head(config: Any, dim: int, init: dict[str, Tensor]) -> Head:
+def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = False) -> Head:
     """The head of a run: from a checkpoint, or started from CLIP's text transformer.
+
+    Args:
+        config: names the head, its size and seed.
+        dim: D.
+        init: CLIP's part in it.
+        hidden: it is to have projections of its own: the checkpoint's, or CLIP's.
 
     Raises:
         C4CError: the checkpoint holds another head.
     """
     torch.manual_seed(config.seed)
     if config.init_head is None:
-        return build_head(config.head, dim, init, config.max_frames, config.layers)
+        return build_head(config.head, dim, init, config.max_frames, config.layers, hidden)
     head = load_checkpoint(config.init_head).head
     if head.name != config.head or head.dim != dim:
         raise C4CError(
             f"--init-head {config.init_head} is a {head.name} of {head.dim} channels, "
             f"expected {config.head} of {dim}."
         )
+    if hidden and head.projections is None:
+        head.projections = Projections.of_clip(init)
     return head
 
 
@@ -165,18 +177,24 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
         Interrupted: stopped on request, with everything saved.
     """
     cache = Cache.open(find_cache(config.cache))
-    cache.require_final()
+    hidden = cache.features == "hidden"
+    if config.tune == "projections":
+        cache.require_features(projected=True)
     world = join_world()
     try:
-        head = start_head(config, cache.clips(config.train_split).dim, cache.head_init())
+        head = start_head(config, cache.dim, cache.head_init(), hidden)
+        cache.require_features(head.projections is not None)
+        if head.projections is not None:
+            head.projections.requires_grad_(config.tune == "projections")
         task = CachedTask(config, cache, head)
-        out = config.out or RUNS / f"{config.head}-{cache.dataset}"
+        tuned = "-projections" if config.tune == "projections" else ""
+        out = config.out or RUNS / f"{config.head}-{cache.dataset}{tuned}"
         meta = {
             "config": config.numbers(),
             "chosen_on": task.eval_split,
             "fingerprint": asdict(cache.fingerprint),
         }
-        if config.head == "meanP":
+        if config.head == "meanP" and config.tune == "head":
             found = _keep_mean(task, out, meta) if world.leads else None
             world.barrier()
             return found or TrainResult(out / "best", out / "last")
@@ -186,7 +204,7 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
 
 
 def _keep_mean(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult:
-    """Mean pooling on features that do not change has nothing to train: evaluate and keep it."""
+    """Mean pooling of features that do not change has nothing to train: evaluate and keep it."""
     say("meanP has no parameters: nothing to train on cached features; evaluating it")
     found = task.evaluate()
     for name in ("best", "last"):

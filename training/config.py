@@ -95,11 +95,21 @@ class TrainHeadConfig(TrainConfig):
 
     Attributes:
         cache: feature cache; ``None`` is the only one under ``c4c-cache``.
+        tune: ``head``, or ``projections`` to train CLIP's two projections too, on a cache of
+            the features before them.
+        coef_lr: learning rate of the projections as a multiple of ``lr``.
     """
 
     cache: Path | None = None
     epochs: int = 30
     lr: float = 1e-3
+    tune: str = "head"
+    coef_lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        _one_of("tune", self.tune, ("head", "projections"))
+        _at_least("coef_lr", self.coef_lr, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

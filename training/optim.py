@@ -38,15 +38,19 @@ def parameter_groups(
     """Optimizer groups, by learning rate and by decay.
 
     Args:
-        modules: (name, module, factor of the learning rate).
+        modules: (name, module, factor of the learning rate); what is a part of several
+            belongs to the first.
         weight_decay: of the groups that decay.
 
     Returns:
         Groups with ``params``, ``names``, ``factor`` and ``weight_decay``; none is empty.
     """
     groups = []
+    seen: set[int] = set()
     for prefix, module, factor in modules:
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+        named = [(n, p) for n, p in named if id(p) not in seen]
+        seen.update(id(p) for _, p in named)
         for decay in (True, False):
             members = [(n, p) for n, p in named if decays(n, p) is decay]
             if members:

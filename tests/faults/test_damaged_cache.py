@@ -223,16 +223,3 @@ def test_a_request_to_stop_is_one_line_and_leaves_nothing_half_written(
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert list(damage(tmp_path / "c")) == []
-
-
-def test_hidden_features_are_refused_where_they_mean_nothing(made: Path, tmp_path: Path) -> None:
-    run_extract(config(made, tmp_path / "c", features="hidden", splits=("test",)))
-    with pytest.raises(C4CError, match="--features final"):
-        Cache.open(tmp_path / "c").require_final()
-    done = subprocess.run(
-        [sys.executable, "-m", "c4c", "retrieve", "--evaluate", "--cache", str(tmp_path / "c")],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "--features final" in done.stderr
