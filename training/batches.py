@@ -22,6 +22,7 @@ def epoch_batches(
     size: int,
     seed: int,
     epoch: int,
+    one_each: bool = False,
 ) -> list[Indices]:
     """Batches of one epoch.
 
@@ -31,14 +32,52 @@ def epoch_batches(
         size: pairs a batch.
         seed: of the run.
         epoch: counted from 0.
+        one_each: only one caption of each clip, drawn anew every epoch.
 
     Returns:
         Arrays of caption numbers, each ``size`` long (or one shorter one if N is too small).
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(clip_of))
+    if one_each:
+        _, first = np.unique(np.array(clip_of)[order], return_index=True)
+        order = order[np.sort(first)]
     batches = list(_fill(order, clip_of, texts, size))
     full = [batch for batch in batches if len(batch) == size]
     return full or batches[:1]
+
+
+def group_batches(
+    stretches: Sequence[tuple[str, float]], size: int, pairs: int, seed: int, epoch: int
+) -> list[Indices]:
+    """Batches of groups: ``pairs`` successive stretches of a video stand in a row.
+
+    A video's last group reaches back when stretches are left over; a video with fewer repeats
+    its own. No video stands twice in a batch.
+
+    Args:
+        stretches: (video, start) of each caption's clip [N].
+        size: captions a batch, a multiple of ``pairs``.
+        pairs: captions a group.
+        seed: of the run.
+        epoch: counted from 0.
+
+    Returns:
+        Arrays of caption numbers, each ``size`` long (or one shorter one if N is too small).
+    """
+    of_video: dict[str, list[int]] = {}
+    for row in sorted(range(len(stretches)), key=lambda row: stretches[row]):
+        of_video.setdefault(stretches[row][0], []).append(row)
+    groups, videos = [], []
+    for video, rows in of_video.items():
+        rows = (rows * pairs)[: max(pairs, len(rows))]
+        for low in range(0, len(rows), pairs):
+            low = min(low, len(rows) - pairs)
+            groups.append(rows[low : low + pairs])
+            videos.append(video)
+    names = [str(number) for number in range(len(groups))]
+    found = epoch_batches(videos, names, size // pairs, seed, epoch)
+    table = np.array(groups, np.int64)
+    return [table[batch].ravel() for batch in found]
 
 
 def _fill(

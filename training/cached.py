@@ -65,7 +65,21 @@ class CachedTask(Task):
         self._owners = owners[self._rows]
         self.clip_of = [self._captions.clip_ids[row] for row in self._rows]
         self.texts = [self._captions.captions[row].text for row in self._rows]
+        own = [self._clips.clips[place] for place in self._owners]
+        self.stretches = [(clip.path, clip.start) for clip in own]
         self.eval_split = choose_split(config.eval_split, cache.splits, config.train_split)
+        if config.eval_split == "auto" and self.eval_split and self._leaks(self.eval_split):
+            self.eval_split = None
+
+    def _leaks(self, split: str) -> bool:
+        """Whether a split has clips that are trained on, as those of two divisions may; say so."""
+        both = set(self.cache.clips(split).ids) & set(self._clips.ids)
+        if both:
+            say(
+                f"{len(both)} clips of '{split}' are in '{self.config.train_split}' too: nothing "
+                "is chosen on it, and the last checkpoint is kept as the best"
+            )
+        return bool(both)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """The head, and its projections at their share of the learning rate."""

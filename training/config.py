@@ -41,6 +41,9 @@ class TrainConfig:
         resume: ``None`` to begin, ``auto`` to go on from the run folder's last checkpoint when
             there is one, or a checkpoint folder.
         overwrite: begin anew in a folder that holds a run.
+        objective: ``contrastive`` (symmetric cross entropy), or ``mil-nce``.
+        pairs: for ``mil-nce``: successive stretches of a video that count as each other's.
+        clip_captions: ``all`` captions of a clip in every epoch, or ``one`` drawn of them.
         checkpoint_minutes: save at least so often; 0 is only after each epoch.
         tensorboard: also write TensorBoard's event files.
         device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
@@ -68,12 +71,17 @@ class TrainConfig:
     init_head: Path | None = None
     resume: str | None = None
     overwrite: bool = False
+    objective: str = "contrastive"
+    pairs: int = 1
+    clip_captions: str = "all"
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False
     device: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "max_frames", "layers"):
+        _one_of("objective", self.objective, ("contrastive", "mil-nce"))
+        _one_of("clip_captions", self.clip_captions, ("all", "one"))
+        for name in ("epochs", "batch", "accumulate", "max_frames", "layers", "pairs"):
             _at_least(name, getattr(self, name), 1)
         for name in ("micro_batch", "weight_decay", "warmup", "seed", "checkpoint_minutes"):
             _at_least(name, getattr(self, name), 0)
@@ -82,6 +90,12 @@ class TrainConfig:
                 raise C4CError(f"--{_dashed(name)} is {getattr(self, name)}, expected above 0.")
         if self.warmup >= 1:
             raise C4CError(f"--warmup is {self.warmup}, expected a share of the steps below 1.")
+        if self.pairs > 1 and self.objective != "mil-nce":
+            raise C4CError(f"--pairs {self.pairs} is for --objective mil-nce; pass it too.")
+        if self.objective == "mil-nce" and self.clip_captions == "one":
+            raise C4CError("--clip-captions one is for --objective contrastive; leave it out.")
+        if self.batch % self.pairs:
+            raise C4CError(f"--batch {self.batch} is no multiple of --pairs {self.pairs}.")
 
     def numbers(self) -> dict[str, Any]:
         """Settings that decide the result, as JSON holds them."""
@@ -123,6 +137,8 @@ class TrainE2EConfig(TrainConfig):
         captions: its captions file, for datasets that take one.
         backbone: open_clip model name, or ``tiny``.
         pretrained: tag, file, checkpoint folder or ``none``; ``None`` is the backbone's default.
+        linear_patch: ``3d`` gives the vision tower patches over three frames (section 3.2),
+            started from its own; ``2d`` leaves the tower as its weights say.
         coef_lr: learning rate of the backbone as a multiple of ``lr``.
         freeze_layers: transformer layers of each tower left as they are, from below, with the
             embeddings under them; -1 freezes nothing, and so does 0.
@@ -139,6 +155,7 @@ class TrainE2EConfig(TrainConfig):
     captions: Path | None = None
     backbone: str = "ViT-B-32"
     pretrained: str | None = None
+    linear_patch: str = "2d"
     coef_lr: float = 1e-3
     freeze_layers: int = 0
     max_words: int | None = None
@@ -150,6 +167,7 @@ class TrainE2EConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         _at_least("freeze_layers", self.freeze_layers, -1)
+        _one_of("linear_patch", self.linear_patch, ("2d", "3d"))
         if not self.fps > 0:
             raise C4CError(f"--fps is {self.fps}, expected frames a second above 0.")
 

@@ -18,6 +18,7 @@ from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone, uses_quick_gelu
 from c4c.extract.datasets import divisions, load_dataset
 from c4c.extract.decode import Request, decoder_version
+from c4c.extract.patch3d import add_patch3d, has_patch3d
 from c4c.extract.weights import state_sha256
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
@@ -85,6 +86,8 @@ class E2ETask(Task):
         self._owners = owners[kept]
         self.clip_of = [caption.clip_id for caption in captions]
         self.texts = [caption.text for caption in captions]
+        clips = {clip.id: clip for clip in dataset.clips}
+        self.stretches = [(clips[name].path, clips[name].start) for name in self.clip_of]
         self._tokens = backbone.tokenize(self.texts, config.max_words)
         freeze(backbone.model, config.freeze_layers)
 
@@ -116,14 +119,18 @@ class E2ETask(Task):
         """Frames and captions through the towers; [b, T, D] padded to the batch's longest."""
         lengths = inputs.lengths
         before, inside = int(lengths[:start].sum()), int(lengths[start:stop].sum())
-        frames = self._towers(inputs.pixels[before : before + inside])
+        frames = self._towers(inputs.pixels[before : before + inside], lengths[start:stop])
         padded = _pad(frames, lengths[start:stop], int(lengths.max()))
         tokens = inputs.tokens[start:stop]
         return padded, self.backbone.encode_text(tokens)
 
-    def _towers(self, pixels: Tensor) -> Tensor:
+    def _towers(self, pixels: Tensor, lengths: Tensor) -> Tensor:
+        """Packed frames [F, 3, S, S] of clips of those lengths to features [F, D]."""
         images = self.backbone.preprocess(pixels.permute(0, 2, 3, 1))
-        return self.backbone.encode_frames(images)
+        if not has_patch3d(self.backbone.model.visual):
+            return self.backbone.encode_frames(images)
+        video = _pad(images, lengths, int(lengths.max()))
+        return self.backbone.encode_video(video, lengths)[_inside(lengths, video.shape[1])]
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -148,7 +155,7 @@ class E2ETask(Task):
         for first in range(0, len(places), _EVAL_CLIPS):
             own = places[first : first + _EVAL_CLIPS]
             pixels, lengths = self._frames(store, own, self.config.eval_order, generator)
-            frames = self._towers(pixels).float()
+            frames = self._towers(pixels, lengths).float()
             yield FeatureBatch(_pad(frames, lengths, int(lengths.max())), lengths)
 
     def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
@@ -175,11 +182,15 @@ class E2ETask(Task):
 
 
 def _pad(frames: Tensor, lengths: Tensor, longest: int) -> Tensor:
-    """Packed frames [F, D] to [B, T, D] with zeros."""
-    padded = frames.new_zeros(len(lengths), longest, frames.shape[1])
-    mask = torch.arange(longest, device=frames.device)[None] < lengths[:, None]
-    padded[mask] = frames
+    """Packed frames [F, …] to [B, T, …] with zeros."""
+    padded = frames.new_zeros(len(lengths), longest, *frames.shape[1:])
+    padded[_inside(lengths, longest)] = frames
     return padded
+
+
+def _inside(lengths: Tensor, longest: int) -> Tensor:
+    """Which places [B, T] hold a frame."""
+    return torch.arange(longest, device=lengths.device)[None] < lengths[:, None]
 
 
 def freeze(model: nn.Module, layers: int) -> None:
@@ -208,6 +219,8 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         datasets = {name: _load_split(config, name) for name in names}
         torch.manual_seed(config.seed)
         backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
+        if config.linear_patch == "3d":
+            add_patch3d(backbone.model.visual)
         request = Request(
             config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
         )

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from c4c.records import FeatureBatch
-from c4c.training.losses import symmetric_cross_entropy
 from c4c.training.parallel import World
 from c4c.training.task import Inputs, Task
 
@@ -108,7 +107,7 @@ def _blockwise(task: Task, batch: FeatureBatch, texts: Tensor, micro: int, weigh
             part = task.similarity(_columns(batch, left, right), texts[top:bottom])
         similarity[top:bottom, left:right] = part
     similarity.requires_grad_()
-    loss = symmetric_cross_entropy(similarity)
+    loss = task.objective(similarity)
     (loss * weight).backward()  # type: ignore[no-untyped-call]
     for ((top, bottom), (left, right)), state in zip(blocks, states, strict=True):
         with _replay(state, task.device):

@@ -19,9 +19,9 @@ from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint
 from c4c.kernels import contrastive_loss
 from c4c.records import FeatureBatch
-from c4c.training.batches import Indices, epoch_batches
+from c4c.training.batches import Indices, epoch_batches, group_batches
 from c4c.training.config import TrainConfig
-from c4c.training.losses import symmetric_cross_entropy
+from c4c.training.losses import mil_nce, symmetric_cross_entropy
 
 
 class Inputs(Protocol):
@@ -41,6 +41,7 @@ class Task(ABC):
         device: where it is.
         clip_of: clip id of each training caption.
         texts: the training captions.
+        stretches: (video, start in seconds) of each training caption's clip.
         encoder_trains: whether anything below the head has a gradient.
     """
 
@@ -49,6 +50,7 @@ class Task(ABC):
     device: torch.device
     clip_of: Sequence[str]
     texts: Sequence[str]
+    stretches: Sequence[tuple[str, float]]
     encoder_trains: bool = False
 
     @abstractmethod
@@ -87,7 +89,10 @@ class Task(ABC):
     def batches(self, epoch: int) -> list[Indices]:
         """Caption numbers of each batch of an epoch."""
         config = self.config
-        return epoch_batches(self.clip_of, self.texts, config.batch, config.seed, epoch)
+        if config.objective == "mil-nce":
+            return group_batches(self.stretches, config.batch, config.pairs, config.seed, epoch)
+        one = config.clip_captions == "one"
+        return epoch_batches(self.clip_of, self.texts, config.batch, config.seed, epoch, one)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The run's precision, for what is computed inside."""
@@ -96,12 +101,18 @@ class Task(ABC):
 
     def loss(self, batch: FeatureBatch, text: Tensor) -> Tensor:
         """The loss of a batch; for heads with a vector a clip the logits are never whole."""
-        if not self.head.loose:
-            return symmetric_cross_entropy(self.similarity(batch, text))
+        if not self.head.loose or self.config.objective != "contrastive":
+            return self.objective(self.similarity(batch, text))
         with self.autocast():
             clips, sentences = self.head.encode_clips(batch), self.head.encode_text(text)
         scale = self.head.logit_scale.exp()
         return contrastive_loss(sentences.float(), clips.float(), scale)
+
+    def objective(self, similarity: Tensor) -> Tensor:
+        """The run's loss from the logits [B, B] of a batch."""
+        if self.config.objective == "mil-nce":
+            return mil_nce(similarity, self.config.pairs)
+        return symmetric_cross_entropy(similarity)
 
     def similarity(self, batch: FeatureBatch, text: Tensor) -> Tensor:
         """Logits [Q, B] in the run's precision."""

@@ -26,6 +26,7 @@ class Slice(click.ParamType):  # type: ignore[type-arg]
 
 _SAMPLING = click.Choice(["uniform", "head", "tail"])
 _ORDER = click.Choice(["ordinary", "reverse", "random"])
+_OBJECTIVE = click.Choice(["contrastive", "mil-nce"])
 _OPTIONS = [
     click.option("--head", required=True, help="meanP, seqLSTM, seqTransf or tightTransf."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder. [c4c-runs/…]"),
@@ -43,6 +44,14 @@ _OPTIONS = [
     click.option("--order", type=_ORDER, default="ordinary", help="Frame order in training."),
     click.option("--eval-order", type=_ORDER, default="ordinary", help="And in evaluation."),
     click.option("--layers", default=4, show_default=True, help="Transformer layers of the head."),
+    click.option("--objective", type=_OBJECTIVE, default="contrastive", show_default=True),
+    click.option("--pairs", default=1, help="mil-nce: stretches of a video that belong together."),
+    click.option(
+        "--clip-captions",
+        type=click.Choice(["all", "one"]),
+        default="all",
+        help="Captions of a clip an epoch; one is drawn anew each time. [all]",
+    ),
     click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32"),
     click.option("--init-head", type=click.Path(path_type=Path), help="Checkpoint to start from."),
     click.option("--resume", help="auto, or a checkpoint folder of the same run."),

@@ -26,6 +26,8 @@ from c4c.presets import preset_option
 @click.option("--lr", default=1e-4, show_default=True, help="Peak learning rate of the head.")
 @click.option("--coef-lr", default=1e-3, show_default=True,
               help="The backbone's learning rate as a multiple of --lr.")  # fmt: skip
+@click.option("--linear-patch", type=click.Choice(["2d", "3d"]), default="2d",
+              show_default=True, help="3d: patches over three frames.")  # fmt: skip
 @click.option("--freeze-layers", default=0, show_default=True,
               help="Lowest layers of each tower left as they are.")  # fmt: skip
 @click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")

@@ -1,0 +1,168 @@
+"""Extraction against the script that people write, and against the backbone alone.
+
+    python benchmarks/extract.py --json FILE
+
+One run, the same generated videos, three ways in turn, repeated; medians of the repeats:
+
+- script: PyAV, open_clip's own PIL transform frame by frame, eager float32, a clip a batch;
+- c4c: the pipeline of ``c4c extract`` with its own choice of precision, decoder processes
+  and all, from the first frame to the shard in memory (starting the processes included);
+- backbone: c4c's numerics on tensors that are ready, batches as in the pipeline.
+
+Weights are random (seeded): speed and rounding do not ask what a tower has learnt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from c4c.extract.backbone import Backbone, load_backbone
+from c4c.extract.config import ExtractConfig
+from c4c.extract.pipeline import extract_part
+from c4c.files import write_json
+from c4c.records import Clip
+
+SIZES = ((320, 240), (480, 270), (640, 360))
+RATE = 25  # frames a second of the videos
+FRAMES = 12  # of a clip, at 1 a second
+Features = list[npt.NDArray[np.float32]]
+
+
+def make_video(path: Path, seed: int) -> None:
+    """A moving blurred pattern with some grain, h264, 10 to 20 seconds."""
+    import av
+
+    draw = np.random.default_rng(seed)
+    width, height = SIZES[seed % len(SIZES)]
+    seconds = int(draw.integers(10, 21))
+    coarse = draw.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    picture = av.VideoFrame.from_ndarray(coarse, format="rgb24")
+    wide = picture.to_ndarray(width=2 * width, height=height, interpolation="BICUBIC")
+    grain = draw.integers(-6, 7, (height, width, 1))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(seconds * RATE):
+            left = number * width // (seconds * RATE)
+            shown = wide[:, left : left + width] + grain
+            pixels = np.clip(shown, 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def script(clips: Sequence[Clip], model: Any, transform: Any) -> Features:
+    """What people write: decode, PIL transform and float32 features, a clip after the other."""
+    import av
+
+    found = []
+    for clip in clips:
+        images: list[torch.Tensor] = []
+        with av.open(clip.path) as container:
+            for number, frame in enumerate(container.decode(video=0)):
+                if number % RATE == 0:
+                    images.append(transform(frame.to_image()))
+                if len(images) == FRAMES:
+                    break
+        with torch.no_grad():
+            found.append(model.encode_image(torch.stack(images)).numpy())
+    return found
+
+
+def pipeline(clips: Sequence[Clip], backbone: Backbone, config: ExtractConfig) -> Features:
+    """The same by c4c."""
+    shard = extract_part(clips, backbone, config)
+    return [shard.row(place).astype(np.float32) for place in range(len(clips))]
+
+
+def alone(batches: Sequence[torch.Tensor], backbone: Backbone) -> None:
+    """The backbone on ready tensors."""
+    with torch.inference_mode():
+        for batch in batches:
+            backbone.encode_frames(batch)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came out."""
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def cosines(mine: Features, theirs: Features) -> npt.NDArray[np.float64]:
+    """Cosine of every frame's two features; both sides must have the same frames."""
+    a, b = np.concatenate(mine).astype(np.float64), np.concatenate(theirs).astype(np.float64)
+    if [len(one) for one in mine] != [len(one) for one in theirs]:
+        raise SystemExit("the script and c4c do not have the same numbers of frames")
+    products: npt.NDArray[np.float64] = (a * b).sum(1)
+    return products / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any]:
+    """Run the three in turn."""
+    from open_clip import image_transform
+
+    clips = [Clip(f"clip{number:03}", str(folder / f"{number}.mp4")) for number in range(count)]
+    for number, clip in enumerate(clips):
+        make_video(Path(clip.path), number)
+    torch.manual_seed(0)
+    plain = load_backbone("ViT-B-32", "none", "cpu", "float32")
+    torch.manual_seed(0)
+    ours = load_backbone("ViT-B-32", "none", "cpu")
+    transform = image_transform(plain.image_size, False, mean=plain.mean, std=plain.std)
+    config = ExtractConfig(dataset="folder", max_frames=FRAMES, sampling="head", batch=batch)
+    total = count * FRAMES
+    ready = torch.randint(0, 256, (total, 224, 224, 3), dtype=torch.uint8)
+    batches = list(ours.preprocess(ready).split(batch))
+    script(clips[:1], plain.model, transform)
+    alone(batches[:1], ours)
+    seconds: dict[str, list[float]] = {"script": [], "c4c": [], "backbone": []}
+    for _ in range(repeats):
+        took, theirs = timed(lambda: script(clips, plain.model, transform))
+        seconds["script"].append(took)
+        took, mine = timed(lambda: pipeline(clips, ours, config))
+        seconds["c4c"].append(took)
+        seconds["backbone"].append(timed(lambda: alone(batches, ours))[0])
+    like = cosines(mine, theirs)
+    speed = {name: count / median(all_of) for name, all_of in seconds.items()}
+    return {
+        "clips": count,
+        "frames_a_clip": FRAMES,
+        "cores": len(os.sched_getaffinity(0)),
+        "precision": ours.dtype,
+        "clips_per_second": {name: round(value, 3) for name, value in speed.items()},
+        "c4c_over_script": round(speed["c4c"] / speed["script"], 2),
+        "c4c_share_of_backbone": round(speed["c4c"] / speed["backbone"], 3),
+        "cosine_min": round(float(like.min()), 5),
+        "cosine_mean": round(float(like.mean()), 5),
+        "seconds": {name: [round(one, 2) for one in all_of] for name, all_of in seconds.items()},
+    }
+
+
+@click.command()
+@click.option("--clips", default=32, show_default=True, help="A multiple of 16 fills batches.")
+@click.option("--repeats", default=2, show_default=True)
+@click.option("--batch", default=64, show_default=True)
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(clips: int, repeats: int, batch: int, path: Path | None) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as name:
+        found = measure(Path(name), clips, repeats, batch)
+    click.echo(json.dumps(found, indent=1))
+    if path:
+        write_json(path, found)
+
+
+if __name__ == "__main__":
+    main()

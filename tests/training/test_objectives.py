@@ -1,0 +1,170 @@
+"""MIL-NCE, its groups, one caption an epoch, 3d patches, and a val split that leaks."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from c4c.errors import C4CError
+from c4c.extract.backbone import load_backbone
+from c4c.extract.cache import Cache
+from c4c.heads.checkpoint import load_checkpoint
+from c4c.training.batches import epoch_batches, group_batches
+from c4c.training.cached import CachedTask, start_head, train_head
+from c4c.training.config import TrainE2EConfig, TrainHeadConfig
+from c4c.training.e2e import train_e2e
+from c4c.training.gradients import accumulate_gradients
+from c4c.training.losses import mil_nce
+from c4c.training.parallel import World
+
+
+def plain_mil_nce(scores: torch.Tensor, pairs: int) -> float:
+    """The definition with loops: of a group's middle, right texts against all that competes."""
+    total, count = 0.0, len(scores)
+    for middle in range(pairs // 2, count, pairs):
+        own = range(middle - pairs // 2, middle - pairs // 2 + pairs)
+        right = sum(math.exp(scores[text, middle]) for text in own)
+        wrong = sum(math.exp(scores[text, middle]) for text in range(count) if text not in own)
+        wrong += sum(math.exp(scores[middle, clip]) for clip in range(count) if clip not in own)
+        total -= math.log(right / (right + wrong))
+    return total / (count // pairs)
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(1, 1), (5, 1), (6, 2), (12, 3), (4, 4)])
+def test_mil_nce_is_its_definition(count: int, pairs: int) -> None:
+    scores = torch.randn(count, count, generator=torch.Generator().manual_seed(3)).double()
+    assert float(mil_nce(scores, pairs)) == pytest.approx(plain_mil_nce(scores, pairs), rel=1e-12)
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: mil_nce(given, pairs), scores)
+
+
+def test_groups_are_successive_stretches_and_no_video_stands_twice_in_a_batch() -> None:
+    lengths = {"a": 7, "b": 3, "c": 1, "d": 4, "e": 2}
+    stretches = [(name, float(at)) for name, n in lengths.items() for at in range(n)]
+    order = np.random.default_rng(0).permutation(len(stretches))
+    mixed = [stretches[row] for row in order]
+    batches = group_batches(mixed, 6, 3, seed=0, epoch=0)
+    seen = set()
+    for batch in batches:
+        groups = [[mixed[row] for row in group] for group in batch.reshape(-1, 3)]
+        videos = [group[0][0] for group in groups]
+        assert len(set(videos)) == len(videos) == 2
+        for group in groups:
+            assert len({video for video, _ in group}) == 1
+            gaps = [round(b - a) % lengths[group[0][0]] for (_, a), (_, b) in pairwise(group)]
+            assert gaps in ([1, 1], [0, 0])
+            seen.update(group)
+    again = group_batches(mixed, 6, 3, seed=0, epoch=0)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    epochs = (group_batches(mixed, 6, 3, 0, epoch) for epoch in range(8))
+    assert {mixed[row] for found in epochs for batch in found for row in batch} == set(mixed)
+
+
+def test_one_caption_a_clip_is_drawn_anew_every_epoch() -> None:
+    clip_of = [f"clip{row % 10}" for row in range(50)]
+    texts = [f"text {row}" for row in range(50)]
+    epochs = [np.concatenate(epoch_batches(clip_of, texts, 5, 0, e, True)) for e in range(12)]
+    for rows in epochs:
+        assert sorted(clip_of[row] for row in rows) == sorted(set(clip_of))
+    assert len({tuple(sorted(rows)) for rows in epochs}) > 1
+    assert len(set(np.concatenate(epochs).tolist())) > 40
+
+
+def config(cache: Path, out: Path, **changes: object) -> TrainHeadConfig:
+    settings = {"head": "seqTransf", "epochs": 2, "batch": 12, "layers": 1, **changes}
+    return TrainHeadConfig(cache=cache, out=out, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("head", ["seqTransf", "tightTransf"])
+def test_micro_batches_give_mil_nce_the_same_gradients(
+    head: str, shapes_cache: Path, tmp_path: Path
+) -> None:
+    settings = config(shapes_cache, tmp_path, head=head, objective="mil-nce", pairs=2)
+    cache = Cache.open(shapes_cache)
+    task = CachedTask(settings, cache, start_head(settings, cache.dim, cache.head_init()))
+    task.train_mode(False)
+    batch = task.batches(0)[0]
+    found = []
+    for micro in (0, 4):
+        task.head.zero_grad(set_to_none=True)
+        inputs = task.load(batch, torch.Generator().manual_seed(0))
+        accumulate_gradients(task, inputs, micro, World())
+        held = [p.grad for p in task.head.parameters() if p.grad is not None]
+        found.append(torch.cat([grad.flatten() for grad in held]))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-5
+
+
+def test_mil_nce_and_drawn_captions_train_a_head(shapes_cache: Path, tmp_path: Path) -> None:
+    train_head(config(shapes_cache, tmp_path / "a", objective="mil-nce", pairs=3))
+    train_head(config(shapes_cache, tmp_path / "b", clip_captions="one"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pairs": 3}, "--objective mil-nce"),
+        ({"objective": "mil-nce", "pairs": 5}, "no multiple"),
+        ({"objective": "hinge"}, "contrastive, mil-nce"),
+        ({"objective": "mil-nce", "clip_captions": "one"}, "leave it out"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_one_line(
+    changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(C4CError, match=words):
+        config(tmp_path, tmp_path, **changes)
+
+
+def test_a_val_split_with_training_clips_chooses_nothing(
+    shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from c4c.extract.config import ExtractConfig
+    from c4c.extract.pipeline import run_extract
+
+    # Two divisions of one collection, as MSR-VTT has them: val is a part of train.
+    lines = ["video,caption,split"]
+    videos = sorted((shapes_root / "videos").rglob("*.mp4"))[:6]
+    for number, video in enumerate(videos):
+        splits = ("train", "val") if number < 2 else ("train",)
+        lines += [f"{video},a thing number {number},{split}" for split in splits]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    run_extract(
+        ExtractConfig(
+            dataset="manifest",
+            root=tmp_path,
+            videos=shapes_root,
+            captions=tmp_path / "list.csv",
+            cache=tmp_path / "c",
+            splits=("train", "val"),
+            backbone="tiny",
+            workers=1,
+        )
+    )
+    result = train_head(config(tmp_path / "c", tmp_path / "run", head="seqLSTM", batch=4))
+    assert load_checkpoint(result.checkpoint).meta["chosen_on"] is None
+    assert "2 clips of 'val' are in 'train' too" in capsys.readouterr().err
+
+
+def test_a_3d_patch_is_trained_kept_and_goes_on(shapes_root: Path, tmp_path: Path) -> None:
+    settings = TrainE2EConfig(
+        dataset="shapes",
+        root=shapes_root,
+        head="meanP",
+        backbone="tiny",
+        frame_cache=tmp_path / "frames",
+        out=tmp_path / "run",
+        workers=1,
+        epochs=1,
+        batch=16,
+        coef_lr=1.0,
+        linear_patch="3d",
+    )
+    result = train_e2e(settings)
+    kernel = load_backbone("tiny", str(result.checkpoint)).model.visual.conv2.weight
+    assert kernel.shape[2] == 3
+    # The outer frames' kernels start at zero: training has moved them.
+    assert float(kernel[:, :, 0].detach().abs().max()) > 0
+    assert 0 <= result.metrics["t2v_r1"] <= 100
