@@ -27,6 +27,8 @@ class TrainConfig:
         accumulate: batches whose gradients are averaged into one step.
         micro_batch: pairs whose graph is held at once; 0 is the whole batch.
         lr: peak learning rate of the head.
+        coef_lr: learning rate of what is CLIP's (backbone or projections) as a multiple of it.
+        recipe: numerics of the steps: ``c4c``, or ``authors`` for those of their code.
         weight_decay: AdamW's, for all parameters but biases, norms and the scale.
         warmup: share of the steps with a rising learning rate.
         clip_norm: largest norm of the gradient.
@@ -58,6 +60,8 @@ class TrainConfig:
     accumulate: int = 1
     micro_batch: int = 0
     lr: float = 1e-4
+    coef_lr: float = 1e-3
+    recipe: str = "c4c"
     weight_decay: float = 0.2
     warmup: float = 0.1
     clip_norm: float = 1.0
@@ -79,11 +83,19 @@ class TrainConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        _one_of("recipe", self.recipe, ("c4c", "authors"))
         _one_of("objective", self.objective, ("contrastive", "mil-nce"))
         _one_of("clip_captions", self.clip_captions, ("all", "one"))
         for name in ("epochs", "batch", "accumulate", "max_frames", "layers", "pairs"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("micro_batch", "weight_decay", "warmup", "seed", "checkpoint_minutes"):
+        for name in (
+            "micro_batch",
+            "weight_decay",
+            "warmup",
+            "seed",
+            "checkpoint_minutes",
+            "coef_lr",
+        ):
             _at_least(name, getattr(self, name), 0)
         for name in ("lr", "clip_norm"):
             if not getattr(self, name) > 0:
@@ -111,7 +123,6 @@ class TrainHeadConfig(TrainConfig):
         cache: feature cache; ``None`` is the only one under ``c4c-cache``.
         tune: ``head``, or ``projections`` to train CLIP's two projections too, on a cache of
             the features before them.
-        coef_lr: learning rate of the projections as a multiple of ``lr``.
     """
 
     cache: Path | None = None
@@ -123,7 +134,6 @@ class TrainHeadConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         _one_of("tune", self.tune, ("head", "projections"))
-        _at_least("coef_lr", self.coef_lr, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +149,9 @@ class TrainE2EConfig(TrainConfig):
         pretrained: tag, file, checkpoint folder or ``none``; ``None`` is the backbone's default.
         linear_patch: ``3d`` gives the vision tower patches over three frames (section 3.2),
             started from its own; ``2d`` leaves the tower as its weights say.
-        coef_lr: learning rate of the backbone as a multiple of ``lr``.
         freeze_layers: transformer layers of each tower left as they are, from below, with the
-            embeddings under them; -1 freezes nothing, and so does 0.
+            embeddings under them; -1 freezes nothing, and so does 0 (but not for the recipe
+            ``authors``, which leaves the embeddings at 0).
         max_words: tokens of a caption, start and end included; ``None`` is CLIP's context.
         fps: frames a second.
         frame_cache: folder of the frame cache; ``None`` is ``c4c-cache/<dataset>-frames``.
@@ -156,7 +166,6 @@ class TrainE2EConfig(TrainConfig):
     backbone: str = "ViT-B-32"
     pretrained: str | None = None
     linear_patch: str = "2d"
-    coef_lr: float = 1e-3
     freeze_layers: int = 0
     max_words: int | None = None
     fps: float = 1.0

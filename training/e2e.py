@@ -32,6 +32,7 @@ from c4c.training.evaluation import answers, figures
 from c4c.training.frames import FrameStore, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import join_world, leave_world
+from c4c.training.recipes import RECIPES
 from c4c.training.task import Task
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
@@ -89,7 +90,7 @@ class E2ETask(Task):
         clips = {clip.id: clip for clip in dataset.clips}
         self.stretches = [(clips[name].path, clips[name].start) for name in self.clip_of]
         self._tokens = backbone.tokenize(self.texts, config.max_words)
-        freeze(backbone.model, config.freeze_layers)
+        freeze(backbone.model, config.freeze_layers, RECIPES[config.recipe].freezes_stem)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """Head and backbone, the backbone at its share of the learning rate."""
@@ -193,15 +194,17 @@ def _inside(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device)[None] < lengths[:, None]
 
 
-def freeze(model: nn.Module, layers: int) -> None:
+def freeze(model: nn.Module, layers: int, stem_at_0: bool = False) -> None:
     """Leave the first ``layers`` transformer layers of each tower, and what lies below, as is.
 
-    CLIP4Clip freezes what lies below even for 0; here 0 and -1 freeze nothing.
+    -1 freezes nothing. The authors' code freezes what lies below even for 0 (``stem_at_0``);
+    otherwise 0 freezes nothing.
     """
+    least = 0 if stem_at_0 else 1
     for name, parameter in model.named_parameters():
         layer = _LAYER.match(name)
         low = bool(_STEM.match(name)) or (layer is not None and int(layer.group(1)) < layers)
-        parameter.requires_grad_(not (layers > 0 and low))
+        parameter.requires_grad_(not (layers >= least and low))
 
 
 def train_e2e(config: TrainE2EConfig) -> TrainResult:

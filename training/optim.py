@@ -1,4 +1,4 @@
-"""The optimizer: AdamW with decay for matrices only, warmup then cosine, one clipping."""
+"""The optimizer: groups of parameters, clipping, and steps by the run's recipe."""
 
 from __future__ import annotations
 
@@ -9,31 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from c4c.training.config import TrainConfig
+from c4c.training.recipes import RECIPES, Recipe
 
 LOGIT_SCALE_MAX = math.log(100)
-BETAS = (0.9, 0.98)
-EPS = 1e-6
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at ``step`` (from 0) of ``steps``.
-
-    Rises linearly over the first ``warmup`` share, then falls along half a cosine to 0.
-    """
-    rising = max(1, round(warmup * steps)) if warmup else 0
-    if step < rising:
-        return (step + 1) / rising
-    progress = (step - rising) / max(1, steps - rising)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def decays(name: str, value: Tensor) -> bool:
-    """Whether weight decay applies: matrices yes, biases, norms and the logit scale no."""
-    return value.ndim >= 2
 
 
 def parameter_groups(
-    modules: Iterable[tuple[str, nn.Module, float]], weight_decay: float
+    modules: Iterable[tuple[str, nn.Module, float]],
+    weight_decay: float,
+    recipe: Recipe,
+    clips_rate: float,
 ) -> list[dict[str, object]]:
     """Optimizer groups, by learning rate and by decay.
 
@@ -41,28 +26,28 @@ def parameter_groups(
         modules: (name, module, factor of the learning rate); what is a part of several
             belongs to the first.
         weight_decay: of the groups that decay.
+        recipe: which ones do.
+        clips_rate: factor of the learning rate of what is CLIP's.
 
     Returns:
         Groups with ``params``, ``names``, ``factor`` and ``weight_decay``; none is empty.
     """
-    groups = []
+    groups: dict[tuple[float, bool], dict[str, list[object]]] = {}
     seen: set[int] = set()
-    for prefix, module, factor in modules:
-        named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        named = [(n, p) for n, p in named if id(p) not in seen]
-        seen.update(id(p) for _, p in named)
-        for decay in (True, False):
-            members = [(n, p) for n, p in named if decays(n, p) is decay]
-            if members:
-                groups.append(
-                    {
-                        "params": [p for _, p in members],
-                        "names": [f"{prefix}.{n}" for n, _ in members],
-                        "factor": factor,
-                        "weight_decay": weight_decay if decay else 0.0,
-                    }
-                )
-    return groups
+    for prefix, module, rate in modules:
+        for name, value in module.named_parameters():
+            if id(value) in seen or not value.requires_grad:
+                continue
+            seen.add(id(value))
+            clips = recipe.scale_is_clips and name == "logit_scale"
+            key = (clips_rate if clips else rate, recipe.decays(name, value))
+            group = groups.setdefault(key, {"params": [], "names": []})
+            group["params"].append(value)
+            group["names"].append(f"{prefix}.{name}")
+    return [
+        {**group, "factor": factor, "weight_decay": weight_decay if decay else 0.0}
+        for (factor, decay), group in groups.items()
+    ]
 
 
 class Optimizer:
@@ -79,14 +64,15 @@ class Optimizer:
     ) -> None:
         self.config = config
         self.steps = steps
-        self.groups = parameter_groups(modules, config.weight_decay)
+        self.recipe = RECIPES[config.recipe]
+        self.groups = parameter_groups(modules, config.weight_decay, self.recipe, config.coef_lr)
         self.parameters = [p for group in self.groups for p in group["params"]]  # type: ignore[attr-defined]
         self._adam = self._build()
 
     def _build(self) -> torch.optim.Optimizer | None:
         if not self.groups:
             return None
-        return torch.optim.AdamW(self.groups, lr=self.config.lr, betas=BETAS, eps=EPS, fused=True)
+        return self.recipe.adam(self.groups)
 
     def step(self, step: int) -> dict[str, float]:
         """Clip, update, clear the gradients.
@@ -97,7 +83,7 @@ class Optimizer:
         Returns:
             ``lr`` (the head's) and ``grad_norm`` (before clipping, NaN if it is not finite).
         """
-        rate = self.config.lr * schedule(step, self.steps, self.config.warmup)
+        rate = self.config.lr * self.recipe.schedule(step, self.steps, self.config.warmup)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         if self._adam is not None and bool(torch.isfinite(norm)):
             for group in self._adam.param_groups:

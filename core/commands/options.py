@@ -44,6 +44,13 @@ _OPTIONS = [
     click.option("--order", type=_ORDER, default="ordinary", help="Frame order in training."),
     click.option("--eval-order", type=_ORDER, default="ordinary", help="And in evaluation."),
     click.option("--layers", default=4, show_default=True, help="Transformer layers of the head."),
+    click.option(
+        "--recipe",
+        type=click.Choice(["c4c", "authors"]),
+        default="c4c",
+        show_default=True,
+        help="Numerics of the steps; authors: as in their code.",
+    ),
     click.option("--objective", type=_OBJECTIVE, default="contrastive", show_default=True),
     click.option("--pairs", default=1, help="mil-nce: stretches of a video that belong together."),
     click.option(
