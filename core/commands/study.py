@@ -38,7 +38,7 @@ from c4c.errors import C4CError
 def command(changes: tuple[str, ...], **options: Any) -> None:
     """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].
 
-    Built in: zero-shot, post-pretrain, heads, batch-size, learning-rate, frames, freeze,
+    Built in: zero-shot, post-pretrain, heads, patch, batch-size, learning-rate, frames, freeze,
     sampling. Run it again to go on where it stopped; finished runs are kept.
     """
     from c4c.study.config import StudyConfig

@@ -64,7 +64,7 @@ def test_a_study_that_cannot_be_is_refused(table: dict[str, Any], words: str) ->
 def test_a_setting_that_the_training_lacks_is_refused() -> None:
     for settings, words in (
         ({"coulour": 1}, "coulour"),
-        ({"coef_lr": 1.0}, "--mode e2e"),
+        ({"freeze_layers": 6}, "--mode e2e"),
         ({"head": "meanP"}, "varies head itself"),
         ({"epochs": "many"}, "epochs is 'many', expected a value such as 30"),
         ({"batch": 2.5}, "batch is 2.5"),
