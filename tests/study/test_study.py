@@ -74,8 +74,8 @@ def test_a_setting_that_the_training_lacks_is_refused() -> None:
         config = StudyConfig(name="heads", datasets=("shapes",), settings=settings)
         with pytest.raises(C4CError, match=words):
             plan_runs(HEADS, config)
-    table = {"mode": "e2e", "grid": {"head": ["meanP"]}, "pretrain": {"objective": "x"}}
-    with pytest.raises(C4CError, match="objective"):
+    table = {"mode": "e2e", "grid": {"head": ["meanP"]}, "pretrain": {"flavour": "x"}}
+    with pytest.raises(C4CError, match="flavour"):
         plan_runs(make_study("mine", table), StudyConfig(name="mine", datasets=("shapes",)))
     with pytest.raises(C4CError, match="neither a file nor"):
         load_study("nothing")
