@@ -109,8 +109,15 @@ class Cache:
 
     @cached_property
     def dim(self) -> int:
-        """D: channels in which CLIP compares frames and texts, after its projections."""
-        return int(self.head_init()["visual_proj"].shape[1])
+        """D: channels in which CLIP compares frames and texts, after its projections.
+
+        Raises:
+            C4CError: the cache does not hold them.
+        """
+        found = self.head_init().get("visual_proj")
+        if found is None or found.ndim != 2:
+            raise C4CError(f"{self.path}/head-init.safetensors lacks visual_proj; extract again.")
+        return int(found.shape[1])
 
     def require_features(self, projected: bool) -> None:
         """Refuse a head that was not made for this cache's features.

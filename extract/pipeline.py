@@ -23,6 +23,7 @@ from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.decode import Decoded, Request, decoder_version, failure
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
+from c4c.extract.patch3d import has_patch3d
 from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
 from c4c.extract.workers import decode_many
 from c4c.files import write_atomic
@@ -253,6 +254,9 @@ class _Encoder:
             return
         self.frames += len(pixels)
         images = self.backbone.preprocess(torch.from_numpy(np.array(pixels)))
+        if has_patch3d(self.backbone.model.visual):  # a frame's neighbours are a part of it
+            self._done.append(self._encode_clip(images))
+            return
         self._waiting.append(images)
         if sum(map(len, self._waiting)) >= self.size:
             self._flush(whole=False)
@@ -284,6 +288,19 @@ class _Encoder:
                 self._encode(images[first : first + self.limit])
             return
         self._done.append(features[: len(images)].to(torch.float16).cpu().numpy())
+
+    def _encode_clip(self, images: torch.Tensor) -> npt.NDArray[np.float16]:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                features = self.backbone.encode_video(images[None], hidden=self.hidden)[0]
+        except torch.cuda.OutOfMemoryError:
+            raise C4CError(
+                f"The device has no memory for a clip of {len(images)} frames, and a 3d patch "
+                "needs clips whole; pass --max-frames or --device."
+            ) from None
+        return features.to(torch.float16).cpu().numpy()
 
     def _padded(self, images: torch.Tensor) -> torch.Tensor:
         """Fill up a shard's last batch: kernels round otherwise for other numbers of rows."""

@@ -38,8 +38,10 @@ class Projections(nn.Module):
             C4CError: ``init`` has none.
         """
         visual, text = init.get("visual_proj"), init.get("text_proj")
-        if visual is None or text is None:
+        if visual is None or text is None or {visual.ndim, text.ndim} != {2}:
             raise C4CError("The cache does not hold CLIP's projections; extract it again.")
+        if visual.shape[1] != text.shape[1]:
+            raise C4CError("CLIP's projections do not fit each other; extract the cache again.")
         made = cls(visual.shape[0], text.shape[0], visual.shape[1])
         with torch.no_grad():
             made.visual.copy_(visual)

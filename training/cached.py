@@ -167,7 +167,7 @@ def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = Fa
         hidden: it is to have projections of its own: the checkpoint's, or CLIP's.
 
     Raises:
-        C4CError: the checkpoint holds another head.
+        C4CError: the checkpoint holds another head, or one for other features.
     """
     torch.manual_seed(config.seed)
     if config.init_head is None:
@@ -177,6 +177,11 @@ def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = Fa
         raise C4CError(
             f"--init-head {config.init_head} is a {head.name} of {head.dim} channels, "
             f"expected {config.head} of {dim}."
+        )
+    if head.projections is not None and not hidden:
+        raise C4CError(
+            f"--init-head {config.init_head} has projections of its own, for a cache made with "
+            "--features hidden; start from another head."
         )
     if hidden and head.projections is None:
         head.projections = Projections.of_clip(init)
@@ -197,7 +202,6 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
     world = join_world()
     try:
         head = start_head(config, cache.dim, cache.head_init(), hidden)
-        cache.require_features(head.projections is not None)
         if head.projections is not None:
             head.projections.requires_grad_(config.tune == "projections")
         task = CachedTask(config, cache, head)

@@ -37,9 +37,9 @@ from c4c.training.task import Task
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
 _EVAL_TEXTS = 256  # and captions
-# What lies below the first transformer layer of the two towers.
+# What lies below the first transformer layer of the two towers; a 3d patch is new, so it learns.
 _STEM = re.compile(
-    r"^(visual\.(conv1|conv2|class_embedding|positional_embedding|ln_pre)"
+    r"^(visual\.(conv1|class_embedding|positional_embedding|ln_pre)"
     r"|token_embedding|positional_embedding)"
 )
 _LAYER = re.compile(r"^(?:visual\.)?transformer\.resblocks\.(\d+)\.")

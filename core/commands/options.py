@@ -51,7 +51,13 @@ _OPTIONS = [
         show_default=True,
         help="Numerics of the steps; authors: as in their code.",
     ),
-    click.option("--objective", type=_OBJECTIVE, default="contrastive", show_default=True),
+    click.option(
+        "--objective",
+        type=_OBJECTIVE,
+        default="contrastive",
+        show_default=True,
+        help="mil-nce is for post-pretraining on narrated video.",
+    ),
     click.option("--pairs", default=1, help="mil-nce: stretches of a video that belong together."),
     click.option(
         "--clip-captions",

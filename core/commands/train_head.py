@@ -18,7 +18,7 @@ from c4c.presets import preset_option
 @click.option("--epochs", default=30, show_default=True, help="Passes over the captions.")
 @click.option("--lr", default=1e-3, show_default=True, help="Peak learning rate.")
 @click.option("--tune", type=click.Choice(["head", "projections"]), default="head",
-              show_default=True, help="CLIP's two too, on --features hidden.")  # fmt: skip
+              show_default=True, help="projections: both CLIP's too.")  # fmt: skip
 @click.option("--coef-lr", default=0.1, show_default=True,
               help="The projections' learning rate as a multiple of --lr.")  # fmt: skip
 def command(**options: Any) -> None:

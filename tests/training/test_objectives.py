@@ -11,7 +11,10 @@ import torch
 from c4c.errors import C4CError
 from c4c.extract.backbone import load_backbone
 from c4c.extract.cache import Cache
+from c4c.extract.config import ExtractConfig
+from c4c.extract.pipeline import run_extract
 from c4c.heads.checkpoint import load_checkpoint
+from c4c.retrieve import RetrieveConfig, run_evaluate
 from c4c.training.batches import epoch_batches, group_batches
 from c4c.training.cached import CachedTask, start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
@@ -121,9 +124,6 @@ def test_settings_that_contradict_each_other_are_one_line(
 def test_a_val_split_with_training_clips_chooses_nothing(
     shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from c4c.extract.config import ExtractConfig
-    from c4c.extract.pipeline import run_extract
-
     # Two divisions of one collection, as MSR-VTT has them: val is a part of train.
     lines = ["video,caption,split"]
     videos = sorted((shapes_root / "videos").rglob("*.mp4"))[:6]
@@ -168,3 +168,18 @@ def test_a_3d_patch_is_trained_kept_and_goes_on(shapes_root: Path, tmp_path: Pat
     # The outer frames' kernels start at zero: training has moved them.
     assert float(kernel[:, :, 0].detach().abs().max()) > 0
     assert 0 <= result.metrics["t2v_r1"] <= 100
+    cache = tmp_path / "cache"
+    run_extract(
+        ExtractConfig(
+            dataset="shapes",
+            root=shapes_root,
+            cache=cache,
+            splits=("val",),
+            backbone="tiny",
+            pretrained=str(result.checkpoint),
+            workers=1,
+        )
+    )
+    asked = RetrieveConfig(cache=cache, checkpoint=result.checkpoint, split="val", device="cpu")
+    found = run_evaluate(asked).metrics["t2v"]
+    assert found.mean_rank == pytest.approx(result.metrics["t2v_mean_rank"], abs=0.2)

@@ -104,6 +104,8 @@ def test_heads_and_caches_of_the_two_kinds_do_not_mix(
     own = train_head(config(hidden_cache, tmp_path / "b")).checkpoint
     with pytest.raises(C4CError, match="--features hidden"):
         run_evaluate(RetrieveConfig(cache=shapes_cache, checkpoint=own, device="cpu"))
+    with pytest.raises(C4CError, match="projections of its own"):
+        train_head(config(shapes_cache, tmp_path / "d", tune="head", init_head=own))
     other = train_head(config(shapes_cache, tmp_path / "c", tune="head")).checkpoint
     with pytest.raises(C4CError, match="--features final"):
         run_evaluate(RetrieveConfig(cache=hidden_cache, checkpoint=other, device="cpu"))

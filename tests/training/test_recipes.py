@@ -77,7 +77,9 @@ def test_what_freezing_no_layer_means(recipe: str, layers: int, frozen: bool) ->
     assert model.visual.transformer.resblocks[2].mlp.c_fc.weight.requires_grad
 
 
-def test_a_run_with_the_authors_numerics_resumes(shapes_cache: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_the_moments_of_the_authors_numerics_and_ends_elsewhere(
+    shapes_cache: Path, tmp_path: Path
+) -> None:
     from c4c.heads.checkpoint import load_checkpoint
     from c4c.training.cached import train_head
 
