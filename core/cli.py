@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from c4c import __version__
-from c4c.errors import C4CError, Interrupted
+from c4c.errors import C4CError, Interrupted, Requeue
 from c4c.registry import Registry
 
 HELP = {
@@ -83,7 +83,7 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line: user errors are one line and exit 2, Ctrl-C is 130."""
+    """Run the command line: user errors are one line and exit 2, Ctrl-C 130, SIGTERM 75."""
     try:
         code = group.main(standalone_mode=False, prog_name="c4c")
         sys.exit(code if isinstance(code, int) else 0)
@@ -92,6 +92,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Requeue as stop:
+        _complain(str(stop))
+        sys.exit(os.EX_TEMPFAIL)
     except Interrupted as stop:
         _complain(str(stop))
         sys.exit(130)

@@ -10,4 +10,8 @@ class C4CError(Exception):
 
 
 class Interrupted(C4CError):
-    """Work was stopped on request (SIGINT, SIGTERM) after saving what was done."""
+    """Work was stopped on request (SIGINT) after saving what was done; exit status 130."""
+
+
+class Requeue(Interrupted):
+    """The same by SIGTERM, which schedulers send: exit status 75, "run me again"."""

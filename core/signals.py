@@ -6,6 +6,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from c4c.errors import Interrupted, Requeue
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -18,6 +20,10 @@ class StopRequest:
     def __init__(self) -> None:
         self.name = ""
         self._before: dict[signal.Signals, object] = {}
+
+    def error(self, message: str) -> Interrupted:
+        """What to raise once everything is saved; it decides the exit status."""
+        return Requeue(message) if self.name == signal.SIGTERM.name else Interrupted(message)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():

@@ -105,7 +105,7 @@ def _device(config: ExtractConfig) -> None:
 
 
 def _stopped(stop: StopRequest) -> Interrupted:
-    return Interrupted(f"stopped by {stop.name}; whole shards are kept: the same command goes on")
+    return stop.error(f"stopped by {stop.name}; whole shards are kept: the same command goes on")
 
 
 def _run_ray(config: ExtractConfig) -> ExtractResult:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.config import DatasetSource, dataset_source
-from c4c.errors import C4CError, Interrupted
+from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone
 from c4c.extract.cache import DEFAULT, Cache, Failure, create_cache
 from c4c.extract.config import ExtractConfig, ExtractResult
@@ -202,7 +202,7 @@ def _until(
     """Pass on what was decoded until somebody asks to stop."""
     for one in decoded:
         if stop.name:
-            raise Interrupted(
+            raise stop.error(
                 f"stopped by {stop.name}; whole shards are kept: the same command goes on"
             )
         yield one

@@ -227,10 +227,15 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         request = Request(
             config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
         )
+        # The first process decodes; the others find the frames in its cache.
+        if not world.leads:
+            world.await_leader()
         splits = {
             name: (dataset, split_frames(config, dataset, backbone, request))
             for name, dataset in datasets.items()
         }
+        if world.leads:
+            world.await_leader()
         head = start_head(config, backbone.embed_dim, backbone.head_init())
         task = E2ETask(config, backbone, head, splits, eval_split)
         sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"

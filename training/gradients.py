@@ -41,7 +41,7 @@ def accumulate_gradients(
     states = []
     encoded = []
     for start, stop in chunks:
-        states.append(_random_state(task.device))
+        states.append(random_state(task.device))
         with torch.set_grad_enabled(keep and task.encoder_trains):
             encoded.append(_encode(task, inputs, start, stop))
     frames, texts = (torch.cat(part) for part in zip(*encoded, strict=True))
@@ -102,7 +102,7 @@ def _blockwise(task: Task, batch: FeatureBatch, texts: Tensor, micro: int, weigh
     similarity = batch.features.new_zeros(len(texts), len(batch))
     states = []
     for (top, bottom), (left, right) in blocks:
-        states.append(_random_state(task.device))
+        states.append(random_state(task.device))
         with torch.no_grad():
             part = task.similarity(_columns(batch, left, right), texts[top:bottom])
         similarity[top:bottom, left:right] = part
@@ -125,23 +125,27 @@ def _spans(count: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, count)) for start in range(0, count, max(1, size))]
 
 
-def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    accelerator = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), accelerator
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Where the generators that dropout draws from stand."""
+    state = {"rng": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["rng_cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random(state: dict[str, Tensor], device: torch.device) -> None:
+    """Put the generators back to ``state``; a run resumed on another device has no state there."""
+    torch.set_rng_state(state["rng"])
+    if device.type == "cuda" and "rng_cuda" in state:
+        torch.cuda.set_rng_state(state["rng_cuda"], device)
 
 
 @contextmanager
-def _replay(state: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
+def _replay(state: dict[str, Tensor], device: torch.device) -> Iterator[None]:
     """Draw again what was drawn after ``state``; what was drawn since stays drawn."""
-    now = _random_state(device)
-    _restore(state, device)
+    now = random_state(device)
+    restore_random(state, device)
     try:
         yield
     finally:
-        _restore(now, device)
-
-
-def _restore(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)
+        restore_random(now, device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c4c.errors import C4CError, Interrupted
+from c4c.errors import C4CError
 from c4c.files import read_json
 from c4c.heads.checkpoint import load_checkpoint, standing
 from c4c.progress import Progress, say
@@ -19,7 +19,7 @@ from c4c.signals import StopRequest
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
 from c4c.training.evaluation import score
-from c4c.training.gradients import accumulate_gradients
+from c4c.training.gradients import accumulate_gradients, random_state, restore_random
 from c4c.training.journal import Journal
 from c4c.training.optim import Optimizer, clamp_logit_scale
 from c4c.training.parallel import World
@@ -101,6 +101,7 @@ class Run:
                 progress.step(extra=f"loss {losses[-1]:.3f}")
                 self._pause(stop, journal)
         found = self.task.evaluate() if self.world.leads else {}
+        self.world.await_leader()
         self.at.epoch, self.at.batch = epoch + 1, 0
         mean = sum(losses) / len(losses) if losses else math.nan
         line = {"step": self.at.step, "epoch": epoch + 1, "loss": mean, **found}
@@ -152,8 +153,11 @@ class Run:
         """Save when it is time, or when asked to stop (and then do)."""
         minutes = self.config.checkpoint_minutes
         # The clocks of processes differ: all save when one of them is due, or none does.
-        due = self.world.any(bool(minutes) and time.monotonic() - self._saved > 60 * minutes)
-        asked = self.world.any(bool(stop.name))
+        due = bool(minutes) and time.monotonic() - self._saved > 60 * minutes
+        due, interrupted, terminated = self.world.any(
+            due, stop.name == "SIGINT", stop.name == "SIGTERM"
+        )
+        asked = interrupted or terminated
         if not due and not asked:
             return
         journal.flush()
@@ -162,8 +166,9 @@ class Run:
         self._saved = time.monotonic()
         self.world.barrier()
         if asked:
-            raise Interrupted(
-                f"stopped by {stop.name or 'request'} at step {self.at.step}; everything is saved: "
+            stop.name = "SIGTERM" if terminated else "SIGINT"
+            raise stop.error(
+                f"stopped by {stop.name} at step {self.at.step}; everything is saved: "
                 "add --resume auto to the same command to go on"
             )
 
@@ -182,7 +187,7 @@ class Run:
     def _save(self, name: str) -> None:
         state: dict[str, Tensor] = {}
         if name == "last":
-            state = {**self.optimizer.state(), "rng": torch.get_rng_state()}
+            state = {**self.optimizer.state(), **random_state(self.task.device)}
         meta = {**self.meta, "position": self.at.as_meta(), "metrics": self.at.best_figures}
         self.task.save(self.out / name, meta, state)
 
@@ -220,6 +225,6 @@ class Run:
         position = dict(held["position"])
         position["best"] = -math.inf if position["best"] is None else position["best"]
         self.at = Position(**position)
-        torch.set_rng_state(state.pop("rng"))
+        restore_random(state, self.task.device)
         self.optimizer.load_state(state)
         say(f"going on from {last}, step {self.at.step}")

@@ -11,7 +11,8 @@ unlike in the authors' code.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,7 +21,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_TIMEOUT = timedelta(minutes=10)
+from c4c.errors import C4CError
+
+_TIMEOUT = timedelta(minutes=10)  # of a step: whoever is later than this hangs
+_PATIENCE = timedelta(days=7)  # for what the first process does alone: decoding, evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,12 @@ class World:
     Attributes:
         rank: this one's number.
         size: how many there are.
+        patient: the same processes, for waits without end; ``None`` when there is one.
     """
 
     rank: int = 0
     size: int = 1
+    patient: dist.ProcessGroup | None = None
 
     @property
     def leads(self) -> bool:
@@ -78,18 +84,20 @@ class World:
             return rows
         shape = torch.tensor(rows.shape, device=rows.device)
         shapes = [torch.zeros_like(shape) for _ in range(self.size)]
-        dist.all_gather(shapes, shape)
+        with _together():
+            dist.all_gather(shapes, shape)
         largest = torch.stack(shapes).amax(0).tolist()
         padded = _pad_to(rows.detach(), largest).contiguous()
         found = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(found, padded)
+        with _together():
+            dist.all_gather(found, padded)
         return torch.cat([part[: int(s[0])] for part, s in zip(found, shapes, strict=True)])
 
     def gather_batch(self, frames: Tensor, lengths: Tensor, texts: Tensor) -> Gathered:
         """The whole batch of which ``frames`` [b, t, D] and ``texts`` are this process's part."""
         if self.size == 1:
             return Gathered(frames, lengths, texts, slice(None), slice(None))
-        counts = self.gather_rows(torch.tensor([[len(frames), len(texts)]]))
+        counts = self.gather_rows(torch.tensor([[len(frames), len(texts)]], device=frames.device))
         before, here = counts[: self.rank].sum(0).tolist(), counts[self.rank].tolist()
         rows = [slice(start, start + n) for start, n in zip(before, here, strict=True)]
         return Gathered(
@@ -108,17 +116,19 @@ class World:
         for parameter in parameters:
             if parameter.grad is None:
                 continue
-            dist.all_reduce(parameter.grad)
+            with _together():
+                dist.all_reduce(parameter.grad)
             if id(parameter) in own:
                 parameter.grad /= self.size
 
-    def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set in any process."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether each of ``flags`` is set in any process."""
         if self.size == 1:
-            return flag
-        votes = torch.tensor([float(flag)], device=_device())
-        dist.all_reduce(votes)
-        return bool(votes.item() > 0)
+            return flags
+        votes = torch.tensor(flags, dtype=torch.int32, device=_device())
+        with _together():
+            dist.all_reduce(votes)
+        return tuple(vote > 0 for vote in votes.tolist())
 
     def equalise(self, modules: Iterable[nn.Module]) -> None:
         """Give every process the parameters of the first one."""
@@ -126,12 +136,20 @@ class World:
             return
         for module in modules:
             for value in module.state_dict().values():
-                dist.broadcast(value, 0)
+                with _together():
+                    dist.broadcast(value, 0)
 
     def barrier(self) -> None:
         """Wait for the others."""
         if self.size > 1:
-            dist.barrier()
+            with _together():
+                dist.barrier()
+
+    def await_leader(self) -> None:
+        """Wait for the others, however long the first one takes for what it does alone."""
+        if self.size > 1:
+            with _together():
+                dist.barrier(self.patient)
 
 
 def join_world() -> World:
@@ -144,13 +162,30 @@ def join_world() -> World:
         if backend == "nccl":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group(backend, timeout=_TIMEOUT)
-    return World(dist.get_rank(), dist.get_world_size())
+    patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    return World(dist.get_rank(), dist.get_world_size(), patient)
 
 
 def leave_world(world: World) -> None:
     """Close the connection to the other processes."""
     if world.size > 1 and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around what all processes do at once.
+
+    Raises:
+        C4CError: one of them is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise C4CError(
+            "Another process of this run has ended; its own message says why, --resume auto goes "
+            f"on from the last checkpoint ({str(error).splitlines()[0][:120]})."
+        ) from None
 
 
 def _share(count: int, rank: int, size: int) -> slice:

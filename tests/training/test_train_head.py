@@ -119,32 +119,6 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_clips(
         train_head(config(shapes_cache, tmp_path / "run"))
 
 
-def torchrun(*arguments: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
-    command += ["-m", "c4c", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count('"steps"') == 1  # one process speaks
-
-
-def test_two_processes_save_by_time_and_keep_one_log(shapes_cache: Path, tmp_path: Path) -> None:
-    one = train_head(config(shapes_cache, tmp_path / "one", epochs=8, checkpoint_minutes=0.001))
-    options = ["--head", "seqLSTM", "--cache", str(shapes_cache), "--out", str(tmp_path / "run")]
-    options += ["--epochs", "8", "--batch", "16", "--checkpoint-minutes", "0.001"]
-    torchrun("train-head", *options)
-    first, second = parameters(one.last), parameters(tmp_path / "run" / "last")
-    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
-    logs = [read_journal(tmp_path / run / "log.jsonl") for run in ("one", "run")]
-    assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
-
-
 def test_a_folder_with_a_run_is_not_overwritten_unasked(shapes_cache: Path, tmp_path: Path) -> None:
     train_head(config(shapes_cache, tmp_path / "run"))
     with pytest.raises(C4CError, match="--resume auto"):
