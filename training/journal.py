@@ -17,13 +17,17 @@ class Journal:
 
     Args:
         path: the file; ``None`` keeps nothing, in processes that do not lead.
-        after: keep only lines of steps up to this one (0 begins anew).
+        after: keep only lines of steps up to this one (0 begins anew),
+        epochs: and of this many whole epochs: the end of one is told after it was evaluated.
         tensorboard: also write event files beside it.
     """
 
-    def __init__(self, path: Path | None, after: int = 0, tensorboard: bool = False) -> None:
+    def __init__(
+        self, path: Path | None, after: int = 0, epochs: int = 0, tensorboard: bool = False
+    ) -> None:
         if path is not None:
-            kept = [row for row in read_journal(path) if row["step"] <= after] if after else []
+            rows = read_journal(path) if after else []
+            kept = [r for r in rows if r["step"] <= after and r.get("epoch", 0) <= epochs]
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._stream = (path or Path(os.devnull)).open("a", encoding="utf-8")
         self._board = _board(path.parent / "tensorboard", after) if path and tensorboard else None

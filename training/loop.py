@@ -33,6 +33,7 @@ class Position:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    loss: float = 0.0  # summed over the batches of this epoch
     best: float = -math.inf
     best_figures: dict[str, float] = field(default_factory=dict)
 
@@ -76,7 +77,7 @@ class Run:
         self._begin()
         leads = self.world.leads
         log = self.out / "log.jsonl" if leads else None
-        journal = Journal(log, self.at.step, self.config.tensorboard)
+        journal = Journal(log, self.at.step, self.at.epoch, self.config.tensorboard)
         try:
             with StopRequest() as stop:
                 for epoch in range(self.at.epoch, self.config.epochs):
@@ -91,19 +92,18 @@ class Run:
     def _epoch(self, epoch: int, journal: Journal, stop: StopRequest) -> None:
         groups = self.plan[epoch]
         begun = time.monotonic()
-        losses: list[float] = []
         self.task.train_mode(True)
         label = f"epoch {epoch + 1}/{self.config.epochs}"
         with Progress(label, len(groups), "steps", self.at.batch) as progress:
             for place in range(self.at.batch, len(groups)):
-                losses.append(self._step(epoch, place, journal))
-                self.at.batch = place + 1
-                progress.step(extra=f"loss {losses[-1]:.3f}")
+                loss = self._step(epoch, place, journal)
+                self.at.batch, self.at.loss = place + 1, self.at.loss + loss
+                progress.step(extra=f"loss {loss:.3f}")
                 self._pause(stop, journal)
         found = self.task.evaluate() if self.world.leads else {}
         self.world.await_leader()
-        self.at.epoch, self.at.batch = epoch + 1, 0
-        mean = sum(losses) / len(losses) if losses else math.nan
+        mean = self.at.loss / len(groups)
+        self.at.epoch, self.at.batch, self.at.loss = epoch + 1, 0, 0.0
         line = {"step": self.at.step, "epoch": epoch + 1, "loss": mean, **found}
         journal.write({**line, "seconds": time.monotonic() - begun})
         journal.flush()

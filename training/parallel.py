@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -162,7 +163,7 @@ def join_world() -> World:
         if backend == "nccl":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group(backend, timeout=_TIMEOUT)
-    patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    patient: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
     return World(dist.get_rank(), dist.get_world_size(), patient)
 
 

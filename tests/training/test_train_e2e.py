@@ -1,5 +1,9 @@
 """End-to-end training: the backbone learns, can be frozen, and serves extraction afterwards."""
 
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from c4c.training.cached import start_head
 from c4c.training.config import TrainE2EConfig
 from c4c.training.e2e import E2ETask, split_frames, train_e2e
 from c4c.training.gradients import accumulate_gradients
+from c4c.training.journal import read_journal
 from c4c.training.parallel import World
 
 
@@ -108,3 +113,34 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(
     (one, whole), (two, parts) = gradients
     assert one == pytest.approx(two, rel=1e-5)
     assert float((whole - parts).norm() / whole.norm()) < 1e-5
+
+
+def test_killed_at_random_and_resumed_it_ends_with_the_same_losses(
+    shapes_root: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "c4c", "train-e2e", "--head", "seqTransf", "--layers", "1"]
+    command += ["--dataset", "shapes", "--root", str(shapes_root), "--backbone", "tiny"]
+    command += ["--epochs", "8", "--batch", "16", "--coef-lr", "1", "--workers", "1"]
+    command += ["--frame-cache", str(tmp_path / "frames"), "--checkpoint-minutes", "0.0001"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True, timeout=120)
+    chance = random.Random(3)
+    for kills in (4, 11, 18):
+        resumed = [*command, "--out", str(cut), "--resume", "auto"]
+        process = subprocess.Popen(resumed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        begun = time.monotonic()
+        while len(read_journal(cut / "log.jsonl")) < kills and process.poll() is None:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.01)
+        time.sleep(chance.random() / 5)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -9  # it was in the middle of the run
+    subprocess.run(resumed, check=True, capture_output=True, timeout=120)
+    logs = [
+        [(row["step"], row.get("epoch"), row["loss"]) for row in read_journal(run / "log.jsonl")]
+        for run in (whole, cut)
+    ]
+    assert [row[:2] for row in logs[0]] == [row[:2] for row in logs[1]]
+    # Sums on several threads may round otherwise in another process.
+    assert [row[2] for row in logs[0]] == pytest.approx([row[2] for row in logs[1]], rel=1e-3)

@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         f"cache=Path({str(shapes_cache)!r}), out=Path({str(tmp_path / 'cut')!r})))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert "Interrupted" in done.stderr
+    assert "Requeue" in done.stderr
     assert "--resume auto" in done.stderr
     again = config(shapes_cache, tmp_path / "cut", head="tightTransf", epochs=4, resume="auto")
     resumed = train_head(again)
@@ -155,7 +155,10 @@ def test_a_cache_without_val_keeps_the_last_one(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(shapes_cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_saves_and_says_how_to_go_on(
+    number: signal.Signals, code: int, shapes_cache: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "c4c", "train-head", "--head", "seqTransf", "--epochs", "4000"]
     command += ["--cache", str(shapes_cache), "--out", str(tmp_path / "run"), "--batch", "16"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -163,9 +166,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(shapes_cache: Path, tmp_path: Path) 
     begun = time.monotonic()
     while time.monotonic() - begun < 120 and len(read_journal(log)) < 3:
         time.sleep(0.2)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, words = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "--resume auto" in words
     assert "Traceback" not in words
     held = json.loads((tmp_path / "run/last/checkpoint.json").read_text())
