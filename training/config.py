@@ -9,7 +9,17 @@ from typing import Any
 from c4c.errors import C4CError
 
 # What may differ between a run and its resumption: it does not change the numbers.
-_FREE = frozenset({"out", "resume", "overwrite", "checkpoint_minutes", "workers", "tensorboard"})
+_FREE = frozenset(
+    {
+        "out",
+        "resume",
+        "overwrite",
+        "checkpoint_minutes",
+        "workers",
+        "tensorboard",
+        "grad_checkpointing",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +162,8 @@ class TrainE2EConfig(TrainConfig):
         freeze_layers: transformer layers of each tower left as they are, from below, with the
             embeddings under them; -1 freezes nothing, and so does 0 (but not for the recipe
             ``authors``, which leaves the embeddings at 0).
+        grad_checkpointing: keep only what goes into each layer of the towers, and compute the
+            rest again on the way back: less memory, more time, the same gradients.
         max_words: tokens of a caption, start and end included; ``None`` is CLIP's context.
         fps: frames a second.
         frame_cache: folder of the frame cache; ``None`` is ``c4c-cache/<dataset>-frames``.
@@ -167,6 +179,7 @@ class TrainE2EConfig(TrainConfig):
     pretrained: str | None = None
     linear_patch: str = "2d"
     freeze_layers: int = 0
+    grad_checkpointing: bool = False
     max_words: int | None = None
     fps: float = 1.0
     frame_cache: Path | None = None

@@ -91,6 +91,8 @@ class E2ETask(Task):
         self.stretches = [(clips[name].path, clips[name].start) for name in self.clip_of]
         self._tokens = backbone.tokenize(self.texts, config.max_words)
         freeze(backbone.model, config.freeze_layers, RECIPES[config.recipe].freezes_stem)
+        if config.grad_checkpointing:
+            checkpoint_layers(backbone)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """Head and backbone, the backbone at its share of the learning rate."""
@@ -205,6 +207,21 @@ def freeze(model: nn.Module, layers: int, stem_at_0: bool = False) -> None:
         layer = _LAYER.match(name)
         low = bool(_STEM.match(name)) or (layer is not None and int(layer.group(1)) < layers)
         parameter.requires_grad_(not (layers >= least and low))
+
+
+def checkpoint_layers(backbone: Backbone) -> None:
+    """Hold the input of each transformer layer for the way back, not what is inside it.
+
+    Raises:
+        C4CError: the towers cannot do that.
+    """
+    try:
+        backbone.model.set_grad_checkpointing(True)
+    except (AttributeError, NotImplementedError, AssertionError):
+        raise C4CError(
+            f"{backbone.name} has layers that cannot be computed again; leave --grad-checkpointing "
+            "out and pass --micro-batch."
+        ) from None
 
 
 def train_e2e(config: TrainE2EConfig) -> TrainResult:

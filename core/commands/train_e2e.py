@@ -30,6 +30,8 @@ from c4c.presets import preset_option
               show_default=True, help="3d: patches over three frames.")  # fmt: skip
 @click.option("--freeze-layers", default=0, show_default=True,
               help="Lowest layers of each tower left as they are.")  # fmt: skip
+@click.option("--grad-checkpointing", is_flag=True,
+              help="Keep less of a layer, compute it again: less memory, more time.")  # fmt: skip
 @click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")
 @click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
 @click.option("--frame-cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET-frames]")

@@ -23,7 +23,7 @@ from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieve import RetrieveConfig, run_evaluate
 from c4c.training.cached import start_head
 from c4c.training.config import TrainE2EConfig
-from c4c.training.e2e import E2ETask, split_frames, train_e2e
+from c4c.training.e2e import E2ETask, checkpoint_layers, split_frames, train_e2e
 from c4c.training.gradients import accumulate_gradients
 from c4c.training.journal import read_journal
 from c4c.training.parallel import World
@@ -90,7 +90,7 @@ def test_frozen_layers_stay_and_the_others_move(shapes_root: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("head", list(HEADS))
-def test_micro_batches_give_the_gradients_of_the_whole_batch(
+def test_micro_batches_and_checkpointed_layers_give_the_gradients_of_the_whole_batch(
     head: str, shapes_root: Path, tmp_path: Path
 ) -> None:
     settings = config(shapes_root, tmp_path, head=head, batch=12, eval_split="none")
@@ -102,17 +102,29 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(
     task = E2ETask(settings, backbone, built, {"train": (dataset, store)}, None)
     task.train_mode(False)  # dropout off: other blocks would draw other masks
     inputs = task.load(np.arange(12), torch.Generator().manual_seed(0))
-    gradients = []
-    for micro in (0, 5):
+    runs_of_a_layer: list[None] = []
+    for tower in (backbone.model.visual, backbone.model):
+        tower.transformer.resblocks[1].register_forward_hook(
+            lambda *_: runs_of_a_layer.append(None)
+        )
+    gradients, counts = [], []
+    for micro, checkpointing in ((0, False), (5, False), (5, True)):
+        if checkpointing:
+            checkpoint_layers(backbone)
+        runs_of_a_layer.clear()
         for module in (backbone.model, task.head):
             module.zero_grad(set_to_none=True)
         loss = accumulate_gradients(task, inputs, micro, World())
         held = [p.grad for m in (backbone.model, task.head) for p in m.parameters()]
         flat = torch.cat([grad.flatten() for grad in held if grad is not None])
         gradients.append((float(loss), flat))
-    (one, whole), (two, parts) = gradients
-    assert one == pytest.approx(two, rel=1e-5)
-    assert float((whole - parts).norm() / whole.norm()) < 1e-5
+        counts.append(len(runs_of_a_layer))
+    (one, whole), *others = gradients
+    for two, parts in others:
+        assert one == pytest.approx(two, rel=1e-5)
+        assert float((whole - parts).norm() / whole.norm()) < 1e-5
+    # Two towers; three chunks, without a graph and with one; and once more on the way back.
+    assert counts == [2, 12, 18]
 
 
 def test_killed_at_random_and_resumed_it_ends_with_the_same_losses(
