@@ -104,7 +104,7 @@ def test_micro_batches_and_checkpointed_layers_give_the_gradients_of_the_whole_b
     inputs = task.load(np.arange(12), torch.Generator().manual_seed(0))
     runs_of_a_layer: list[None] = []
     for tower in (backbone.model.visual, backbone.model):
-        tower.transformer.resblocks[1].register_forward_hook(
+        tower.transformer.resblocks[1].register_forward_pre_hook(
             lambda *_: runs_of_a_layer.append(None)
         )
     gradients, counts = [], []
