@@ -6,6 +6,7 @@ sizes checked before a frame is allocated.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.errors import C4CError
+from c4c.extract.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
 from c4c.records import Clip, Frames
 from c4c.sampling import select_frames
 
@@ -144,17 +146,27 @@ def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.flo
 
 
 def _decode_pyav(clip: Clip, request: Request) -> Decoded:
+    with _open(clip.path) as container:
+        stream = _video_stream(container)
+        wanted = _wanted(_duration(container, stream, clip.path), clip, request)
+        with contextlib.suppress(Unsure):
+            taken = []
+            for frame in sparse_frames(container, stream, wanted.tolist()):
+                _check_size(frame.width, frame.height)
+                taken.append(_picture(frame, request.size))
+            return _judge(clip, wanted, taken, _Damage())
+    with _open(clip.path) as container:
+        damage = _Damage()
+        frames = _frames(container, _video_stream(container), damage)
+        return _collect(clip, wanted, frames, damage, request)
+
+
+def _open(path: str) -> Any:
     import av
 
     options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     # A path, not a text that could name a protocol: ``a:b.mp4`` is a file here.
-    with av.open("file:" + os.path.abspath(clip.path), options=options) as container:
-        stream = _video_stream(container)
-        stream.thread_type = "NONE"  # one process a core already
-        _check_size(stream.codec_context.width, stream.codec_context.height)
-        wanted = _wanted(_duration(container, stream, clip.path), clip, request)
-        damage = _Damage()
-        return _collect(clip, wanted, _frames(container, stream, damage), damage, request)
+    return av.open("file:" + os.path.abspath(path), options=options)
 
 
 def _video_stream(container: Any) -> Any:
@@ -165,7 +177,10 @@ def _video_stream(container: Any) -> Any:
     ]  # 0x400 marks cover art
     if not streams:
         raise _Refused("has no video stream")
-    return streams[0]
+    stream = streams[0]
+    stream.thread_type = "NONE"  # one process a core already
+    _check_size(stream.codec_context.width, stream.codec_context.height)
+    return stream
 
 
 def _check_size(width: int, height: int) -> None:
@@ -179,10 +194,7 @@ def _duration(container: Any, stream: Any, path: str) -> float:
         return float(stream.duration * stream.time_base)
     if container.duration and container.duration > 0:
         return float(container.duration / 1_000_000)
-    import av
-
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-    with av.open("file:" + os.path.abspath(path), options=options) as again:
+    with _open(path) as again:
         packets = again.demux(video=0)
         times = [float(p.pts * p.time_base) for p in packets if p.pts is not None]
     return max(times) - min(times) + _EPSILON if times else 0.0
@@ -237,9 +249,11 @@ def _collect(
     """Take the frame on display at each wanted time."""
     taken: list[npt.NDArray[np.uint8]] = []
     shown: Any = None
-    latest, gap = 0.0, 1 / 25
+    latest, gap = 0.0, SHORTEST
     for time, frame in frames:
-        while len(taken) < len(wanted) and shown is not None and time > wanted[len(taken)] + 1e-3:
+        while (
+            len(taken) < len(wanted) and shown is not None and time > wanted[len(taken)] + TOLERANCE
+        ):
             taken.append(_picture(shown, request.size))
         if len(taken) == len(wanted):
             break
@@ -247,7 +261,7 @@ def _collect(
         shown, latest = frame, time
     else:
         # The last frame stays on display for a while: as long as frames did before.
-        limit = latest + gap + 1e-3
+        limit = latest + gap + TOLERANCE
         while shown is not None and len(taken) < len(wanted) and wanted[len(taken)] < limit:
             taken.append(_picture(shown, request.size))
     return _judge(clip, wanted, taken, damage)
@@ -304,11 +318,9 @@ def _decode_decord(clip: Clip, request: Request) -> Decoded:
     import av
     import decord
 
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     # decord has no allow-lists: look with PyAV first.
-    with av.open("file:" + os.path.abspath(clip.path), options=options) as container:
-        stream = _video_stream(container)
-        _check_size(stream.codec_context.width, stream.codec_context.height)
+    with _open(clip.path) as container:
+        _video_stream(container)
         if container.start_time and container.format.name == "mpegts":
             raise _Refused("decord gives wrong frames of MPEG-TS; use --decoder pyav")
     reader = decord.VideoReader(str(Path(clip.path).absolute()), num_threads=1)
