@@ -100,7 +100,7 @@ class _Sparse:
         """The last time stamp that is not after ``seconds``, as decoding everything sees it."""
 
         def time(stamp: int) -> float:
-            return stamp * self.base.numerator / self.base.denominator
+            return float(stamp * self.base.numerator / self.base.denominator)
 
         found = first + int((seconds + TOLERANCE) / self.base) + 2
         while time(found) - time(first) > seconds + TOLERANCE:

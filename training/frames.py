@@ -1,15 +1,17 @@
 """The frame cache: every clip decoded once, resized, as bytes that are mapped into memory.
 
-A folder a split and way of sampling, written aside and renamed when it is whole.
+A folder a split and way of sampling, written aside and renamed when it is whole; a run that
+was stopped or killed on the way is gone on with.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,14 @@ import torch
 
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone
-from c4c.extract.decode import Request, decoder_version
+from c4c.extract.decode import Decoded, Request, decoder_version
 from c4c.extract.workers import decode_many
 from c4c.files import fsync_folder, read_json, write_json
 from c4c.progress import Progress, say
 from c4c.records import Clip, Dataset
+from c4c.signals import StopRequest
+
+_SAVE_SECONDS = 15.0  # what a killed run has decoded since then is decoded again
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def open_frames(
 
     Raises:
         C4CError: nothing could be decoded, or the cache cannot be written.
+        Interrupted: stopped on request; the next call goes on.
     """
     key = json.dumps(
         [
@@ -75,47 +81,105 @@ def open_frames(
 def _build(
     target: Path, dataset: Dataset, backbone: Backbone, request: Request, workers: int
 ) -> None:
-    per_frame = 3 * backbone.image_size**2
-    most = request.max_frames or 64
-    total = len(dataset.clips)
-    say(f"frame cache {target}: at most {total * most * per_frame / 1e9:.2f} GB")
+    aside = target.parent / f".{target.name}.part"
+    most = (request.max_frames or 64) * 3 * backbone.image_size**2
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
-        try:
-            lengths = _decode(aside / "frames.bin", dataset.clips, backbone, request, workers)
-            if not any(lengths):
+        aside.mkdir(parents=True, exist_ok=True)
+        with _Part(aside, backbone) as part:
+            if target.exists():  # another run was quicker
+                return
+            left = (len(dataset.clips) - len(part.lengths)) * most
+            say(f"frame cache {target}: at most {left / 1e9:.2f} GB more")
+            part.decode(dataset.clips, request, workers)
+            if not any(part.lengths):
                 raise C4CError(f"No clip of {dataset.name} {dataset.split} could be decoded.")
-            write_json(
-                aside / "index.json",
-                {"ids": [clip.id for clip in dataset.clips], "lengths": lengths},
-            )
+            ids = [clip.id for clip in dataset.clips]
+            write_json(aside / "index.json", {"ids": ids, "lengths": part.lengths})
             os.rename(aside, target)
             fsync_folder(target.parent)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        if not (target / "index.json").exists():  # unless another run was quicker
-            raise C4CError(f"Cannot write {target}: {error.strerror}.") from None
+        raise C4CError(f"Cannot write {target}: {error.strerror}.") from None
 
 
-def _decode(
-    path: Path, clips: Sequence[Clip], backbone: Backbone, request: Request, workers: int
-) -> list[int]:
-    lengths = []
-    with path.open("wb") as stream, Progress("decode", len(clips)) as progress:
-        for place, done in decode_many(clips, request, workers):
-            if not len(done.frames):
-                say(f"  {clips[place].id}: {done.status}: {done.message}")
-                lengths.append(0)
-            else:
-                pixels = backbone.fit(torch.from_numpy(np.array(done.frames.pixels)))
-                stream.write(pixels.contiguous().numpy().data)
-                lengths.append(len(pixels))
-            progress.step()
-        stream.flush()
-        os.fsync(stream.fileno())
-    return lengths
+class _Part:
+    """A frame cache that is being made, by one process at a time; it goes on where one stopped.
+
+    ``lengths.bin`` is written after the frames that it counts, so what it says is there.
+    """
+
+    def __init__(self, folder: Path, backbone: Backbone) -> None:
+        self.folder, self.backbone = folder, backbone
+        self.lengths: list[int] = []
+        self._saved = 0  # how many of them are in the file
+        self._at = time.monotonic()
+
+    def __enter__(self) -> _Part:
+        self._pixels = (self.folder / "frames.bin").open("ab")
+        self._counts = (self.folder / "lengths.bin").open("ab")
+        try:
+            fcntl.flock(self._counts, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another run that decodes into {self.folder}")
+            fcntl.flock(self._counts, fcntl.LOCK_EX)
+        if (self.folder / "lengths.bin").exists():  # not renamed while this one waited
+            self._go_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pixels.close()
+        self._counts.close()
+
+    def _go_on(self) -> None:
+        """Keep the clips whose frames are whole; cut off what a killed run left behind them."""
+        frame = 3 * self.backbone.image_size**2
+        there = (self.folder / "frames.bin").stat().st_size
+        found = (self.folder / "lengths.bin").read_bytes()
+        lengths = np.frombuffer(found[: len(found) // 8 * 8], np.int64)
+        whole = int(np.searchsorted(np.cumsum(lengths) * frame, there, "right"))
+        self.lengths = lengths[:whole].tolist()
+        self._saved = whole
+        self._pixels.truncate(sum(self.lengths) * frame)
+        self._counts.truncate(whole * 8)
+
+    def decode(self, clips: Sequence[Clip], request: Request, workers: int) -> None:
+        """Frames of all clips that are not there yet.
+
+        Raises:
+            Interrupted: somebody asked to stop; what is decoded is kept.
+        """
+        todo = clips[len(self.lengths) :]
+        bar = Progress("decode", len(clips), done=len(self.lengths))
+        results = decode_many(todo, request, workers)
+        with bar as progress, StopRequest() as stop, contextlib.closing(results):
+            for place, done in results:
+                if stop.name:
+                    self._save()
+                    raise stop.error(
+                        f"stopped by {stop.name} after {len(self.lengths)} of {len(clips)} clips "
+                        "were decoded; the same command goes on"
+                    )
+                self._add(todo[place], done)
+                progress.step()
+        self._save()
+
+    def _add(self, clip: Clip, done: Decoded) -> None:
+        if len(done.frames):
+            pixels = self.backbone.fit(torch.from_numpy(np.array(done.frames.pixels)))
+            self._pixels.write(pixels.contiguous().numpy().data)
+        else:
+            say(f"  {clip.id}: {done.status}: {done.message}")
+        self.lengths.append(len(done.frames))
+        if time.monotonic() - self._at > _SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        for stream in (self._pixels, self._counts):
+            if stream is self._counts:
+                stream.write(np.array(self.lengths[self._saved :], np.int64).tobytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._saved = len(self.lengths)
+        self._at = time.monotonic()
 
 
 def _open(target: Path, size: int) -> FrameStore:

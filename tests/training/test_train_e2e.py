@@ -1,6 +1,8 @@
 """End-to-end training: the backbone learns, can be frozen, and serves extraction afterwards."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -156,3 +158,37 @@ def test_killed_at_random_and_resumed_it_ends_with_the_same_losses(
     assert [row[:2] for row in logs[0]] == [row[:2] for row in logs[1]]
     # Sums on several threads may round otherwise in another process.
     assert [row[2] for row in logs[0]] == pytest.approx([row[2] for row in logs[1]], rel=1e-3)
+
+
+def test_a_stopped_or_killed_decoding_goes_on_to_the_same_frames(
+    shapes_root: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "c4c", "train-e2e", "--head", "meanP", "--epochs", "1"]
+    command += ["--dataset", "shapes", "--root", str(shapes_root), "--backbone", "tiny"]
+    command += ["--batch", "16", "--workers", "1", "--fps", "8", "--max-frames", "24"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    end = ["--frame-cache", str(whole), "--out", str(tmp_path / "run1")]
+    subprocess.run([*command, *end], check=True, capture_output=True, timeout=120)
+    resumed = [*command, "--frame-cache", str(cut), "--out", str(tmp_path / "run2")]
+    counted = []
+    for number, goal in ((signal.SIGTERM, 1 << 20), (signal.SIGKILL, 3 << 20)):
+        process = subprocess.Popen(resumed, stderr=subprocess.PIPE, text=True)
+        begun = time.monotonic()
+        while sum(path.stat().st_size for path in cut.glob(".train-*/frames.bin")) < goal:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.005)
+        os.kill(process.pid, number)
+        words = process.communicate(timeout=60)[1]
+        if number == signal.SIGTERM:
+            assert process.returncode == 75
+            assert "the same command goes on" in words
+        counted += [path.stat().st_size // 8 for path in cut.glob(".train-*/lengths.bin")]
+    assert counted[0] > 0
+    assert counted[1] >= counted[0]
+    left = next(cut.glob(".train-*/frames.bin"))
+    with left.open("ab") as stream:
+        stream.write(b"frames of a clip that was not whole")
+    subprocess.run(resumed, check=True, capture_output=True, timeout=120)
+    for path in whole.glob("*/frames.bin"):
+        assert path.read_bytes() == (cut / path.relative_to(whole)).read_bytes()
+    assert not list(cut.glob(".*"))
