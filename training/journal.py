@@ -47,6 +47,8 @@ class Journal:
     def flush(self) -> None:
         """Make sure that what was written is in the file."""
         self._stream.flush()
+        if self._board is not None:
+            self._board.flush()
 
     def close(self) -> None:
         """Flush and close."""

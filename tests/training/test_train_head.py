@@ -173,3 +173,16 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert "Traceback" not in words
     held = json.loads((tmp_path / "run/last/checkpoint.json").read_text())
     assert held["position"]["step"] >= 1
+
+
+def test_event_files_hold_what_the_log_holds(shapes_cache: Path, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train_head(config(shapes_cache, tmp_path / "run", tensorboard=True))
+    found = events.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    rows = read_journal(tmp_path / "run" / "log.jsonl")
+    losses = [event.value for event in found.Scalars("loss")]
+    assert losses == pytest.approx([row["loss"] for row in rows], rel=1e-5)
+    recalls = [event.value for event in found.Scalars("t2v_r1")]
+    assert recalls == pytest.approx([row["t2v_r1"] for row in rows if "t2v_r1" in row])
+    steps = [event.step for event in found.Scalars("grad_norm")]
+    assert steps == [row["step"] for row in rows if "grad_norm" in row]
