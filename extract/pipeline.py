@@ -273,21 +273,25 @@ class _Encoder:
         self._waiting = [images[full:]] if full < len(images) else []
 
     def _encode(self, images: torch.Tensor) -> None:
-        """Encode; when the device has no memory for all, by halves."""
+        """Encode as many at once as the device has memory for; half as many when it has not."""
         import torch
 
-        try:
-            with torch.inference_mode():
-                features = self.backbone.encode_frames(self._padded(images), self.hidden)
-        except torch.cuda.OutOfMemoryError:
-            if self.limit == 1:
-                raise C4CError("The device has no memory for one frame; pass --device.") from None
-            torch.cuda.empty_cache()
-            self.limit = (self.limit + 1) // 2
-            for first in range(0, len(images), self.limit):
-                self._encode(images[first : first + self.limit])
-            return
-        self._done.append(features[: len(images)].to(torch.float16).cpu().numpy())
+        start = 0
+        while start < len(images):
+            part = images[start : start + self.limit]
+            try:
+                with torch.inference_mode():
+                    features = self.backbone.encode_frames(self._padded(part), self.hidden)
+            except torch.cuda.OutOfMemoryError:
+                if self.limit == 1:
+                    raise C4CError(
+                        "The device has no memory for one frame; pass --device."
+                    ) from None
+                torch.cuda.empty_cache()
+                self.limit = (self.limit + 1) // 2
+                continue
+            self._done.append(features[: len(part)].to(torch.float16).cpu().numpy())
+            start += len(part)
 
     def _encode_clip(self, images: torch.Tensor) -> npt.NDArray[np.float16]:
         import torch

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from c4c.errors import C4CError
 from c4c.extract.backbone import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.decode import Decoded, Request, decode_clip
@@ -76,3 +77,31 @@ def test_a_decoder_that_stalls_while_it_sends_is_cut_off(tmp_path: Path) -> None
         assert "deadline" in answer[0].message
     finally:
         worker.stop()
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone("tiny", device="cpu")
+    size = backbone.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (21, size, size, 3), np.uint8)
+    encode, tried = backbone.encode_frames, []
+
+    def small(images: torch.Tensor, hidden: bool = False) -> torch.Tensor:
+        tried.append(len(images))
+        if len(images) > most:
+            raise torch.cuda.OutOfMemoryError
+        return encode(images, hidden)
+
+    def features() -> np.ndarray:
+        encoder = _Encoder(backbone, ExtractConfig(dataset="folder", batch=8))
+        encoder.add(pixels)
+        return encoder.finish([len(pixels)])[0]
+
+    whole = features().astype(np.float32)
+    monkeypatch.setattr(backbone, "encode_frames", small)
+    most = 3
+    parts = features().astype(np.float32)
+    assert parts == pytest.approx(whole, abs=0.02)
+    assert [count for count in tried if count > most] == [8, 4]  # not tried again at full size
+    most = 0
+    with pytest.raises(C4CError, match="no memory for one frame"):
+        features()
