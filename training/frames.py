@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def _build(
         aside.mkdir(parents=True, exist_ok=True)
         with _Part(aside, backbone) as part:
             if target.exists():  # another run was quicker
+                shutil.rmtree(aside, ignore_errors=True)
                 return
             left = (len(dataset.clips) - len(part.lengths)) * most
             say(f"frame cache {target}: at most {left / 1e9:.2f} GB more")
