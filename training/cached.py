@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,10 @@ class CachedTask(Task):
         own = [self._clips.clips[place] for place in self._owners]
         self.stretches = [(clip.path, clip.start) for clip in own]
         self.eval_split = choose_split(config.eval_split, cache.splits, config.train_split)
-        if config.eval_split == "auto" and self.eval_split and self._leaks(self.eval_split):
-            self.eval_split = None
-
-    def _leaks(self, split: str) -> bool:
-        """Whether a split has clips that are trained on, as those of two divisions may; say so."""
-        both = set(self.cache.clips(split).ids) & set(self._clips.ids)
-        if both:
-            say(
-                f"{len(both)} clips of '{split}' are in '{self.config.train_split}' too: nothing "
-                "is chosen on it, and the last checkpoint is kept as the best"
-            )
-        return bool(both)
+        if config.eval_split == "auto" and self.eval_split:
+            held = cache.clips(self.eval_split).ids
+            if leaks(self.eval_split, held, config.train_split, self._clips.ids):
+                self.eval_split = None
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """The head, and its projections at their share of the learning rate."""
@@ -155,6 +147,24 @@ def choose_split(wanted: str, there: tuple[str, ...], train: str) -> str | None:
     if wanted not in there:
         raise C4CError(f"--eval-split {wanted} is not there. There are: {', '.join(there)}, none.")
     return wanted
+
+
+def leaks(split: str, held: Iterable[str], train: str, trained: Iterable[str]) -> bool:
+    """Whether a split has clips that are trained on, as those of two divisions may; say so.
+
+    Args:
+        split: name of the evaluated split.
+        held: ids of its clips.
+        train: name of the split that is trained on.
+        trained: ids of its clips.
+    """
+    both = set(held) & set(trained)
+    if both:
+        say(
+            f"{len(both)} clips of '{split}' are in '{train}' too: nothing is chosen on it, and "
+            "the last checkpoint is kept as the best"
+        )
+    return bool(both)
 
 
 def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = False) -> Head:

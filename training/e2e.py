@@ -26,7 +26,7 @@ from c4c.records import Dataset, FeatureBatch
 from c4c.retrieval.metrics import places_of
 from c4c.sampling import order_frames
 from c4c.training.batches import Indices
-from c4c.training.cached import RUNS, choose_split, start_head
+from c4c.training.cached import RUNS, choose_split, leaks, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
 from c4c.training.evaluation import answers, figures
 from c4c.training.frames import FrameStore, open_frames
@@ -237,6 +237,14 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         eval_split = choose_split(config.eval_split, there, config.train_split)
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: _load_split(config, name) for name in names}
+        if config.eval_split == "auto" and eval_split:
+            held, trained = (
+                [clip.id for clip in datasets[name].clips]
+                for name in (eval_split, config.train_split)
+            )
+            if leaks(eval_split, held, config.train_split, trained):
+                del datasets[eval_split]
+                eval_split = None
         torch.manual_seed(config.seed)
         backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
         if config.linear_patch == "3d":

@@ -146,6 +146,23 @@ def test_a_val_split_with_training_clips_chooses_nothing(
     result = train_head(config(tmp_path / "c", tmp_path / "run", head="seqLSTM", batch=4))
     assert load_checkpoint(result.checkpoint).meta["chosen_on"] is None
     assert "2 clips of 'val' are in 'train' too" in capsys.readouterr().err
+    whole = train_e2e(
+        TrainE2EConfig(
+            head="meanP",
+            dataset="manifest",
+            root=tmp_path,
+            videos=shapes_root,
+            captions=tmp_path / "list.csv",
+            backbone="tiny",
+            frame_cache=tmp_path / "frames",
+            out=tmp_path / "e2e",
+            epochs=1,
+            batch=4,
+            workers=1,
+        )
+    )
+    assert load_checkpoint(whole.checkpoint).meta["chosen_on"] is None
+    assert "2 clips of 'val' are in 'train' too" in capsys.readouterr().err
 
 
 def test_a_3d_patch_is_trained_kept_and_goes_on(shapes_root: Path, tmp_path: Path) -> None:
