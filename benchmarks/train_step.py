@@ -69,7 +69,7 @@ def own_step(backbone: Backbone, batch: int, frames: int, **settings: Any) -> Ca
     pixels = np.random.default_rng(1).integers(0, 256, (batch * frames, 3, size, size), np.uint8)
     store = FrameStore(pixels, np.arange(batch + 1, dtype=np.int64) * frames, ids)
     head = start_head(config, backbone.embed_dim, backbone.head_init())
-    task = E2ETask(config, backbone, head, {"train": (dataset, store)}, None)
+    task = E2ETask(config, backbone, head, (dataset, store))
     run = Run(task, Path(tempfile.gettempdir()), World(), {})
     task.train_mode(True)
     epochs = iter(range(config.epochs))

@@ -18,6 +18,7 @@ _FREE = frozenset(
         "workers",
         "tensorboard",
         "grad_checkpointing",
+        "frames",
     }
 )
 
@@ -166,6 +167,8 @@ class TrainE2EConfig(TrainConfig):
             rest again on the way back: less memory, more time, the same gradients.
         max_words: tokens of a caption, start and end included; ``None`` is CLIP's context.
         fps: frames a second.
+        frames: ``cache`` decodes every clip once, to disk; ``decode`` decodes those that are
+            trained on whenever they are wanted. The frames are the same.
         frame_cache: folder of the frame cache; ``None`` is ``c4c-cache/<dataset>-frames``.
         decoder: ``pyav`` or ``decord``.
         workers: decoding processes; ``None`` is one a core.
@@ -182,6 +185,7 @@ class TrainE2EConfig(TrainConfig):
     grad_checkpointing: bool = False
     max_words: int | None = None
     fps: float = 1.0
+    frames: str = "cache"
     frame_cache: Path | None = None
     decoder: str = "pyav"
     workers: int | None = None
@@ -189,6 +193,9 @@ class TrainE2EConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         _at_least("freeze_layers", self.freeze_layers, -1)
+        _one_of("frames", self.frames, ("cache", "decode"))
+        if self.frames == "decode" and self.objective == "mil-nce":
+            raise C4CError("--frames decode is for --objective contrastive; use the cache.")
         _one_of("linear_patch", self.linear_patch, ("2d", "3d"))
         if not self.fps > 0:
             raise C4CError(f"--fps is {self.fps}, expected frames a second above 0.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, choose_split, leaks, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
 from c4c.training.evaluation import answers, figures
-from c4c.training.frames import FrameStore, open_frames
+from c4c.training.frames import DecodedFrames, FrameStore, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import join_world, leave_world
 from c4c.training.recipes import RECIPES
@@ -68,18 +69,19 @@ class E2ETask(Task):
         config: TrainE2EConfig,
         backbone: Backbone,
         head: Head,
-        splits: dict[str, tuple[Dataset, FrameStore]],
-        eval_split: str | None,
+        train: tuple[Dataset, FrameStore | DecodedFrames],
+        evaluated: tuple[Dataset, FrameStore] | None = None,
     ) -> None:
         self.config: TrainE2EConfig = config
         self.backbone = backbone
         self.device = backbone.device
         self.head = head.to(self.device)
         self.encoder_trains = True
-        self._splits, self._eval = splits, eval_split
-        dataset, self._store = splits[config.train_split]
+        self._evaluated = evaluated
+        dataset, self._store = train
+        self._ahead: Iterator[Any] | None = None
         owners = places_of(self._store.ids, [c.clip_id for c in dataset.captions])
-        lengths = np.diff(self._store.offsets)
+        lengths = self._store.lengths
         kept = [row for row, owner in enumerate(owners) if owner >= 0 and lengths[owner] > 0]
         if not kept:
             raise C4CError(f"{dataset.name} {dataset.split} has no captioned clip with frames.")
@@ -98,25 +100,34 @@ class E2ETask(Task):
         """Head and backbone, the backbone at its share of the learning rate."""
         return [("head", self.head, 1.0), ("backbone", self.backbone.model, self.config.coef_lr)]
 
-    def load(self, captions: Indices, generator: torch.Generator) -> FrameInputs:
-        """Frames from the mapped cache."""
-        seed = int(torch.randint(1 << 31, (1,), generator=generator))
-        clips = self._owners[captions]
-        pixels, lengths = self._frames(
-            self._store, clips, self.config.order, np.random.default_rng(seed)
-        )
-        return FrameInputs(pixels, lengths, self._tokens[torch.from_numpy(captions)])
+    def expect(self, batches: Sequence[Indices]) -> None:
+        """Begin to read, or to decode, the clips of these batches."""
+        self._ahead = self._store.stream(self._owners[np.concatenate(batches)] if batches else ())
 
-    def _frames(
-        self, store: FrameStore, clips: Any, order: str, generator: np.random.Generator
+    def load(self, captions: Indices, generator: torch.Generator) -> FrameInputs:
+        """Frames as expected; a pair whose clip turns out to have none is left out.
+
+        Raises:
+            C4CError: no pair is left.
+        """
+        seed = int(torch.randint(1 << 31, (1,), generator=generator))
+        ahead = self._ahead or self._store.stream(self._owners[captions])
+        frames = list(itertools.islice(ahead, len(captions)))
+        there = np.array([len(own) > 0 for own in frames])
+        if not there.any():
+            names = ", ".join(sorted({self.clip_of[row] for row in captions})[:5])
+            raise C4CError(f"No clip of a batch could be decoded ({names}, …); check the videos.")
+        good = [own for own in frames if len(own)]
+        pixels, lengths = self._arrange(good, self.config.order, np.random.default_rng(seed))
+        return FrameInputs(pixels, lengths, self._tokens[torch.from_numpy(captions[there])])
+
+    def _arrange(
+        self, frames: Sequence[Any], order: str, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        rows = []
-        for clip in clips:
-            first, last = store.offsets[clip], store.offsets[clip + 1]
-            rows.append(order_frames(np.arange(first, last, dtype=np.int64), order, generator))
-        places = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        """Frames of clips, each [n, 3, S, S], in the order asked for: packed, and their lengths."""
+        rows = [own[order_frames(np.arange(len(own)), order, generator)] for own in frames]
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        return torch.from_numpy(store.pixels[places]), lengths.to(self.device)
+        return torch.from_numpy(np.concatenate(rows)), lengths.to(self.device)
 
     def encode(self, inputs: Any, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Frames and captions through the towers; [b, T, D] padded to the batch's longest."""
@@ -138,11 +149,11 @@ class E2ETask(Task):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Figures on the evaluated split; empty when there is none."""
-        if self._eval is None:
+        if self._evaluated is None:
             return {}
         self.train_mode(False)
-        dataset, store = self._splits[self._eval]
-        places = np.flatnonzero(np.diff(store.offsets) > 0)
+        dataset, store = self._evaluated
+        places = np.flatnonzero(store.lengths > 0)
         ids = [store.ids[place] for place in places]
         right = answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
         tokens = self.backbone.tokenize([c.text for c in dataset.captions], self.config.max_words)
@@ -157,7 +168,8 @@ class E2ETask(Task):
         generator = np.random.default_rng(0)
         for first in range(0, len(places), _EVAL_CLIPS):
             own = places[first : first + _EVAL_CLIPS]
-            pixels, lengths = self._frames(store, own, self.config.eval_order, generator)
+            frames_of = list(store.stream(own))
+            pixels, lengths = self._arrange(frames_of, self.config.eval_order, generator)
             frames = self._towers(pixels, lengths).float()
             yield FeatureBatch(_pad(frames, lengths, int(lengths.max())), lengths)
 
@@ -255,14 +267,21 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         # The first process decodes; the others find the frames in its cache.
         if not world.leads:
             world.await_leader()
-        splits = {
-            name: (dataset, split_frames(config, dataset, backbone, request))
+        anew = config.frames == "decode"
+        stores = {
+            name: split_frames(config, dataset, backbone, request)
             for name, dataset in datasets.items()
+            if not (anew and name == config.train_split)
         }
         if world.leads:
             world.await_leader()
         head = start_head(config, backbone.embed_dim, backbone.head_init())
-        task = E2ETask(config, backbone, head, splits, eval_split)
+        dataset = datasets[config.train_split]
+        train = stores.get(config.train_split) or DecodedFrames(
+            dataset, backbone, request, decoders(config)
+        )
+        evaluated = (datasets[eval_split], stores[eval_split]) if eval_split else None
+        task = E2ETask(config, backbone, head, (dataset, train), evaluated)
         sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
         fingerprint = backbone.fingerprint(sampling, decoder_version(config.decoder))
         meta = {
@@ -297,5 +316,9 @@ def split_frames(
         C4CError: nothing could be decoded, or the cache cannot be written.
     """
     folder = config.frame_cache or Path("c4c-cache") / f"{config.dataset}-frames"
-    workers = config.workers or len(os.sched_getaffinity(0))
-    return open_frames(folder, dataset, backbone, request, workers)
+    return open_frames(folder, dataset, backbone, request, decoders(config))
+
+
+def decoders(config: TrainE2EConfig) -> int:
+    """How many decoder processes a run has."""
+    return config.workers or len(os.sched_getaffinity(0))

@@ -1,7 +1,8 @@
-"""The frame cache: every clip decoded once, resized, as bytes that are mapped into memory.
+"""Frames for end-to-end training: from a cache on disk, or decoded whenever they are wanted.
 
-A folder a split and way of sampling, written aside and renamed when it is whole; a run that
-was stopped or killed on the way is gone on with.
+The frame cache holds every clip decoded once, resized, as bytes that are mapped into memory: a
+folder a split and way of sampling, written aside and renamed when it is whole; a run that was
+stopped or killed on the way is gone on with.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import fcntl
 import hashlib
 import json
 import os
+import queue
 import shutil
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from c4c.progress import Progress, say
 from c4c.records import Clip, Dataset
 from c4c.signals import StopRequest
 
+_AHEAD = 64  # clips that are decoded before they are wanted
 _SAVE_SECONDS = 15.0  # what a killed run has decoded since then is decoded again
 
 
@@ -47,6 +51,80 @@ class FrameStore:
     pixels: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
     ids: tuple[str, ...]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Frames of each clip [N]."""
+        return np.diff(self.offsets)
+
+    def stream(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """Frames [n, 3, S, S] of clips, one after the other."""
+        for place in places:
+            yield self.pixels[self.offsets[place] : self.offsets[place + 1]]
+
+
+class DecodedFrames:
+    """The same from the videos, decoded each time they are wanted: no disk, more work.
+
+    Args:
+        dataset: the split.
+        backbone: for its size and way of resizing.
+        request: rate, most frames, decoder.
+        workers: decoder processes.
+    """
+
+    def __init__(
+        self, dataset: Dataset, backbone: Backbone, request: Request, workers: int
+    ) -> None:
+        self.clips, self.ids = dataset.clips, tuple(clip.id for clip in dataset.clips)
+        self.lengths = np.ones(len(self.ids), np.int64)  # whether any fails is found out later
+        self._backbone, self._request, self._workers = backbone, request, workers
+        self._told: set[str] = set()
+
+    def stream(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """Frames [n, 3, S, S] of clips, one after the other; decoded ahead while others train.
+
+        A clip that cannot be decoded has none, and a line says so once.
+        """
+        clips = [self.clips[place] for place in places]
+        ready: queue.Queue[Decoded | BaseException] = queue.Queue(_AHEAD)
+        done = threading.Event()
+        ahead = threading.Thread(target=self._decode, args=(clips, ready, done), daemon=True)
+        ahead.start()
+        try:
+            for clip in clips:
+                found = ready.get()
+                if isinstance(found, BaseException):
+                    raise found
+                if not len(found.frames) and clip.id not in self._told:
+                    self._told.add(clip.id)
+                    say(f"  {clip.id}: {found.status}: {found.message}")
+                yield _fitted(found, self._backbone)
+        finally:
+            done.set()
+
+    def _decode(self, clips: list[Clip], ready: queue.Queue[Any], done: threading.Event) -> None:
+        """What the thread does: fill the queue until nobody takes from it."""
+        try:
+            with contextlib.closing(decode_many(clips, self._request, self._workers)) as results:
+                for _, one in results:
+                    while not done.is_set():
+                        with contextlib.suppress(queue.Full):
+                            ready.put(one, timeout=0.2)
+                            break
+                    if done.is_set():
+                        return
+        except BaseException as error:  # whoever waits for frames has to know
+            ready.put(error)
+
+
+def _fitted(done: Decoded, backbone: Backbone) -> npt.NDArray[np.uint8]:
+    """Frames [n, 3, S, S] as the backbone takes them; none when there are none."""
+    if not len(done.frames):
+        return np.zeros((0, 3, backbone.image_size, backbone.image_size), np.uint8)
+    pixels = backbone.fit(torch.from_numpy(np.array(done.frames.pixels)))
+    found: npt.NDArray[np.uint8] = pixels.contiguous().numpy()
+    return found
 
 
 def open_frames(
@@ -165,10 +243,8 @@ class _Part:
         self._save()
 
     def _add(self, clip: Clip, done: Decoded) -> None:
-        if len(done.frames):
-            pixels = self.backbone.fit(torch.from_numpy(np.array(done.frames.pixels)))
-            self._pixels.write(pixels.contiguous().numpy().data)
-        else:
+        self._pixels.write(_fitted(done, self.backbone).tobytes())
+        if not len(done.frames):
             say(f"  {clip.id}: {done.status}: {done.message}")
         self.lengths.append(len(done.frames))
         if time.monotonic() - self._at > _SAVE_SECONDS:

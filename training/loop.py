@@ -93,6 +93,7 @@ class Run:
         groups = self.plan[epoch]
         begun = time.monotonic()
         self.task.train_mode(True)
+        self.task.expect([self._own(b) for group in groups[self.at.batch :] for b in group])
         label = f"epoch {epoch + 1}/{self.config.epochs}"
         with Progress(label, len(groups), "steps", self.at.batch) as progress:
             for place in range(self.at.batch, len(groups)):
@@ -113,11 +114,15 @@ class Run:
         if self.world.leads:
             say(f"{label}: loss {mean:.3f} {words}")
 
+    def _own(self, batch: Indices) -> Indices:
+        """This process's part of a batch."""
+        return batch[self.world.part(len(batch))]
+
     def _step(self, epoch: int, place: int, journal: Journal) -> float:
         group = self.plan[epoch][place]
         total = 0.0
         for number, batch in enumerate(group):
-            own = batch[self.world.part(len(batch))]
+            own = self._own(batch)
             generator = torch.Generator().manual_seed(
                 (self.config.seed * 1_000_003 + epoch) * 1_000_003 + place * 1009 + number
             )

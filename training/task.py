@@ -57,6 +57,9 @@ class Task(ABC):
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """What is trained: (name, module, factor of the learning rate)."""
 
+    def expect(self, batches: Sequence[Indices]) -> None:  # noqa: B027 - most need not
+        """What ``load`` will be asked for, in order: tasks may read ahead."""
+
     @abstractmethod
     def load(self, captions: Indices, generator: torch.Generator) -> Inputs:
         """Read the inputs of a batch; random frame choices come from ``generator``."""

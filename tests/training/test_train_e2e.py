@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def test_micro_batches_and_checkpointed_layers_give_the_gradients_of_the_whole_b
     store = split_frames(settings, dataset, backbone, Request(max_frames=12, size=64))
     torch.manual_seed(0)
     built = start_head(settings, backbone.embed_dim, backbone.head_init())
-    task = E2ETask(settings, backbone, built, {"train": (dataset, store)}, None)
+    task = E2ETask(settings, backbone, built, (dataset, store))
     task.train_mode(False)  # dropout off: other blocks would draw other masks
     inputs = task.load(np.arange(12), torch.Generator().manual_seed(0))
     runs_of_a_layer: list[None] = []
@@ -192,3 +193,26 @@ def test_a_stopped_or_killed_decoding_goes_on_to_the_same_frames(
     for path in whole.glob("*/frames.bin"):
         assert path.read_bytes() == (cut / path.relative_to(whole)).read_bytes()
     assert not list(cut.glob(".*"))
+
+
+def test_frames_decoded_anew_are_those_of_the_cache(
+    shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a clip that cannot be decoded is left out, in either way."""
+    root = tmp_path / "shapes"
+    shutil.copytree(shapes_root, root)
+    dataset = load_dataset(DatasetSource("shapes", root), "train")
+    Path(dataset.clips[3].path).write_bytes(b"no video")
+    shared = {"head": "seqTransf", "layers": 1, "epochs": 2, "order": "random"}
+    train_e2e(config(root, tmp_path, frames="decode", **shared))
+    assert capsys.readouterr().err.count(f"{dataset.clips[3].id}: failed") == 1
+    assert not list((tmp_path / "frames").glob("train-*"))
+    anew = read_journal(tmp_path / "run" / "log.jsonl")
+    assert all(np.isfinite(row["loss"]) for row in anew)
+    whole = [config(shapes_root, tmp_path, out=tmp_path / way, frames=way, **shared)
+             for way in ("cache", "decode")]  # fmt: skip
+    losses = []
+    for settings in whole:
+        train_e2e(settings)
+        losses.append([row["loss"] for row in read_journal(settings.out / "log.jsonl")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
