@@ -271,7 +271,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         stores = {
             name: split_frames(config, dataset, backbone, request)
             for name, dataset in datasets.items()
-            if not (anew and name == config.train_split)
+            if name == eval_split or not anew  # what is evaluated is always kept
         }
         if world.leads:
             world.await_leader()

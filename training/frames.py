@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
@@ -251,13 +252,16 @@ class _Part:
             self._save()
 
     def _save(self) -> None:
-        for stream in (self._pixels, self._counts):
-            if stream is self._counts:
-                stream.write(np.array(self.lengths[self._saved :], np.int64).tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
+        _sync(self._pixels)
+        self._counts.write(np.array(self.lengths[self._saved :], np.int64).tobytes())
+        _sync(self._counts)
         self._saved = len(self.lengths)
         self._at = time.monotonic()
+
+
+def _sync(stream: BufferedWriter) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def _open(target: Path, size: int) -> FrameStore:

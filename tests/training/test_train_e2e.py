@@ -208,6 +208,8 @@ def test_frames_decoded_anew_are_those_of_the_cache(
     assert capsys.readouterr().err.count(f"{dataset.clips[3].id}: failed") == 1
     assert not list((tmp_path / "frames").glob("train-*"))
     anew = read_journal(tmp_path / "run" / "log.jsonl")
+    same = {"train_split": "val", "eval_split": "val", "frames": "decode", "epochs": 1}
+    assert train_e2e(config(root, tmp_path, out=tmp_path / "same", **same)).metrics
     assert all(np.isfinite(row["loss"]) for row in anew)
     whole = [config(shapes_root, tmp_path, out=tmp_path / way, frames=way, **shared)
              for way in ("cache", "decode")]  # fmt: skip
