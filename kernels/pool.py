@@ -6,18 +6,23 @@ come padded, [N, T, D] with lengths, or packed as they lie in the cache, [F, D] 
 offsets; inside, both are "clip n owns ``counts[n]`` rows from row ``starts[n]``".
 """
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
+from c4c.kernels import native
 from c4c.kernels.dispatch import check_matrix, compute_dtype, use_triton
 
 OP = "masked_mean_pool"
 # Bytes of float32 frames that one step of the CPU path works on: they stay in the cache.
 CHUNK_BYTES = 8 << 20
+# Numbers that one thread pools before a second would have started.
+ALONE = 1 << 18
 
 
 def masked_mean_pool(
@@ -113,8 +118,43 @@ def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[T
 
         return pool_forward(frames, starts, counts, keep)
     wide = compute_dtype(frames.dtype)
-    pooled = frames.new_zeros(len(starts), frames.shape[1])
-    summed = torch.zeros_like(pooled, dtype=wide) if keep else pooled.new_empty(0, dtype=wide)
+    pooled = frames.new_empty(len(starts), frames.shape[1])
+    summed = torch.empty_like(pooled, dtype=wide) if keep else pooled.new_empty(0, dtype=wide)
+    if native.lanes()[0] and native.takes(frames):
+        _pool_native(frames, starts, counts, pooled, summed)
+    else:
+        _pool_steps(frames, starts, counts, pooled, summed)
+    return pooled, summed
+
+
+def _pool_native(
+    frames: Tensor, starts: Tensor, counts: Tensor, pooled: Tensor, summed: Tensor
+) -> None:
+    """Each thread takes a run of clips with as many frames as the others'."""
+    starts, counts = starts.contiguous(), counts.contiguous()
+    arguments = native.Pooling(
+        **native.layout(frames),
+        frames=frames.data_ptr(),
+        starts=starts.data_ptr(),
+        counts=counts.data_ptr(),
+        pooled=pooled.data_ptr(),
+        sums=summed.data_ptr() if summed.numel() else None,
+    )
+    ends = counts.cumsum(0)
+    total = int(ends[-1]) if len(ends) else 0
+    parts = torch.get_num_threads() if total * frames.shape[1] > ALONE else 1
+    cuts = torch.searchsorted(ends, torch.arange(1, parts) * total // parts).tolist()
+    spans = itertools.pairwise([0, *cuts, len(counts)])
+    native.in_threads([partial(native.pool, arguments, *span) for span in spans])
+
+
+def _pool_steps(
+    frames: Tensor, starts: Tensor, counts: Tensor, pooled: Tensor, summed: Tensor
+) -> None:
+    """The same in torch: three passes over frames that stay in the cache."""
+    pooled.zero_()
+    summed.zero_()
+    wide = summed.dtype
     room = pooled.new_empty(0, dtype=wide)
     for clips, ids, _ in _steps(starts, counts, frames.shape[1]):
         if not len(ids):
@@ -124,9 +164,8 @@ def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[T
         rows = room[: len(ids)].copy_(_take(frames, ids))
         sums = _sum_units(rows, counts[clips])
         pooled[clips] = sums * _inverse(torch.linalg.vector_norm(sums, dim=1))[:, None]
-        if keep:
+        if summed.numel():
             summed[clips] = sums
-    return pooled, summed
 
 
 def _sum_units(rows: Tensor, counts: Tensor) -> Tensor:

@@ -9,15 +9,24 @@ from hypothesis import strategies as st
 from c4c.errors import C4CError
 from c4c.kernels import GalleryIndex, topk_similarity
 from c4c.kernels import index as index_module
+from c4c.kernels import native
 from c4c.kernels import topk as topk_module
-from c4c.kernels.topk import topk_similarity_reference
+from c4c.kernels.topk import score_block, topk_similarity_reference
+
+
+# Vectors that this machine has for search: 16 and 8 floats, and 0, the path in torch.
+WIDTHS = [width for width in (16, 8, 0) if width <= native.lanes()[1]]
 
 
 @pytest.fixture(autouse=True)
-def int8_everywhere(monkeypatch):
-    # The bound must be right on machines where it would not pay, too.
-    monkeypatch.setattr(index_module, "fast_int8", lambda: True)
-    monkeypatch.setattr(index_module, "SMALLEST", 64)
+def small_indexes_too(monkeypatch):
+    monkeypatch.setattr(index_module, "SMALLEST", 0)
+
+
+@pytest.fixture(params=WIDTHS)
+def width(request, monkeypatch):
+    monkeypatch.setattr(native, "lanes", lambda: (request.param, request.param))
+    return request.param
 
 
 def assert_same_up_to_ties(queries, gallery, scores, indices):
@@ -61,28 +70,38 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 10, 100])
-@pytest.mark.parametrize("indexed", [False, True])
-def test_finds_what_brute_force_finds(kind, k, indexed):
-    gallery = data(kind)
-    queries = data("random", n=20, seed=1)
-    scores, indices = topk_similarity(queries, GalleryIndex(gallery) if indexed else gallery, k)
-    assert_same_up_to_ties(queries, gallery, scores, indices)
+def test_finds_what_brute_force_finds(kind, k):
+    gallery, queries = data(kind), data("random", n=20, seed=1)
+    assert_same_up_to_ties(queries, gallery, *topk_similarity(queries, gallery, k))
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize("count", [1, 3, 61])
+def test_an_index_finds_what_brute_force_finds(kind, k, count, width):
+    gallery, queries = data(kind), data("random", n=count, seed=1)
+    index = GalleryIndex(gallery)
+    assert (index.codes is not None) == (width > 0)
+    assert_same_up_to_ties(queries, gallery, *topk_similarity(queries, index, k))
+
+
+@settings(max_examples=80, deadline=None)
 @given(
     n=st.integers(1, 900),
-    q=st.integers(1, 6),
-    d=st.integers(1, 40),
+    q=st.integers(1, 70),
+    d=st.integers(1, 70),
     k=st.integers(1, 40),
-    indexed=st.booleans(),
+    how=st.sampled_from([None, *WIDTHS]),
     seed=st.integers(0, 999),
 )
-def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, indexed, seed):
+def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, how, seed):
     g = torch.Generator().manual_seed(seed)
     gallery = torch.randn(n, d, generator=g).round()
     queries = torch.randn(q, d, generator=g).round()
-    found = topk_similarity(queries, GalleryIndex(gallery) if indexed else gallery, k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "SMALLEST", 0)
+        patch.setattr(native, "lanes", lambda: (how, how))
+        found = topk_similarity(queries, gallery if how is None else GalleryIndex(gallery), k)
     scores, indices = topk_similarity_reference(queries, gallery, k)
     real = min(k, n)
     assert found[1][:, :real].equal(indices)
@@ -91,18 +110,25 @@ def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, indexed, s
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("indexed", [False, True])
-def test_other_dtypes_are_compared_in_float32(dtype, indexed):
+def test_other_dtypes_are_compared_in_float32(dtype, width):
     gallery, queries = data("random").to(dtype), data("random", n=5, seed=1).to(dtype)
-    found = topk_similarity(queries, GalleryIndex(gallery) if indexed else gallery, 10)
-    assert_same_up_to_ties(queries, gallery, *found)
+    for same in (gallery, GalleryIndex(gallery)):
+        assert_same_up_to_ties(queries, gallery, *topk_similarity(queries, same, 10))
 
 
-def test_rows_of_width_one():
+def test_rows_of_width_one(width):
     gallery = torch.arange(700.0).remainder(97).reshape(-1, 1)
     queries = torch.tensor([[1.0], [-1.0]])
     found = topk_similarity(queries, GalleryIndex(gallery), 9)
     assert found[1].equal(topk_similarity_reference(queries, gallery, 9)[1])
+
+
+@pytest.mark.parametrize("size", [1e-35, 1e-29, 1e-25, 1e-18, 1e18, 3e19])
+def test_very_small_and_very_large_rows(size, width):
+    gallery, queries = data("random").double() * size, data("random", n=5, seed=1)
+    found = topk_similarity(queries, GalleryIndex(gallery.float()), 10)
+    narrow = gallery.float().double() / size
+    assert_same_up_to_ties(queries, narrow, found[0].double() / size, found[1])
 
 
 def test_memory_maps_streams_and_strides_agree(tmp_path):
@@ -117,41 +143,40 @@ def test_memory_maps_streams_and_strides_agree(tmp_path):
         assert topk_similarity(queries, same, 7)[1].equal(expected)
 
 
-def test_blocks_do_not_show(monkeypatch):
+@pytest.mark.parametrize("few", [0, 100], ids=["threads share queries", "threads share rows"])
+def test_blocks_do_not_show(monkeypatch, few, width):
     gallery, queries = data("few directions"), data("few directions", n=30, seed=1)
-    expected = topk_similarity(queries, gallery, 20)
+    expected = topk_similarity_reference(queries, gallery, 20)
     monkeypatch.setattr(topk_module, "BLOCK_ROWS", 96)
     monkeypatch.setattr(topk_module, "BLOCK_BYTES", 1)
     monkeypatch.setattr(index_module, "QUERIES", 7)
-    monkeypatch.setattr(index_module, "SCORES", 1000)
+    monkeypatch.setattr(index_module, "PAIRS", 1000)
+    monkeypatch.setattr(index_module, "FEW", few)
     for same in (gallery, GalleryIndex(gallery)):
         scores, indices = topk_similarity(queries, same, 20)
         assert scores.equal(expected[0]) and indices.equal(expected[1])
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"MOST_PAIRS": -1.0},  # No block is done by its bounds.
-        {"LATER": -1, "MOST_AGAIN": -1.0},  # What waited is done again, at every block.
-        {"LATER": 50, "MOST_AGAIN": 1.0},  # It is scored, at every block.
-        {"EARLY": 0},  # No threshold to begin with.
-        {"EARLY": 10**9},  # The best groups are scored first in every block.
-    ],
-    ids=lambda limits: " ".join(limits),
-)
-@pytest.mark.parametrize("kind", ["few directions", "duplicates", "common direction"])
-def test_every_way_through_a_block_gives_the_same_rows(monkeypatch, limits, kind):
-    gallery, queries = data(kind).round(), data("few directions", n=30, seed=1)
+@pytest.mark.parametrize("pairs", [40_000, 1 << 26])
+@pytest.mark.parametrize("kind", ["one point", "duplicates", "few directions"])
+def test_where_the_bounds_do_not_prune_rows_are_done_in_float32(monkeypatch, pairs, kind, width):
+    done = []
+
+    def counting(best, queries, block, first):
+        done.append(len(block))
+        score_block(best, queries, block, first)
+
+    monkeypatch.setattr(index_module, "score_block", counting)
+    monkeypatch.setattr(index_module, "PAIRS", pairs)
+    gallery, queries = data(kind, n=9000).round(), data("few directions", n=30, seed=1)
     expected = topk_similarity_reference(queries, gallery, 9)
-    monkeypatch.setattr(index_module, "SCORES", 30 * 320)
-    for name, value in limits.items():
-        monkeypatch.setattr(index_module, name, value)
     scores, indices = topk_similarity(queries, GalleryIndex(gallery), 9)
     assert scores.equal(expected[0]) and indices.equal(expected[1])
+    if width:
+        assert (sum(done) > 0) == (kind == "one point")
 
 
-def test_the_largest_k():
+def test_the_largest_k(width):
     gallery, queries = data("few directions", n=5000), data("few directions", n=3, seed=1)
     expected = topk_similarity_reference(queries, gallery, 1024)
     for same in (gallery, GalleryIndex(gallery)):
@@ -160,17 +185,34 @@ def test_the_largest_k():
 
 
 def test_the_bound_prunes_ordinary_data(monkeypatch):
-    rescored = []
-    inner = GalleryIndex._score_pairs
+    if WIDTHS == [0]:
+        pytest.skip("no compiled search on this machine: c4c doctor says why")
+    scored = {}
+    inner = native.search
 
-    def counting(self, queries, pairs):
-        rescored.append(len(pairs.who))
-        return inner(self, queries, pairs)
+    def counting(state, first, last):
+        reached = inner(state, first, last)
+        scored[id(state)] = state.scored
+        return reached
 
-    monkeypatch.setattr(GalleryIndex, "_score_pairs", counting)
+    monkeypatch.setattr(native, "search", counting)
     gallery = data("random", n=20000, dim=128)
-    topk_similarity(data("random", n=16, dim=128, seed=1), GalleryIndex(gallery), 10)
-    assert 0 < sum(rescored) < 0.02 * 16 * 20000
+    topk_similarity(data("random", n=64, dim=128, seed=1), GalleryIndex(gallery), 10)
+    assert 0 < sum(scored.values()) < 0.02 * 64 * 20000
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_show(threads, width):
+    gallery, before = data("few directions"), torch.get_num_threads()
+    for count in (1, 40, 200):
+        queries = data("few directions", n=count, seed=1)
+        expected = topk_similarity_reference(queries, gallery, 5)
+        torch.set_num_threads(threads)
+        try:
+            scores, indices = topk_similarity(queries, GalleryIndex(gallery), 5)
+        finally:
+            torch.set_num_threads(before)
+        assert scores.equal(expected[0]) and indices.equal(expected[1])
 
 
 def test_the_index_is_a_quarter_of_the_gallery():

@@ -1,0 +1,143 @@
+/* What c4c.kernels runs on a CPU: masked mean pooling and exact search over an int8 index.
+ *
+ * Plain functions for ctypes (native.py), which releases Python's lock while they run. Threads
+ * are the caller's: a call works on its own clips or queries. Everything is compiled for AVX-512
+ * and for AVX2, and ``c4c_lanes`` says which of them this machine runs. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VERSION 1
+#define MAX_DIM 16384
+#define MAX_QUERIES 1024
+#define GROUP 32
+/* Scoring a pair takes about ten times as long as ruling it out: beyond one pair in SHARE,
+ * products in float32 are as fast. */
+#define SHARE 4
+/* Rows smaller than this are all rest: one over the scale would overflow. */
+#define LEAST_SCALE 1e-30f
+
+struct pooling {
+    const void *frames;
+    int64_t stride, kind, dim;
+    const int64_t *starts, *counts;
+    void *pooled;
+    float *sums;
+};
+
+struct building {
+    const void *rows;
+    int64_t stride, kind, dim, count, depth;
+    const float *mean;
+    float *room; /* the caller's thread's own */
+    int64_t room_dim;
+    uint8_t *codes;
+    float *scale, *length, *error;
+    float mean_norm, rounding, least;
+};
+
+struct search {
+    /* The gallery: rows, then codes [groups, depth, GROUP, 4] and bounds. */
+    const void *rows;
+    int64_t stride, kind, dim, depth;
+    const uint8_t *codes;
+    const float *scale, *group_length, *group_error, *length, *error;
+    /* The queries: at most MAX_QUERIES, arrays of floats padded to a multiple of 16. */
+    int64_t count, padded;
+    const float *queries;
+    const int8_t *words;
+    const int32_t *shift; /* takes back the 128 that makes codes unsigned */
+    const float *step, *per_step, *norm, *remainder, *centre;
+    /* What is found: a heap of the k best keys of each query, the least first. */
+    int64_t k;
+    int64_t *keys;
+    float *gap; /* [padded]: the k-th best score less the query's product with the mean */
+    int64_t scored, seen, most;
+};
+
+int64_t c4c_version(void) { return VERSION; }
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+/* As in select.py: descending keys are scores down, then rows up. */
+static int64_t key_of(float score, int64_t row) {
+    union { float value; int32_t bits; } own = {.value = score + 0.0f};
+    int64_t ordered = own.bits ^ ((own.bits >> 31) & 0x7FFFFFFF);
+    return (int64_t)((uint64_t)ordered << 32) | (0xFFFFFFFFLL - row);
+}
+
+static float score_in(int64_t key) {
+    int32_t ordered = (int32_t)(key >> 32);
+    union { int32_t bits; float value; } own = {.bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)};
+    return own.value;
+}
+
+/* Put a scored row in its query's heap if it is among the k best so far. */
+static void offer(struct search *s, int64_t query, int64_t row, float score) {
+    int64_t *heap = s->keys + query * s->k, key = key_of(score, row), at = 0;
+    if (key <= heap[0]) return;
+    for (int64_t child; (child = 2 * at + 1) < s->k; at = child) {
+        if (child + 1 < s->k && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= key) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = key;
+    /* While there are fewer than k, everything may enter. */
+    s->gap[query] = heap[0] == INT64_MIN ? -INFINITY : score_in(heap[0]) - s->centre[query];
+}
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma,avx2")
+#define LANES 16
+#include "lanes.h"
+#include "pool.h"
+#include "build.h"
+#include "search.h"
+#undef LANES
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avxvnni")
+#define LANES 8
+#include "lanes.h"
+#include "pool.h"
+#include "build.h"
+#include "search.h"
+#undef LANES
+#pragma GCC pop_options
+
+/* Lanes of the widest vectors this machine has for pooling, and for search; 0 if none. */
+void c4c_lanes(int64_t *pool, int64_t *search) {
+    __builtin_cpu_init();
+    int half = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("f16c");
+    int wide = half && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    *pool = wide ? 16 : half ? 8 : 0;
+    *search = wide ? 16 : half && __builtin_cpu_supports("avxvnni") ? 8 : 0;
+}
+
+int64_t c4c_pool(int64_t lanes, const struct pooling *p, int64_t first, int64_t last) {
+    (lanes == 16 ? pool_16 : pool_8)(p, first, last);
+    return last;
+}
+
+int64_t c4c_build(int64_t lanes, const struct building *b, int64_t first, int64_t last) {
+    return (lanes == 16 ? build_16 : build_8)(b, first, last);
+}
+
+int64_t c4c_search(int64_t lanes, struct search *s, int64_t first, int64_t last) {
+    return (lanes == 16 ? search_16 : search_8)(s, first, last);
+}
+
+#else /* other processors take the path in torch */
+
+void c4c_lanes(int64_t *pool, int64_t *search) { *pool = *search = 0; }
+int64_t c4c_pool(int64_t l, const struct pooling *p, int64_t a, int64_t b) { return a; }
+int64_t c4c_build(int64_t l, const struct building *p, int64_t a, int64_t b) { return a; }
+int64_t c4c_search(int64_t l, struct search *s, int64_t a, int64_t b) { return a; }
+
+#endif
