@@ -26,11 +26,13 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "c4c needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: setup.py pyproject.toml | $(BIN)/python
+NATIVE := $(wildcard kernels/native/*)
+
+$(VENV)/.ready: setup.py pyproject.toml $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
-$(VENV)/.ready-dev: setup.py pyproject.toml | $(BIN)/python
+$(VENV)/.ready-dev: setup.py pyproject.toml $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/.ready
 

@@ -26,7 +26,7 @@ NATIVE = Extension(
     "c4c.kernels._native",
     sources=["kernels/native/native.c"],
     depends=[str(path) for path in sorted(Path("kernels/native").glob("*.h"))],
-    extra_compile_args=["-O3", "-std=gnu11"],
+    extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno"],
     libraries=["m"],
     optional=True,
 )

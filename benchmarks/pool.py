@@ -63,6 +63,7 @@ def main(clips: int, frames: int, dim: int, threads: int, repeats: int) -> None:
                 "GB/s": round(bytes_read / statistics.median(own) / 1e9, 2),
                 "read GB/s": round(bytes_read / statistics.median(read) / 1e9, 2),
                 "share of read bandwidth": round(share, 3),
+                "share with what is written": round(share * (1 + len(lengths) / len(packed)), 3),
                 "times faster than torch": round(ratio, 2),
             }
         )

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from c4c.kernels import GalleryIndex, topk_similarity
 
 PEERS = ("faiss", "torch", "usearch", "c4c without an index")
-DATA = ("random", "clip", "clustered", "duplicates", "unnormalised", "crowded")
+DATA = ("random", "clip", "clustered", "duplicates", "unnormalised", "crowded", "poles")
 
 
 def make(kind: str, rows: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -39,6 +39,8 @@ def make(kind: str, rows: int, dim: int, generator: torch.Generator) -> Tensor:
         x = x[torch.randint(0, 1 + rows // 20, (rows,), generator=generator)]
     elif kind == "crowded":  # Thousands of rows are closer together than int8 can tell.
         x = x[torch.randint(0, 20, (rows,), generator=generator)] + 0.01 * x
+    elif kind == "poles":  # Half of the rows have the same score for all that int8 can tell.
+        x = x[:1] * torch.randn(rows, 1, generator=generator).sign() + 1e-4 * x
     elif kind == "unnormalised":
         return x * torch.exp(torch.randn(rows, 1, generator=generator))
     return normalize(x, dim=1)

@@ -57,6 +57,8 @@ def examine() -> list[Check]:
     checks += [Check(name, _version(name), True, remedy) for name, remedy in _NEEDED.items()]
     checks += [Check(name, _version(name), False, remedy) for name, remedy in _OPTIONAL.items()]
     checks.append(Check("device", _working(_device), True, "torch does not import; reinstall it"))
+    remedy = "slower search on a CPU: install a C compiler (gcc), then c4c again"
+    checks.append(Check("CPU kernels", _working(_native), False, remedy))
     checks.append(Check("threads", str(len(os.sched_getaffinity(0))), True, ""))
     checks.append(Check("H.264", _working(_codec), True, "PyAV lacks H.264: pip install -U av"))
     checks.append(Check("tiny backbone", _working(_tiny), True, "reinstall c4c: it ships with it"))
@@ -85,6 +87,16 @@ def _device() -> str:
         return f"cuda: {torch.cuda.get_device_name()}, Triton kernels"
     fast = torch.cpu._is_avx512_bf16_supported()
     return f"cpu: {'bfloat16 in hardware' if fast else 'float32'}; no CUDA device is visible"
+
+
+def _native() -> str:
+    from c4c.kernels import native
+
+    pool, search = native.lanes()
+    if native.library() is None:
+        raise LookupError
+    names = {16: "AVX-512", 8: "AVX2", 0: "none for this processor"}
+    return f"pooling: {names[pool]}; int8 search: {names[search]}"
 
 
 def _codec() -> str:

@@ -16,7 +16,6 @@ been seen.
 
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,23 +84,28 @@ class GalleryIndex:
         own = queries.to(torch.float32).contiguous()
         threads, every = torch.get_num_threads(), (0, len(self.scale))
         if len(own) < FEW:
-            parts = self._run([(own, share) for share in _shares(len(self.scale), threads)], k)
-            best = parts[0]
-            best.keep(torch.cat([part.keys for part in parts], 1).topk(k, 1).values)
-            return best.result()
+            words = _Words.of(own, self.mean)
+            parts = self._run([(words, share) for share in _shares(len(self.scale), threads)], k)
+            parts[0].keep(torch.cat([part.keys for part in parts], 1).topk(k, 1).values)
+            return parts[0].result()
         size = min(QUERIES, -(-len(own) // threads))
         found = [
             best.result()
-            for some in own.split(size * threads)
-            for best in self._run([(part, every) for part in some.split(size)], k)
+            for some in torch.split(own, size * threads)
+            for best in self._run(
+                [(_Words.of(part, self.mean), every) for part in torch.split(some, size)], k
+            )
         ]
         return torch.cat([one[0] for one in found]), torch.cat([one[1] for one in found])
 
-    def _run(self, works: list[tuple[Tensor, tuple[int, int]]], k: int) -> list[Best]:
+    def _run(self, works: list[tuple["_Words", tuple[int, int]]], k: int) -> list[Best]:
         """The best rows of each share of the groups for its queries; side by side."""
-        lanes = [_Lane(self, queries, k, share) for queries, share in works]
+        lanes = [_Lane(self, words, k, share) for words, share in works]
         while any(lane.group < lane.last for lane in lanes):
-            native.in_threads([lane.advance for lane in lanes])
+            ready = [lane for lane in lanes if lane.by_bounds()]
+            stops = native.together("search", [lane.task for lane in ready])
+            for lane, stop in zip(ready, stops, strict=True):
+                lane.group = stop
             for lane in lanes:
                 lane.settle()
         return [lane.result() for lane in lanes]
@@ -116,25 +120,25 @@ class GalleryIndex:
         # |scale * code| and |rest| of every row.
         self.bounds = torch.empty(2, groups * GROUP)
         shares = _shares(groups, torch.get_num_threads())
-        stops = native.in_threads([partial(self._build_share, *share) for share in shares])
-        if stops != [last for _, last in shares]:
+        rooms = torch.zeros(len(shares), GROUP, dim + -dim % PAD)
+        tasks = [(self._building(room), *share) for room, share in zip(rooms, shares, strict=True)]
+        if native.together("build", tasks) != [last for _, last in shares]:
             for first, block in blocks_of(self.rows):
                 check_finite(block, "gallery row", first)
             self.codes = None  # Finite, but too large for squares in float32.
             return
         self.group_bounds = self.bounds.view(2, groups, GROUP).amax(2)
 
-    def _build_share(self, first: int, last: int) -> int:
+    def _building(self, room: Tensor) -> native.Building:
         assert self.codes is not None
         dim = self.rows.shape[1]
-        room = torch.zeros(GROUP, dim + -dim % PAD)
         # What float32 may round away: of the exact score, of q . mean and of the bound.
         rounding = 4 * (dim + 8) * torch.finfo(torch.float32).eps
         fields = {
             "rows": self.rows, "mean": self.mean, "room": room, "codes": self.codes,
             "scale": self.scale, "length": self.bounds[0], "error": self.bounds[1],
         }  # fmt: skip
-        arguments = native.Building(
+        return native.Building(
             **native.layout(self.rows),
             count=len(self.rows),
             depth=self.codes.shape[1],
@@ -144,7 +148,6 @@ class GalleryIndex:
             least=_least_norm(dim),
             **{name: tensor.data_ptr() for name, tensor in fields.items()},
         )
-        return native.build(arguments, first, last)
 
 
 @dataclass(frozen=True)
@@ -179,9 +182,9 @@ class _Words:
 class _Lane:
     """One thread's part of a search: some queries, some groups, and the best of them so far."""
 
-    def __init__(self, index: GalleryIndex, queries: Tensor, k: int, share: tuple[int, int]):
+    def __init__(self, index: GalleryIndex, words: _Words, k: int, share: tuple[int, int]):
         self.group, self.last = share
-        self._index, self._words = index, _Words.of(queries, index.mean)
+        self._index, self._words, queries = index, words, words.queries
         self._best = Best(len(queries), k, queries.device)
         self._heap = self._best.keys.clone()
         self._gap = torch.full_like(self._words.norm, -torch.inf)
@@ -191,11 +194,15 @@ class _Lane:
         self._stretch = max(1, PAIRS // (GROUP * len(queries)))
         self._end = self._retry = self.group
 
-    def advance(self) -> None:
-        """Search the next groups by their bounds, as long as these rule out enough rows."""
+    def by_bounds(self) -> bool:
+        """Take on the next groups; whether their bounds are to be tried."""
         self._end = min(self.last, self.group + self._stretch)
-        if self.group >= self._retry:
-            self.group = native.search(self._state, self.group, self._end)
+        return self._retry <= self.group < self.last
+
+    @property
+    def task(self) -> tuple[native.Search, int, int]:
+        """The groups taken on, as native.c searches them: as long as bounds rule out enough."""
+        return self._state, self.group, self._end
 
     def settle(self) -> None:
         """Do in float32 what is left of these groups."""

@@ -1,20 +1,19 @@
-"""The compiled part of the CPU paths (native/native.c), where it was built and this machine runs it.
+"""The compiled part of the CPU paths (native/native.c), where it was built and can run.
 
 Loaded with ctypes: plain functions, Python's lock released while they run. It is built when
 c4c is installed and a C compiler is there; elsewhere the paths in torch do the same work.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-T = TypeVar("T")
 # What native.c says it is: after an update it must be built again.
 VERSION = 1
 # The widest rows it takes.
@@ -22,6 +21,7 @@ MAX_DIM = 16384
 # Types of rows, as native.c numbers them.
 KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
+_WHAT = ("pool", "build", "search")
 _I, _P, _F = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 
 
@@ -31,6 +31,14 @@ class Pooling(ctypes.Structure):
     _fields_ = [  # noqa: RUF012
         ("frames", _P), ("stride", _I), ("kind", _I), ("dim", _I),
         ("starts", _P), ("counts", _P), ("pooled", _P), ("sums", _P),
+    ]  # fmt: skip
+
+
+class _Work(ctypes.Structure):
+    """A share of a task, as in native.c."""
+
+    _fields_ = [  # noqa: RUF012
+        ("what", _I), ("lanes", _I), ("arguments", _P), ("first", _I), ("last", _I), ("stop", _I),
     ]  # fmt: skip
 
 
@@ -65,8 +73,6 @@ def library() -> ctypes.CDLL | None:
         return None
     found = ctypes.CDLL(spec.origin)
     found.c4c_version.restype = _I
-    for name in ("c4c_pool", "c4c_build", "c4c_search"):
-        getattr(found, name).restype = _I
     return found if found.c4c_version() == VERSION else None
 
 
@@ -96,31 +102,33 @@ def layout(rows: Tensor) -> dict[str, int]:
     return {"stride": stride, "kind": KINDS[rows.dtype], "dim": rows.shape[1]}
 
 
-def pool(arguments: Pooling, first: int, last: int) -> None:
-    """Pool the clips ``first`` to ``last - 1``."""
-    _call("c4c_pool", lanes()[0], arguments, first, last)
+def together(what: str, tasks: Sequence[tuple[ctypes.Structure, int, int]]) -> list[int]:
+    """Do tasks side by side on torch's threads.
 
+    Args:
+        what: ``pool``, ``build`` or ``search``.
+        tasks: what each works on, and its first and last (exclusive) clip or group.
 
-def build(arguments: Building, first: int, last: int) -> int:
-    """Make the groups from ``first`` on; where it stopped: a row there is not finite."""
-    return _call("c4c_build", lanes()[1], arguments, first, last)
-
-
-def search(state: Search, first: int, last: int) -> int:
-    """Search the groups from ``first`` on; how far it went: the bounds may prune too little."""
-    return _call("c4c_search", lanes()[1], state, first, last)
-
-
-def _call(name: str, width: int, arguments: ctypes.Structure, first: int, last: int) -> int:
+    Returns:
+        Where each stopped: at its last, or earlier for the reason that its C function gives.
+    """
+    width = lanes()[0 if what == "pool" else 1]
+    works = (_Work * len(tasks))()
+    for work, (own, first, last) in zip(works, tasks, strict=True):
+        work.what, work.lanes, work.first, work.last = _WHAT.index(what), width, first, last
+        work.arguments = ctypes.addressof(own)
     found = library()
     assert found is not None
-    return int(getattr(found, name)(_I(width), ctypes.byref(arguments), _I(first), _I(last)))
+    threads = min(len(tasks), torch.get_num_threads())
+    found.c4c_together(_parallel(), _I(threads), works, _I(len(tasks)))
+    return [work.stop for work in works]
 
 
-def in_threads(works: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of ``works``, run at once on as many threads as torch uses."""
-    threads = min(len(works), torch.get_num_threads())
-    if threads < 2:
-        return [work() for work in works]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda work: work(), works))
+@cache
+def _parallel() -> Any:
+    """The function that starts torch's threads; None: there is one thread."""
+    home = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        return ctypes.CDLL(str(home)).GOMP_parallel
+    except (OSError, AttributeError):
+        return None

@@ -8,7 +8,6 @@ offsets; inside, both are "clip n owns ``counts[n]`` rows from row ``starts[n]``
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +22,8 @@ OP = "masked_mean_pool"
 CHUNK_BYTES = 8 << 20
 # Numbers that one thread pools before a second would have started.
 ALONE = 1 << 18
+# Runs of clips that each thread is given, in the mean.
+RUNS = 8
 
 
 def masked_mean_pool(
@@ -130,7 +131,7 @@ def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[T
 def _pool_native(
     frames: Tensor, starts: Tensor, counts: Tensor, pooled: Tensor, summed: Tensor
 ) -> None:
-    """Each thread takes a run of clips with as many frames as the others'."""
+    """Threads take runs of clips as they come to them: some clips are longer than others."""
     starts, counts = starts.contiguous(), counts.contiguous()
     arguments = native.Pooling(
         **native.layout(frames),
@@ -140,12 +141,9 @@ def _pool_native(
         pooled=pooled.data_ptr(),
         sums=summed.data_ptr() if summed.numel() else None,
     )
-    ends = counts.cumsum(0)
-    total = int(ends[-1]) if len(ends) else 0
-    parts = torch.get_num_threads() if total * frames.shape[1] > ALONE else 1
-    cuts = torch.searchsorted(ends, torch.arange(1, parts) * total // parts).tolist()
-    spans = itertools.pairwise([0, *cuts, len(counts)])
-    native.in_threads([partial(native.pool, arguments, *span) for span in spans])
+    runs = RUNS * torch.get_num_threads() if frames.numel() > ALONE else 1
+    cuts = [len(counts) * run // runs for run in range(runs + 1)]
+    native.together("pool", [(arguments, *span) for span in itertools.pairwise(cuts)])
 
 
 def _pool_steps(

@@ -14,9 +14,11 @@
 #undef vmul
 #undef vsum
 #undef vload_half
-#undef vstore_half
 #undef vload_brain
-#undef vstore_brain
+#undef to_half
+#undef to_brain
+#undef vput
+#undef hput
 #undef iload
 #undef istore
 #undef iset
@@ -37,8 +39,12 @@
 #define vmul(a, b) _mm512_mul_ps(a, b)
 #define vsum(v) _mm512_reduce_add_ps(v)
 #define vload_half(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
-#define vstore_half(p, v) \
-    _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define to_half(v) _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)
+#define to_brain(v) brain_of_16(v)
+/* Stores, ``past`` the cache or not. */
+#define vput(p, v, past) ((past) ? _mm512_stream_ps(p, v) : _mm512_storeu_ps(p, v))
+#define hput(p, v, past) \
+    ((past) ? _mm256_stream_si256((__m256i *)(p), v) : _mm256_storeu_si256((__m256i *)(p), v))
 #define vload_brain(p)                                                  \
     _mm512_castsi512_ps(_mm512_slli_epi32(                              \
         _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))), 16))
@@ -53,6 +59,16 @@
 #define ireach(a, b) ((uint32_t)_mm512_cmpge_epi32_mask(a, b))
 #define ifloor(v) _mm512_cvtps_epi32(_mm512_floor_ps(_mm512_min_ps(v, _mm512_set1_ps(2e9f))))
 
+/* float32 to bfloat16, to nearest even; NaN stays NaN. */
+static inline __m256i brain_of_16(__m512 v) {
+    __m512i bits = _mm512_castps_si512(v);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    bits = _mm512_mask_mov_epi32(bits, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q),
+                                 _mm512_set1_epi32(0x7FC00000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
 #else
 
 #define fn(name) name##_8
@@ -66,8 +82,11 @@
 #define vmul(a, b) _mm256_mul_ps(a, b)
 #define vsum(v) sum_of_8(v)
 #define vload_half(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
-#define vstore_half(p, v) \
-    _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define to_half(v) _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)
+#define to_brain(v) brain_of_8(v)
+#define vput(p, v, past) ((past) ? _mm256_stream_ps(p, v) : _mm256_storeu_ps(p, v))
+#define hput(p, v, past) \
+    ((past) ? _mm_stream_si128((__m128i *)(p), v) : _mm_storeu_si128((__m128i *)(p), v))
 #define vload_brain(p)                                                  \
     _mm256_castsi256_ps(_mm256_slli_epi32(                              \
         _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))), 16))
@@ -84,6 +103,17 @@ static inline float sum_of_8(__m256 v) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+static inline __m128i brain_of_8(__m256 v) {
+    __m256i bits = _mm256_castps_si256(v);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    bits = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+    bits = _mm256_castps_si256(_mm256_blendv_ps(
+        _mm256_castsi256_ps(bits), _mm256_castsi256_ps(_mm256_set1_epi32(0x7FC00000)), nan));
+    bits = _mm256_srli_epi32(bits, 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
 }
 
 #endif

@@ -1,8 +1,7 @@
 /* What c4c.kernels runs on a CPU: masked mean pooling and exact search over an int8 index.
  *
- * Plain functions for ctypes (native.py), which releases Python's lock while they run. Threads
- * are the caller's: a call works on its own clips or queries. Everything is compiled for AVX-512
- * and for AVX2, and ``c4c_lanes`` says which of them this machine runs. */
+ * Plain functions for ctypes (native.py), which releases Python's lock while they run. Everything
+ * is compiled for AVX-512 and for AVX2, and ``c4c_lanes`` says which of them this machine runs. */
 
 #include <math.h>
 #include <stdint.h>
@@ -54,6 +53,13 @@ struct search {
     int64_t *keys;
     float *gap; /* [padded]: the k-th best score less the query's product with the mean */
     int64_t scored, seen, most;
+};
+
+/* A share of a task: ``what`` 0 pools, 1 builds, 2 searches; ``stop`` is how far it went. */
+struct work {
+    int64_t what, lanes;
+    void *arguments;
+    int64_t first, last, stop;
 };
 
 int64_t c4c_version(void) { return VERSION; }
@@ -120,24 +126,36 @@ void c4c_lanes(int64_t *pool, int64_t *search) {
     *search = wide ? 16 : half && __builtin_cpu_supports("avxvnni") ? 8 : 0;
 }
 
-int64_t c4c_pool(int64_t lanes, const struct pooling *p, int64_t first, int64_t last) {
-    (lanes == 16 ? pool_16 : pool_8)(p, first, last);
-    return last;
-}
-
-int64_t c4c_build(int64_t lanes, const struct building *b, int64_t first, int64_t last) {
-    return (lanes == 16 ? build_16 : build_8)(b, first, last);
-}
-
-int64_t c4c_search(int64_t lanes, struct search *s, int64_t first, int64_t last) {
-    return (lanes == 16 ? search_16 : search_8)(s, first, last);
+static int64_t run(const struct work *w) {
+    int wide = w->lanes == 16;
+    if (w->what == 0) return (wide ? pool_16 : pool_8)(w->arguments, w->first, w->last);
+    if (w->what == 1) return (wide ? build_16 : build_8)(w->arguments, w->first, w->last);
+    return (wide ? search_16 : search_8)(w->arguments, w->first, w->last);
 }
 
 #else /* other processors take the path in torch */
 
 void c4c_lanes(int64_t *pool, int64_t *search) { *pool = *search = 0; }
-int64_t c4c_pool(int64_t l, const struct pooling *p, int64_t a, int64_t b) { return a; }
-int64_t c4c_build(int64_t l, const struct building *p, int64_t a, int64_t b) { return a; }
-int64_t c4c_search(int64_t l, struct search *s, int64_t a, int64_t b) { return a; }
+static int64_t run(const struct work *w) { return w->first; }
 
 #endif
+
+struct team {
+    struct work *works;
+    int64_t count, next;
+};
+
+static void member(void *data) {
+    struct team *team = data;
+    for (int64_t i; (i = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->count;)
+        team->works[i].stop = run(&team->works[i]);
+}
+
+/* Do all works, on the threads that torch has: ``parallel`` is the GOMP_parallel that it uses.
+ * Threads of our own would wait for a core while torch's spin for their next turn. */
+void c4c_together(void (*parallel)(void (*)(void *), void *, unsigned, unsigned),
+                  int64_t threads, struct work *works, int64_t count) {
+    struct team team = {works, count, 0};
+    if (parallel && threads > 1) parallel(member, &team, (unsigned)threads, 0);
+    else member(&team);
+}

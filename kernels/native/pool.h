@@ -1,24 +1,71 @@
 /* Masked mean pooling of one width: each frame is read from memory once.
  *
- * The second look at a frame (to scale it) finds it in the first-level cache. */
+ * The second look at a frame (to scale it) finds it in the first-level cache, and a few frames
+ * share each look at the sum. */
 
-/* sum += row / |row|; a row of norm zero counts as nothing. */
-static inline __attribute__((always_inline)) void fn(add_unit)(
-    float *sum, const void *row, const int kind, int64_t dim) {
-    int64_t whole = dim / (2 * LANES) * (2 * LANES), d;
+#define RUN 4
+#define AHEAD 8192 /* bytes */
+
+/* One over the norm of a row; 0 for a row of norm zero, which counts as nothing. */
+static inline __attribute__((always_inline)) float fn(inverse)(
+    const void *row, const int kind, int64_t dim) {
+    const int64_t size = kind ? 2 : 4;
+    int64_t d = 0;
     vfloat one = vzero(), two = vzero();
-    for (d = 0; d < whole; d += 2 * LANES) {
+#pragma GCC unroll 4
+    for (; d + 2 * LANES <= dim; d += 2 * LANES) {
+        /* The processor's own prefetching does not keep up while frames are looked at twice. */
+        if (d * size % 64 == 0) _mm_prefetch((const char *)row + d * size + AHEAD, _MM_HINT_T0);
         vfloat a = fn(values)(row, kind, d), b = fn(values)(row, kind, d + LANES);
         one = vfma(a, a, one);
         two = vfma(b, b, two);
     }
     float square = vsum(one) + vsum(two);
     for (; d < dim; d++) square += fn(value)(row, kind, d) * fn(value)(row, kind, d);
-    float scale = square > 0 ? 1 / sqrtf(square) : 0;
-    vfloat by = vset(scale);
-    for (d = 0; d < whole; d += LANES)
-        vstore(sum + d, vfma(fn(values)(row, kind, d), by, vload(sum + d)));
-    for (; d < dim; d++) sum[d] += scale * fn(value)(row, kind, d);
+    return square > 0 ? 1 / sqrtf(square) : 0;
+}
+
+/* sum += row / |row| for ``count`` rows, at most RUN (``begin``: the sum was zero); returns
+ * |sum|^2. */
+static inline __attribute__((always_inline)) float fn(add_units)(
+    float *sum, const char *rows, int64_t stride, const int count, const int begin, const int kind,
+    int64_t dim) {
+    float scale[RUN];
+    for (int i = 0; i < count; i++) scale[i] = fn(inverse)(rows + i * stride, kind, dim);
+    int64_t d = 0;
+    vfloat square = vzero();
+#pragma GCC unroll 4
+    for (; d + LANES <= dim; d += LANES) {
+        vfloat x = begin ? vzero() : vload(sum + d);
+        for (int i = 0; i < count; i++)
+            x = vfma(fn(values)(rows + i * stride, kind, d), vset(scale[i]), x);
+        vstore(sum + d, x);
+        square = vfma(x, x, square);
+    }
+    float rest = vsum(square);
+    for (; d < dim; d++) {
+        float x = begin ? 0 : sum[d];
+        for (int i = 0; i < count; i++) x += scale[i] * fn(value)(rows + i * stride, kind, d);
+        sum[d] = x;
+        rest += x * x;
+    }
+    return rest;
+}
+
+/* The sum of a clip's unit frames; returns |sum|^2. */
+static inline __attribute__((always_inline)) float fn(add_clip)(
+    float *sum, const char *rows, int64_t stride, int64_t count, const int kind, int64_t dim) {
+    const char *end = rows + count * stride;
+    int64_t some = count % RUN ? count % RUN : RUN;
+    float square = 0;
+    if (!count) memset(sum, 0, dim * sizeof(float));
+    else if (some == 1) square = fn(add_units)(sum, rows, stride, 1, 1, kind, dim);
+    else if (some == 2) square = fn(add_units)(sum, rows, stride, 2, 1, kind, dim);
+    else if (some == 3) square = fn(add_units)(sum, rows, stride, 3, 1, kind, dim);
+    else square = fn(add_units)(sum, rows, stride, RUN, 1, kind, dim);
+    for (rows += some * stride; rows < end; rows += RUN * stride)
+        square = fn(add_units)(sum, rows, stride, RUN, 0, kind, dim);
+    return square;
 }
 
 static inline uint16_t fn(narrow)(float x, int kind) {
@@ -28,20 +75,18 @@ static inline uint16_t fn(narrow)(float x, int kind) {
     return (uint16_t)((wide.bits + 0x7FFF + ((wide.bits >> 16) & 1)) >> 16);
 }
 
-/* out = sum / |sum|, in the type of the frames. */
-static void fn(put_unit)(void *out, const float *sum, int kind, int64_t dim) {
-    int64_t whole = dim / LANES * LANES, d;
-    vfloat one = vzero();
-    for (d = 0; d < whole; d += LANES) one = vfma(vload(sum + d), vload(sum + d), one);
-    float square = vsum(one);
-    for (; d < dim; d++) square += sum[d] * sum[d];
-    float scale = square > 0 ? 1 / sqrtf(square) : 0;
-    for (d = 0; d < whole && kind < 2; d += LANES) {
+/* out = scale * sum, in the type of the frames. ``past``: past the cache, which writes need not
+ * fill with what they replace; rows must be aligned for it. */
+static inline __attribute__((always_inline)) void fn(put)(
+    void *out, const float *sum, float scale, const int kind, int past, int64_t dim) {
+    int64_t d = 0;
+#pragma GCC unroll 4
+    for (; d + LANES <= dim; d += LANES) {
         vfloat x = vmul(vload(sum + d), vset(scale));
-        if (kind == 0) vstore((float *)out + d, x);
-        else vstore_half((uint16_t *)out + d, x);
+        if (kind == 0) vput((float *)out + d, x, past);
+        else hput((uint16_t *)out + d, kind == 1 ? to_half(x) : to_brain(x), past);
     }
-    for (d = kind < 2 ? d : 0; d < dim; d++) {
+    for (; d < dim; d++) {
         if (kind == 0) ((float *)out)[d] = scale * sum[d];
         else ((uint16_t *)out)[d] = fn(narrow)(scale * sum[d], kind);
     }
@@ -49,17 +94,27 @@ static void fn(put_unit)(void *out, const float *sum, int kind, int64_t dim) {
 
 /* Clips ``first`` to ``last - 1``: the frames of clip n are ``counts[n]`` rows from ``starts[n]``,
  * ``stride`` bytes apart. ``sums`` [N, dim] are kept for the backward if there are any. */
-static void fn(pool)(const struct pooling *p, int64_t first, int64_t last) {
+static inline __attribute__((always_inline)) void fn(pool_kind)(
+    const struct pooling *p, int64_t first, int64_t last, const int kind) {
     float own[MAX_DIM];
+    const int64_t size = kind ? 2 : 4, bytes = p->dim * size;
+    const int past = ((uintptr_t)p->pooled | (uintptr_t)bytes) % (uintptr_t)(LANES * size) == 0;
     for (int64_t n = first; n < last; n++) {
         float *sum = p->sums ? p->sums + n * p->dim : own;
-        memset(sum, 0, p->dim * sizeof(float));
-        const char *row = (const char *)p->frames + p->starts[n] * p->stride;
-        for (int64_t t = 0; t < p->counts[n]; t++, row += p->stride) {
-            if (p->kind == 0) fn(add_unit)(sum, row, 0, p->dim);
-            else if (p->kind == 1) fn(add_unit)(sum, row, 1, p->dim);
-            else fn(add_unit)(sum, row, 2, p->dim);
-        }
-        fn(put_unit)((char *)p->pooled + n * p->dim * (p->kind ? 2 : 4), sum, p->kind, p->dim);
+        const char *rows = (const char *)p->frames + p->starts[n] * p->stride;
+        float square = fn(add_clip)(sum, rows, p->stride, p->counts[n], kind, p->dim);
+        float scale = square > 0 ? 1 / sqrtf(square) : 0;
+        fn(put)((char *)p->pooled + n * bytes, sum, scale, kind, past, p->dim);
     }
+    _mm_sfence();
 }
+
+static int64_t fn(pool)(const struct pooling *p, int64_t first, int64_t last) {
+    if (p->kind == 0) fn(pool_kind)(p, first, last, 0);
+    else if (p->kind == 1) fn(pool_kind)(p, first, last, 1);
+    else fn(pool_kind)(p, first, last, 2);
+    return last;
+}
+
+#undef RUN
+#undef AHEAD

@@ -6,11 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4c.errors import C4CError
-from c4c.kernels import masked_mean_pool
+from c4c.kernels import masked_mean_pool, native
 from c4c.kernels.pool import masked_mean_pool_reference
 
 # Rounding of the result to the dtype, and a little for sums in float32.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+
+# Vectors that this machine has for pooling: 16 and 8 floats, and 0, the path in torch.
+WIDTHS = [width for width in (16, 8, 0) if width <= native.lanes()[0]]
+
+
+@pytest.fixture(params=WIDTHS)
+def width(request, monkeypatch):
+    monkeypatch.setattr(native, "lanes", lambda: (request.param, request.param))
+    return request.param
 
 
 def test_two_orthogonal_frames_give_the_diagonal():
@@ -19,25 +29,28 @@ def test_two_orthogonal_frames_give_the_diagonal():
     torch.testing.assert_close(masked_mean_pool(frames, torch.tensor([2])), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     n=st.integers(1, 9),
-    t=st.integers(1, 7),
-    d=st.integers(1, 70),
+    t=st.integers(1, 11),
+    d=st.one_of(st.integers(1, 140), st.sampled_from([256, 512])),
     dtype=st.sampled_from(list(TOLERANCE)),
+    width=st.sampled_from(WIDTHS),
     seed=st.integers(0, 999),
 )
-def test_equals_the_definition_in_float64(n, t, d, dtype, seed):
+def test_equals_the_definition_in_float64(n, t, d, dtype, width, seed):
     generator = torch.Generator().manual_seed(seed)
     # A common part: frames that cancel out would turn rounding into directions.
     frames = (torch.randn(n, t, d, generator=generator) + 2.0).to(dtype)
     lengths = torch.randint(0, t + 1, (n,), generator=generator)
     expected = masked_mean_pool_reference(frames.double(), lengths)
-    got = masked_mean_pool(frames, lengths).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "lanes", lambda: (width, width))
+        got = masked_mean_pool(frames, lengths).double()
     assert (got - expected).abs().max() <= 2 * TOLERANCE[dtype]
 
 
-def test_packed_equals_padded():
+def test_packed_equals_padded(width):
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([3, 0, 5, 1])
     padded = torch.randn(4, 5, 16, generator=generator)
@@ -47,7 +60,7 @@ def test_packed_equals_padded():
     torch.testing.assert_close(got, masked_mean_pool(padded, lengths), rtol=0, atol=0)
 
 
-def test_padding_never_changes_the_result_or_the_gradient():
+def test_padding_never_changes_the_result_or_the_gradient(width):
     frames = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
     lengths = torch.tensor([2, 0, 4])
     poisoned = frames.clone()
@@ -61,7 +74,7 @@ def test_padding_never_changes_the_result_or_the_gradient():
     assert (poisoned.grad[1] == 0).all() and (poisoned.grad[0, 2:] == 0).all()
 
 
-def test_clips_without_frames_and_frames_of_zeros_give_zeros():
+def test_clips_without_frames_and_frames_of_zeros_give_zeros(width):
     frames = torch.zeros(2, 3, 4, requires_grad=True)
     pooled = masked_mean_pool(frames, torch.tensor([0, 3]))
     pooled.sum().backward()
@@ -81,7 +94,7 @@ def test_gradient_by_finite_differences(how):
         assert torch.autograd.gradcheck(lambda x: masked_mean_pool(x, offsets=offsets), frames)
 
 
-def test_strides_do_not_matter():
+def test_strides_do_not_matter(width):
     wide = torch.randn(10, 8, 12, generator=torch.Generator().manual_seed(3))
     view = wide[::2, :, ::3].transpose(0, 1)
     lengths = torch.tensor([5, 4, 3, 2, 1, 0, 5, 5])
@@ -89,7 +102,7 @@ def test_strides_do_not_matter():
     torch.testing.assert_close(masked_mean_pool(view, lengths), expected)
 
 
-def test_many_clips_cross_the_chunks():
+def test_many_clips_cross_the_chunks(width):
     frames = torch.randn(400, 12, 512, generator=torch.Generator().manual_seed(4))
     lengths = torch.randint(0, 13, (400,), generator=torch.Generator().manual_seed(5))
     expected = masked_mean_pool_reference(frames.double(), lengths)
@@ -98,7 +111,33 @@ def test_many_clips_cross_the_chunks():
     )
 
 
-def test_no_clips_at_all():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_frames_that_are_not_finite_spoil_their_clip_alone(dtype, width):
+    frames = torch.ones(3, 4, 40, dtype=dtype)
+    frames[1, 2, 7] = torch.nan
+    pooled = masked_mean_pool(frames, torch.tensor([4, 4, 4]))
+    assert pooled[1].isnan().any()
+    torch.testing.assert_close(
+        pooled[[0, 2]].double().norm(dim=1), torch.ones(2).double(), atol=0.01, rtol=0
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_show(threads, width):
+    generator, before = torch.Generator().manual_seed(6), torch.get_num_threads()
+    frames = torch.randn(3000, 300, generator=generator).half()
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(1, 77).cumsum(0)])
+    offsets = torch.cat([offsets, torch.tensor([2926, 3000])])
+    expected = masked_mean_pool(frames.double(), offsets=offsets)
+    torch.set_num_threads(threads)
+    try:
+        found = masked_mean_pool(frames, offsets=offsets)
+    finally:
+        torch.set_num_threads(before)
+    assert (found.double() - expected).abs().max() < 1e-3
+
+
+def test_no_clips_at_all(width):
     assert masked_mean_pool(torch.zeros(0, 4, 8), torch.zeros(0, dtype=torch.long)).shape == (0, 8)
 
 

@@ -7,12 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4c.errors import C4CError
-from c4c.kernels import GalleryIndex, topk_similarity
+from c4c.kernels import GalleryIndex, native, topk_similarity
 from c4c.kernels import index as index_module
-from c4c.kernels import native
 from c4c.kernels import topk as topk_module
 from c4c.kernels.topk import score_block, topk_similarity_reference
-
 
 # Vectors that this machine has for search: 16 and 8 floats, and 0, the path in torch.
 WIDTHS = [width for width in (16, 8, 0) if width <= native.lanes()[1]]
@@ -188,14 +186,15 @@ def test_the_bound_prunes_ordinary_data(monkeypatch):
     if WIDTHS == [0]:
         pytest.skip("no compiled search on this machine: c4c doctor says why")
     scored = {}
-    inner = native.search
+    inner = native.together
 
-    def counting(state, first, last):
-        reached = inner(state, first, last)
-        scored[id(state)] = state.scored
-        return reached
+    def counting(what, tasks):
+        stops = inner(what, tasks)
+        if what == "search":
+            scored.update((id(state), state.scored) for state, _, _ in tasks)
+        return stops
 
-    monkeypatch.setattr(native, "search", counting)
+    monkeypatch.setattr(native, "together", counting)
     gallery = data("random", n=20000, dim=128)
     topk_similarity(data("random", n=64, dim=128, seed=1), GalleryIndex(gallery), 10)
     assert 0 < sum(scored.values()) < 0.02 * 64 * 20000
