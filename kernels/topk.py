@@ -20,6 +20,8 @@ OP = "topk_similarity"
 MAX_K = 1024
 # Bytes of one block of scores (float32) on the CPU path: it stays in the last-level cache.
 BLOCK_BYTES = 16 << 20
+# So many queries pay for an index that is built for them alone.
+MANY = 512
 # Gallery rows of one block: enough for a fast product, few enough to convert in memory.
 BLOCK_ROWS = 16384
 
@@ -83,6 +85,10 @@ def _topk(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
         from c4c.kernels.topk_triton import topk
 
         return topk(queries, gallery, k)
+    if len(queries) >= MANY and gallery.device.type == "cpu":
+        from c4c.kernels.index import GalleryIndex
+
+        return GalleryIndex(gallery).search(queries, k)
     return search_blocks(queries, blocks_of(gallery), k)
 
 

@@ -200,6 +200,27 @@ def test_the_bound_prunes_ordinary_data(monkeypatch):
     assert 0 < sum(scored.values()) < 0.02 * 64 * 20000
 
 
+def test_many_queries_give_what_each_of_them_gives_alone(monkeypatch, width):
+    gallery, queries = data("few directions"), data("few directions", n=40, seed=1)
+    expected = topk_similarity(queries, gallery, 7)
+    monkeypatch.setattr(topk_module, "MANY", 40)
+    built = []
+    monkeypatch.setattr(GalleryIndex, "search", recorded(built, GalleryIndex.search))
+    found = topk_similarity(queries, gallery, 7)
+    assert found[0].equal(expected[0]) and found[1].equal(expected[1])
+    assert [index.codes is not None for index in built] == [width > 0]
+
+
+def recorded(calls, method):
+    """The method, noting whose it is at each call."""
+
+    def call(self, *arguments):
+        calls.append(self)
+        return method(self, *arguments)
+
+    return call
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_do_not_show(threads, width):
     gallery, before = data("few directions"), torch.get_num_threads()
