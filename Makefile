@@ -26,7 +26,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "c4c needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
-NATIVE := $(wildcard kernels/native/*)
+NATIVE := $(wildcard kernels/csrc/*)
 
 $(VENV)/.ready: setup.py pyproject.toml $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .

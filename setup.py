@@ -24,8 +24,8 @@ ROOMS = {
 # The compiled part of the CPU kernels. Optional: without a C compiler c4c is slower, not less.
 NATIVE = Extension(
     "c4c.kernels._native",
-    sources=["kernels/native/native.c"],
-    depends=[str(path) for path in sorted(Path("kernels/native").glob("*.h"))],
+    sources=["kernels/csrc/native.c"],
+    depends=[str(path) for path in sorted(Path("kernels/csrc").glob("*.h"))],
     extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno"],
     libraries=["m"],
     optional=True,

@@ -8,7 +8,7 @@ Cauchy–Schwarz the exact score lies within
 
 of ``q . mean + step * scale * (word . code)``, whose last factor is an exact product of
 integers. Rows whose upper bound is below the k-th best score found so far cannot be among
-the k best; the others are scored in float32 at once (native/search.h). So the answer is
+the k best; the others are scored in float32 at once (csrc/search.h). So the answer is
 that of brute force, whatever the data; only the time depends on it. Where the bound prunes
 too little, rows are done in float32 and the bound is tried again when twice as many have
 been seen.

@@ -1,4 +1,4 @@
-"""The compiled part of the CPU paths (native/native.c), where it was built and can run.
+"""The compiled part of the CPU paths (csrc/native.c), where it was built and can run.
 
 Loaded with ctypes: plain functions, Python's lock released while they run. It is built when
 c4c is installed and a C compiler is there; elsewhere the paths in torch do the same work.
