@@ -19,7 +19,12 @@ from c4c.signals import StopRequest
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
 from c4c.training.evaluation import score
-from c4c.training.gradients import accumulate_gradients, random_state, restore_random
+from c4c.training.gradients import (
+    accumulate_gradients,
+    gradient_shares,
+    random_state,
+    restore_random,
+)
 from c4c.training.journal import Journal
 from c4c.training.optim import Optimizer, clamp_logit_scale
 from c4c.training.parallel import World
@@ -126,8 +131,10 @@ class Run:
             say(f"{label}: {' '.join(words)}")
 
     def _own(self, batch: Indices) -> Indices:
-        """This process's part of a batch."""
-        return batch[self.world.part(len(batch))]
+        """This process's part of a batch; pairs that belong together stay so."""
+        pairs = self.config.pairs
+        part = self.world.part(len(batch) // pairs)
+        return batch[part.start * pairs : part.stop * pairs]
 
     def _step(self, epoch: int, place: int, journal: Journal) -> float:
         group = self.plan[epoch][place]
@@ -144,7 +151,8 @@ class Run:
             )
             total += float(loss) * weight
         self._require_finite("loss", total, group)
-        self.world.reduce_gradients(self.task.head, self.optimizer.parameters)
+        share = gradient_shares(self.task.head, self.optimizer.recipe, self.world.size)
+        self.world.reduce_gradients((one, share(one)) for one in self.optimizer.parameters)
         figures = self.optimizer.step(self.at.step)
         self._require_finite("norm of the gradient", figures["grad_norm"], group)
         clamp_logit_scale(self.task.head.logit_scale)
