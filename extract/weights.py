@@ -13,6 +13,15 @@ from torch import Tensor
 
 from c4c.errors import C4CError
 
+# Under which names trainers keep the weights beside other things.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+# What data parallelism, compilation and the authors' model put before CLIP's names.
+_PREFIXES = re.compile(r"^(module\.|_orig_mod\.)*(clip\.)?")
+# Sizes, masks and row numbers that stand beside the weights as tensors, and follow from them.
+_NO_WEIGHTS = re.compile(
+    r"(^|\.)(input_resolution|context_length|vocab_size|attn_mask|position_ids)$"
+)
+
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a state dict: safetensors, ``torch.save`` (tensors only) or OpenAI's JIT archive.
@@ -39,8 +48,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return _plain(state), {"quick_gelu": "true"}
         state = torch.load(path, map_location="cpu", weights_only=True)
         return _plain(state), {}
-    except C4CError:
-        raise
+    except C4CError as error:
+        raise C4CError(f"{path}: {error}") from None
     except Exception as error:  # every reader has its own family of errors for a bad file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
         raise C4CError(
@@ -69,16 +78,20 @@ def _is_torchscript(path: Path) -> bool:
 
 def _plain(state: Any) -> dict[str, Tensor]:
     """The tensors of a state dict, out of the wrappers that trainers put around them."""
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        inner = (state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping))
+        state = next(inner, state)
     if not isinstance(state, Mapping) or not state:
-        raise C4CError("A file of weights must hold a table of tensors; this one does not.")
-    # Sizes that OpenAI's archives carry as scalars beside the weights.
-    sizes = {"input_resolution", "context_length", "vocab_size"}
+        raise C4CError("a file of weights must hold a table of tensors; this one does not.")
+    if "optimizer_state_dict" in state or {"state", "param_groups"} <= state.keys():
+        raise C4CError(
+            "this is the state of an optimizer (pytorch_opt.bin.N); pass the file of weights "
+            "beside it (pytorch_model.bin.N)."
+        )
     return {
-        re.sub(r"^(module\.)?(clip\.)?", "", str(name)): value
+        _PREFIXES.sub("", str(name)): value
         for name, value in state.items()
-        if isinstance(value, Tensor) and name not in sizes
+        if isinstance(value, Tensor) and not _NO_WEIGHTS.search(str(name))
     }
 
 

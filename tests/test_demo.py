@@ -22,7 +22,11 @@ def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
     assert twins["seqLSTM"] >= 80
     assert twins["seqTransf"] >= 80
     cached = [name for name in heads if name != "end to end"]
-    assert twins["end to end"] >= max(twins[name] for name in cached) - 2
+    first = {name: one["metrics"]["t2v"]["r1"] for name, one in heads.items()}
+    # It goes on from the best of them and keeps that unless val says better: two clips of test are
+    # what may come between.
+    for figures_of in (twins, first):
+        assert figures_of["end to end"] >= max(figures_of[name] for name in cached) - 1
     page = (out / "report.html").read_text()
     assert "<svg" in page
     assert "data:image/jpeg" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from c4c.training.batches import Indices
 from c4c.training.config import TrainHeadConfig, TrainResult
 from c4c.training.evaluation import BLOCK, answers, figures
 from c4c.training.loop import Run
-from c4c.training.parallel import join_world, leave_world
+from c4c.training.parallel import many_processes
+from c4c.training.splits import evaluated_split
 from c4c.training.task import Task
 
 RUNS = Path("c4c-runs")
@@ -67,11 +68,12 @@ class CachedTask(Task):
         self.texts = [self._captions.captions[row].text for row in self._rows]
         own = [self._clips.clips[place] for place in self._owners]
         self.stretches = [(clip.path, clip.start) for clip in own]
-        self.eval_split = choose_split(config.eval_split, cache.splits, config.train_split)
-        if config.eval_split == "auto" and self.eval_split:
-            held = cache.clips(self.eval_split).ids
-            if leaks(self.eval_split, held, config.train_split, self._clips.ids):
-                self.eval_split = None
+        self.eval_split = evaluated_split(
+            config.eval_split,
+            cache.splits,
+            config.train_split,
+            lambda split: cache.clips(split).clips,
+        )
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """The head, and its projections at their share of the learning rate."""
@@ -131,42 +133,6 @@ class CachedTask(Task):
         self.head.load_state_dict(checkpoint.head.state_dict())
 
 
-def choose_split(wanted: str, there: tuple[str, ...], train: str) -> str | None:
-    """The split to evaluate on: the one named, or ``val`` when it is there, or none.
-
-    Raises:
-        C4CError: a split was named that is not there.
-    """
-    if wanted == "auto":
-        found = "val" if "val" in there and train != "val" else None
-        if found is None:
-            say("no val split: the last checkpoint is kept as the best (--eval-split names one)")
-        return found
-    if wanted == "none":
-        return None
-    if wanted not in there:
-        raise C4CError(f"--eval-split {wanted} is not there. There are: {', '.join(there)}, none.")
-    return wanted
-
-
-def leaks(split: str, held: Iterable[str], train: str, trained: Iterable[str]) -> bool:
-    """Whether a split has clips that are trained on, as those of two divisions may; say so.
-
-    Args:
-        split: name of the evaluated split.
-        held: ids of its clips.
-        train: name of the split that is trained on.
-        trained: ids of its clips.
-    """
-    both = set(held) & set(trained)
-    if both:
-        say(
-            f"{len(both)} clips of '{split}' are in '{train}' too: nothing is chosen on it, and "
-            "the last checkpoint is kept as the best"
-        )
-    return bool(both)
-
-
 def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = False) -> Head:
     """The head of a run: from a checkpoint, or started from CLIP's text transformer.
 
@@ -209,8 +175,7 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
     hidden = cache.features == "hidden"
     if config.tune == "projections":
         cache.require_features(projected=True)
-    world = join_world()
-    try:
+    with many_processes() as world:
         head = start_head(config, cache.dim, cache.head_init(), hidden)
         if head.projections is not None:
             head.projections.requires_grad_(config.tune == "projections")
@@ -227,8 +192,6 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
             world.barrier()
             return found or TrainResult(out / "best", out / "last")
         return Run(task, out, world, meta).train()
-    finally:
-        leave_world(world)
 
 
 def _keep_mean(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult:

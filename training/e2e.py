@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from c4c.records import Dataset, FeatureBatch
 from c4c.retrieval.metrics import places_of
 from c4c.sampling import order_frames
 from c4c.training.batches import Indices
-from c4c.training.cached import RUNS, choose_split, leaks, start_head
+from c4c.training.cached import RUNS, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
 from c4c.training.evaluation import answers, figures
 from c4c.training.frames import DecodedFrames, FrameStore, open_frames
 from c4c.training.loop import Run
-from c4c.training.parallel import join_world, leave_world
+from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
+from c4c.training.splits import evaluated_split
 from c4c.training.task import Task
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
@@ -243,20 +245,14 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         C4CError: data or weights that cannot be used.
         Interrupted: stopped on request, with everything saved.
     """
-    world = join_world()
-    try:
+    with many_processes() as world:
         there = _splits(config)
-        eval_split = choose_split(config.eval_split, there, config.train_split)
+        load = cache(lambda split: _load_split(config, split))
+        eval_split = evaluated_split(
+            config.eval_split, there, config.train_split, lambda split: load(split).clips
+        )
         names = [name for name in (config.train_split, eval_split) if name]
-        datasets = {name: _load_split(config, name) for name in names}
-        if config.eval_split == "auto" and eval_split:
-            held, trained = (
-                [clip.id for clip in datasets[name].clips]
-                for name in (eval_split, config.train_split)
-            )
-            if leaks(eval_split, held, config.train_split, trained):
-                del datasets[eval_split]
-                eval_split = None
+        datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
         backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
         if config.linear_patch == "3d":
@@ -291,8 +287,6 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         }
         out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
         return Run(task, out, world, meta).train()
-    finally:
-        leave_world(world)
 
 
 def _splits(config: TrainE2EConfig) -> tuple[str, ...]:

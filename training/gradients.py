@@ -10,14 +10,16 @@ draws the same mask twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from c4c.heads.base import Head
 from c4c.records import FeatureBatch
 from c4c.training.parallel import World
+from c4c.training.recipes import RECIPES, Recipe
 from c4c.training.task import Inputs, Task
 
 
@@ -61,6 +63,32 @@ def accumulate_gradients(
     return loss
 
 
+def gradient_shares(head: Head, recipe: Recipe, size: int) -> Callable[[nn.Parameter], float]:
+    """What the sum of a parameter's gradients over processes is multiplied by.
+
+    After ``accumulate_gradients`` each of W processes holds its own clips' part of the encoder's
+    gradient, and the whole of the head's: so the first is summed and the second averaged, and
+    the result is the gradient of one process with the whole batch.
+
+    The authors' code averages all of them, and its gathering gives back a slice: what is
+    computed before (encoder, LSTM, transformer) ends with 1/W of the true gradient, the logit
+    scale with all of it. A tight head gathers nothing: the mean over processes.
+
+    Args:
+        head: what stands above the encoder.
+        recipe: whose sharing it is.
+        size: W.
+    """
+    own = {id(parameter) for parameter in head.parameters()}
+
+    def share(parameter: nn.Parameter) -> float:
+        if recipe.apart and head.loose and parameter is not head.logit_scale:
+            return 1 / size**2 if id(parameter) in own else 1 / size
+        return 1 / size if recipe.apart or id(parameter) in own else 1.0
+
+    return share
+
+
 def _encode(task: Task, inputs: Inputs, start: int, stop: int) -> tuple[Tensor, Tensor]:
     with task.autocast():
         frames, texts = task.encode(inputs, start, stop)
@@ -80,8 +108,9 @@ def _head_gradients(
     world: World,
     weight: float,
 ) -> Tensor:
-    """Gradients of head, frames and texts: over the batch of all processes."""
-    gathered = world.gather_batch(frames, lengths, texts)
+    """Gradients of head, frames and texts: over the batch of all processes, or of this one."""
+    apart = not task.head.loose and RECIPES[task.config.recipe].apart
+    gathered = (World() if apart else world).gather_batch(frames, lengths, texts)
     batch = FeatureBatch(gathered.frames, gathered.lengths.to(frames.device))
     if micro and not task.head.loose:
         loss = _blockwise(task, batch, gathered.texts, micro, weight)
@@ -89,7 +118,7 @@ def _head_gradients(
         loss = task.loss(batch, gathered.texts)
         (loss * weight).backward()  # type: ignore[no-untyped-call]
     gathered.give_back(frames, texts)
-    return loss.detach()
+    return world.mean(loss) if apart else loss.detach()
 
 
 def _blockwise(task: Task, batch: FeatureBatch, texts: Tensor, micro: int, weight: float) -> Tensor:

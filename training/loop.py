@@ -19,11 +19,19 @@ from c4c.signals import StopRequest
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
 from c4c.training.evaluation import score
-from c4c.training.gradients import accumulate_gradients, random_state, restore_random
+from c4c.training.gradients import (
+    accumulate_gradients,
+    gradient_shares,
+    random_state,
+    restore_random,
+)
 from c4c.training.journal import Journal
 from c4c.training.optim import Optimizer, clamp_logit_scale
 from c4c.training.parallel import World
 from c4c.training.task import Task
+
+# What the line of an epoch shows.
+_SHOWN = {"loss": ".3f", "t2v_r1": ".1f", "v2t_r1": ".1f", "twin_accuracy": ".1f"}
 
 
 @dataclass
@@ -80,6 +88,8 @@ class Run:
         journal = Journal(log, self.at.step, self.at.epoch, self.config.tensorboard)
         try:
             with StopRequest() as stop:
+                if self.config.init_head is not None and not self.at.step:
+                    self._judge(journal, "start", {})
                 for epoch in range(self.at.epoch, self.config.epochs):
                     self._epoch(epoch, journal, stop)
         finally:
@@ -101,22 +111,30 @@ class Run:
                 self.at.batch, self.at.loss = place + 1, self.at.loss + loss
                 progress.step(extra=f"loss {loss:.3f}")
                 self._pause(stop, journal)
-        found = self.task.evaluate() if self.world.leads else {}
-        self.world.await_leader()
         mean = self.at.loss / len(groups)
         self.at.epoch, self.at.batch, self.at.loss = epoch + 1, 0, 0.0
-        line = {"step": self.at.step, "epoch": epoch + 1, "loss": mean, **found}
-        journal.write({**line, "seconds": time.monotonic() - begun})
+        self._judge(journal, label, {"loss": mean, "seconds": time.monotonic() - begun})
+
+    def _judge(self, journal: Journal, label: str, told: dict[str, float]) -> None:
+        """Evaluate and keep what there is now: after an epoch, or a trained head at the start.
+
+        So a run that goes on from a trained head keeps it unless an epoch does better.
+        """
+        found = self.task.evaluate() if self.world.leads else {}
+        self.world.await_leader()
+        told |= found
+        journal.write({"step": self.at.step, "epoch": self.at.epoch, **told})
         journal.flush()
         self._keep(found)
-        shown = ("t2v_r1", "v2t_r1", "twin_accuracy")
-        words = " ".join(f"{name} {found[name]:.1f}" for name in shown if name in found)
+        words = [f"{name} {told[name]:{form}}" for name, form in _SHOWN.items() if name in told]
         if self.world.leads:
-            say(f"{label}: loss {mean:.3f} {words}")
+            say(f"{label}: {' '.join(words)}")
 
     def _own(self, batch: Indices) -> Indices:
-        """This process's part of a batch."""
-        return batch[self.world.part(len(batch))]
+        """This process's part of a batch; pairs that belong together stay so."""
+        pairs = self.config.pairs
+        part = self.world.part(len(batch) // pairs)
+        return batch[part.start * pairs : part.stop * pairs]
 
     def _step(self, epoch: int, place: int, journal: Journal) -> float:
         group = self.plan[epoch][place]
@@ -133,7 +151,8 @@ class Run:
             )
             total += float(loss) * weight
         self._require_finite("loss", total, group)
-        self.world.reduce_gradients(self.task.head, self.optimizer.parameters)
+        share = gradient_shares(self.task.head, self.optimizer.recipe, self.world.size)
+        self.world.reduce_gradients((one, share(one)) for one in self.optimizer.parameters)
         figures = self.optimizer.step(self.at.step)
         self._require_finite("norm of the gradient", figures["grad_norm"], group)
         clamp_logit_scale(self.task.head.logit_scale)

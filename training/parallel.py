@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,9 +22,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c4c.errors import C4CError
+from c4c.errors import C4CError, Interrupted
 
 _TIMEOUT = timedelta(minutes=10)  # of a step: whoever is later than this hangs
+_FAREWELL = timedelta(seconds=30)
 _PATIENCE = timedelta(days=7)  # for what the first process does alone: decoding, evaluation
 
 
@@ -64,11 +65,13 @@ class World:
         rank: this one's number.
         size: how many there are.
         patient: the same processes, for waits without end; ``None`` when there is one.
+        store: what they share beside the connections between them; ``None`` likewise.
     """
 
     rank: int = 0
     size: int = 1
     patient: dist.ProcessGroup | None = None
+    store: dist.Store | None = None
 
     @property
     def leads(self) -> bool:
@@ -109,18 +112,24 @@ class World:
             rows[1],
         )
 
-    def reduce_gradients(self, head: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the encoder's gradients over processes; average the head's, which are equal."""
+    def reduce_gradients(self, parameters: Iterable[tuple[nn.Parameter, float]]) -> None:
+        """Sum each parameter's gradient over processes, times the share given with it."""
         if self.size == 1:
             return
-        own = {id(parameter) for parameter in head.parameters()}
-        for parameter in parameters:
+        for parameter, share in parameters:
             if parameter.grad is None:
                 continue
             with _together():
                 dist.all_reduce(parameter.grad)
-            if id(parameter) in own:
-                parameter.grad /= self.size
+            parameter.grad *= share
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a scalar over processes."""
+        total = value.detach().clone()
+        if self.size > 1:
+            with _together():
+                dist.all_reduce(total)
+        return total / self.size
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Whether each of ``flags`` is set in any process."""
@@ -152,25 +161,50 @@ class World:
             with _together():
                 dist.barrier(self.patient)
 
+    def gather_to_leave(self) -> None:
+        """Wait until all have got here, without a message between them that could be cut off."""
+        if self.store is None:
+            return
+        with suppress(RuntimeError):  # everything is saved: who is not there is not missed
+            if self.store.add("leaving", 1) == self.size:
+                self.store.set("all here", "")
+            self.store.wait(["all here"], _FAREWELL)
+
+
+@contextmanager
+def many_processes() -> Iterator[World]:
+    """The processes of a run, as long as they work together.
+
+    At the end of their work, or when all were asked to stop, they leave together: a connection
+    closed while another process still waits for what is on its way could end that one. After an
+    error there is nobody to wait for.
+    """
+    world = join_world()
+    try:
+        yield world
+        world.gather_to_leave()
+    except Interrupted:
+        world.gather_to_leave()
+        raise
+    finally:
+        if world.size > 1:
+            with suppress(RuntimeError):  # the others are gone: nothing is left to close
+                dist.destroy_process_group()
+
 
 def join_world() -> World:
     """The world that ``torchrun`` describes in the environment; one process without it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
-    if not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        if backend == "nccl":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group(backend, timeout=_TIMEOUT)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    store, rank, size = next(dist.rendezvous("env://"))
+    shared = dist.PrefixStore("c4c", store)
+    dist.init_process_group(backend, timeout=_TIMEOUT, world_size=size, rank=rank, store=shared)
     patient: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    return World(dist.get_rank(), dist.get_world_size(), patient)
-
-
-def leave_world(world: World) -> None:
-    """Close the connection to the other processes."""
-    if world.size > 1 and dist.is_initialized():
-        dist.destroy_process_group()
+    return World(rank, size, patient, shared)
 
 
 @contextmanager

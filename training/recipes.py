@@ -27,6 +27,9 @@ class Recipe:
         adam: makes the optimizer of parameter groups.
         scale_is_clips: whether the logit scale learns at the backbone's rate, not the head's.
         freezes_stem: whether ``--freeze-layers 0`` leaves the embeddings as they are.
+        apart: whether several processes share a batch as the authors' do: a tight head tells a
+            pair from those of its own process only, and gradients are averaged over processes
+            although the gathering gives back but a part of each (see ``gradient_shares``).
     """
 
     decays: Callable[[str, Tensor], bool]
@@ -34,6 +37,7 @@ class Recipe:
     adam: Callable[[Iterable[dict[str, object]]], torch.optim.Optimizer]
     scale_is_clips: bool = False
     freezes_stem: bool = False
+    apart: bool = False
 
 
 def shifted_cosine(step: int, steps: int, warmup: float) -> float:
@@ -103,5 +107,5 @@ def _fused(groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
 
 RECIPES = {
     "c4c": Recipe(_matrices, shifted_cosine, _fused),
-    "authors": Recipe(_all_but_biases, unshifted_cosine, BertAdam, True, True),
+    "authors": Recipe(_all_but_biases, unshifted_cosine, BertAdam, True, True, True),
 }

@@ -15,7 +15,7 @@ from c4c.errors import C4CError
 from c4c.extract.backbone import load_backbone
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.training.convert import export_checkpoint, import_checkpoint
+from c4c.training.convert import check_clip, export_checkpoint, import_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 State = dict[str, torch.Tensor]
@@ -55,6 +55,84 @@ def test_a_round_trip_changes_nothing(head: str, patch: str, prefix: str, tmp_pa
     assert load_checkpoint(tmp_path / "own").head.name == head
     export_checkpoint(tmp_path / "own", tmp_path / "theirs.bin")
     same(torch.load(tmp_path / "theirs.bin", weights_only=True), state)
+
+
+BESIDE_THE_WEIGHTS = {
+    "clip.input_resolution": torch.tensor(32),
+    "clip.context_length": torch.tensor(24),
+    "clip.vocab_size": torch.tensor(200),
+    "clip.attn_mask": torch.zeros(24, 24),
+    "cross.embeddings.position_ids": torch.arange(24)[None],
+}
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda state, file: torch.save({**state, **BESIDE_THE_WEIGHTS}, file),
+        lambda state, file: torch.save({"epoch": 3, "state_dict": state}, file),
+        lambda state, file: torch.save(
+            {"model_state_dict": state, "optimizer_state_dict": {"state": {}}}, file
+        ),
+        lambda state, file: torch.save(
+            {f"module._orig_mod.{key}": value for key, value in state.items()}, file
+        ),
+        lambda state, file: torch.save(
+            {key: torch.nn.Parameter(value) for key, value in state.items()}, file
+        ),
+        lambda state, file: torch.save(state, file, _use_new_zipfile_serialization=False),
+    ],
+    ids=["sizes and masks", "wrapped", "with optimizer", "compiled", "parameters", "old format"],
+)
+def test_however_it_was_saved_the_same_weights_come_in(head, write, tmp_path: Path) -> None:
+    state = released(head)
+    write(state, tmp_path / "pytorch_model.bin.0")
+    import_checkpoint(tmp_path / "pytorch_model.bin.0", tmp_path / "own")
+    export_checkpoint(tmp_path / "own", tmp_path / "out.bin")
+    same(torch.load(tmp_path / "out.bin", weights_only=True), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("head", list(HEADS))
+def test_any_precision_and_number_of_layers_comes_in(
+    head: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    upper = [f"resblocks.{layer}." for layer in (1, 2, 3)]
+    state = {
+        key: value.to(dtype)
+        for key, value in released(head, "3d").items()
+        if not any(part in key for part in upper)
+    }
+    torch.save(state, tmp_path / "m.bin")
+    import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
+    assert load_checkpoint(tmp_path / "own").head.layers == 1
+    load_backbone("auto", str(tmp_path / "own"), device="cpu")
+    export_checkpoint(tmp_path / "own", tmp_path / "out.bin")
+    same(torch.load(tmp_path / "out.bin", weights_only=True), state)
+
+
+def test_a_clip_of_known_shapes_has_open_clips_name() -> None:
+    from open_clip.model import CLIP
+
+    for name, patch in (("ViT-B-32", 32), ("ViT-B-16", 16)):
+        vision = {"layers": 12, "width": 768, "patch_size": patch, "image_size": 224}
+        with torch.device("meta"):
+            model = CLIP(512, vision, {"width": 512, "heads": 8, "layers": 12})
+        assert check_clip(model.state_dict()) == name
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": 4, "optimizer_state_dict": {"state": {}, "param_groups": []}, "loss": 0.5},
+        {"state": {0: {"next_m": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
+    ],
+)
+def test_the_optimizers_file_is_told_from_the_models(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "pytorch_opt.bin.4")
+    with pytest.raises(C4CError, match=r"pytorch_opt.bin.4: .* optimizer .*pytorch_model.bin.N"):
+        import_checkpoint(tmp_path / "pytorch_opt.bin.4", tmp_path / "own")
 
 
 def test_an_import_is_a_backbone(tmp_path: Path) -> None:

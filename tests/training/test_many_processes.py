@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from c4c.config import DatasetSource
+from c4c.extract.backbone import load_backbone
+from c4c.extract.datasets import load_dataset
+from c4c.extract.decode import Request
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.training.cached import train_head
+from c4c.records import FeatureBatch
+from c4c.training.cached import start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
-from c4c.training.e2e import train_e2e
+from c4c.training.e2e import E2ETask, split_frames, train_e2e
 from c4c.training.journal import read_journal
+from c4c.training.losses import symmetric_cross_entropy
+from c4c.training.optim import Optimizer
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -28,7 +35,7 @@ def torchrun(*arguments: str) -> None:
 
 def parameters(folder: Path) -> dict[str, torch.Tensor]:
     held = load_checkpoint(folder)
-    return {**held.head.state_dict(), **(held.backbone_state or {})}
+    return {**(held.backbone_state or {}), **held.head.state_dict()}
 
 
 def steps(out: Path) -> list[int]:
@@ -90,6 +97,75 @@ def test_end_to_end_in_two_processes_is_the_run_of_one(
     compared = [value for name, value in worst.items() if head != "tightTransf" or "." in name]
     bound = 1e-5 if head != "tightTransf" else 5e-5
     assert max(compared) < bound, sorted(worst.items(), key=lambda pair: -pair[1])[:5]
+
+
+def task_of(settings: TrainE2EConfig, root: Path) -> E2ETask:
+    backbone = load_backbone("tiny", precision="float32")
+    dataset = load_dataset(DatasetSource("shapes", root), "train")
+    store = split_frames(settings, dataset, backbone, Request(max_frames=12, size=64))
+    head = start_head(settings, backbone.embed_dim, backbone.head_init())
+    return E2ETask(settings, backbone, head, (dataset, store))
+
+
+def encoded(task: E2ETask, rows: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    inputs = task.load(rows, torch.Generator().manual_seed(0))
+    return *task.encode(inputs, 0, len(inputs.lengths)), inputs.lengths
+
+
+def authors_gradients(task: E2ETask, parts: list[object], draws: list[torch.Tensor]) -> None:
+    """What their code leaves in every parameter, from the words of the paper and its traps."""
+    named = [*task.head.parameters(), *task.backbone.model.parameters()]
+    if not task.head.loose:  # each process: a loss of its own; then the mean
+        for number, rows in enumerate(parts):
+            torch.set_rng_state(draws[number])
+            frames, texts, lengths = encoded(task, rows)
+            loss = symmetric_cross_entropy(task.head(FeatureBatch(frames, lengths), texts))
+            (loss / len(parts)).backward()
+            draws[number] = torch.get_rng_state()
+        return
+    held = [encoded(task, rows) for rows in parts]
+    frames, texts, lengths = (torch.cat(one) for one in zip(*held, strict=True))
+    symmetric_cross_entropy(task.head(FeatureBatch(frames, lengths), texts)).backward()
+    for parameter in named:  # gathering gives back a slice, and the mean divides it again
+        if parameter.grad is not None and parameter is not task.head.logit_scale:
+            parameter.grad /= len(parts)
+
+
+@pytest.mark.parametrize("head", ["seqTransf", "tightTransf"])
+def test_two_processes_share_a_batch_as_the_authors_do(
+    head: str, shapes_root: Path, tmp_path: Path
+) -> None:
+    given = {"head": head, "epochs": 2, "batch": 12, "layers": 1, "lr": 1e-3, "coef_lr": 0.1}
+    settings = TrainE2EConfig(
+        dataset="shapes",
+        root=shapes_root,
+        backbone="tiny",
+        frame_cache=tmp_path / "frames",
+        workers=1,
+        recipe="authors",
+        eval_split="none",
+        **given,  # type: ignore[arg-type]
+    )
+    task = task_of(settings, shapes_root)
+    task.train_mode(True)
+    batches = [batch for epoch in range(2) for batch in task.batches(epoch)]
+    optimizer = Optimizer(task.modules(), settings, len(batches))
+    torch.manual_seed(settings.seed)
+    start_head(settings, 128, task.backbone.head_init())  # the draws of a run before its first step
+    draws = [torch.get_rng_state()] * 2
+    for step, batch in enumerate(batches):
+        authors_gradients(task, [batch[:6], batch[6:]], draws)
+        optimizer.step(step)
+    options = ["--dataset", "shapes", "--root", str(shapes_root), "--backbone", "tiny"]
+    options += ["--frame-cache", str(tmp_path / "frames"), "--out", str(tmp_path / "run")]
+    options += ["--workers", "1", "--recipe", "authors", "--eval-split", "none"]
+    for name, value in given.items():
+        options += [f"--{name.replace('_', '-')}", str(value)]
+    torchrun("train-e2e", *options)
+    own = parameters(tmp_path / "run" / "last")
+    wanted = {**task.backbone.model.state_dict(), **task.head.state_dict()}
+    worst = {name: float((own[name] - wanted[name]).abs().max()) for name in own}
+    assert max(worst.values()) < 1e-5, sorted(worst.items(), key=lambda pair: -pair[1])[:5]
 
 
 def children(parent: int) -> list[int]:

@@ -14,6 +14,7 @@ from c4c.extract.cache import Cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 from c4c.heads.checkpoint import load_checkpoint
+from c4c.records import Clip
 from c4c.retrieve import RetrieveConfig, run_evaluate
 from c4c.training.batches import epoch_batches, group_batches
 from c4c.training.cached import CachedTask, start_head, train_head
@@ -22,6 +23,7 @@ from c4c.training.e2e import train_e2e
 from c4c.training.gradients import accumulate_gradients
 from c4c.training.losses import mil_nce
 from c4c.training.parallel import World
+from c4c.training.splits import evaluated_split
 
 
 def plain_mil_nce(scores: torch.Tensor, pairs: int) -> float:
@@ -163,6 +165,21 @@ def test_a_val_split_with_training_clips_chooses_nothing(
     )
     assert load_checkpoint(whole.checkpoint).meta["chosen_on"] is None
     assert "2 clips of 'val' are in 'train' too" in capsys.readouterr().err
+
+
+def test_a_file_listed_twice_leaks_under_another_name_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held = {
+        "train": [Clip("a", "/v/1.mp4"), Clip("b", "/v/2.mp4", 0.0, 4.0)],
+        "val": [Clip("c", "/v/1.mp4"), Clip("d", "/v/2.mp4", 4.0, 8.0)],
+    }
+    there = ("train", "val")
+    assert evaluated_split("auto", there, "train", held.__getitem__) is None
+    assert "1 clips of 'val' are in 'train' too" in capsys.readouterr().err
+    assert evaluated_split("val", there, "train", held.__getitem__) == "val"
+    held["val"].pop(0)
+    assert evaluated_split("auto", there, "train", held.__getitem__) == "val"
 
 
 def test_a_3d_patch_is_trained_kept_and_goes_on(shapes_root: Path, tmp_path: Path) -> None:

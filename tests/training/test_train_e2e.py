@@ -24,9 +24,10 @@ from c4c.extract.pipeline import run_extract
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieve import RetrieveConfig, run_evaluate
-from c4c.training.cached import start_head
-from c4c.training.config import TrainE2EConfig
+from c4c.training.cached import start_head, train_head
+from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 from c4c.training.e2e import E2ETask, checkpoint_layers, split_frames, train_e2e
+from c4c.training.evaluation import score
 from c4c.training.gradients import accumulate_gradients
 from c4c.training.journal import read_journal
 from c4c.training.parallel import World
@@ -90,6 +91,25 @@ def test_frozen_layers_stay_and_the_others_move(shapes_root: Path, tmp_path: Pat
     assert not any(f"resblocks.{layer}." in name for name in changed for layer in (0, 1, 2))
     assert "visual.conv1.weight" not in changed
     assert "token_embedding.weight" not in changed
+
+
+def test_a_trained_head_is_kept_when_no_epoch_does_better(
+    shapes_root: Path, shapes_cache: Path, tmp_path: Path
+) -> None:
+    own = TrainHeadConfig(
+        head="seqLSTM", cache=shapes_cache, out=tmp_path / "head", epochs=12, batch=16
+    )
+    head = train_head(own)
+    ruinous = {"head": "seqLSTM", "init_head": head.checkpoint, "lr": 0.5, "clip_norm": 100.0}
+    result = train_e2e(config(shapes_root, tmp_path, **ruinous))
+    rows = [row for row in read_journal(tmp_path / "run" / "log.jsonl") if "epoch" in row]
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert score(rows[0]) > score(rows[1])
+    assert score(result.metrics) == score(rows[0])
+    assert not moved(result.checkpoint)
+    assert len(moved(result.last)) > 50
+    kept, begun = (load_checkpoint(one.checkpoint).head.state_dict() for one in (result, head))
+    assert all(torch.equal(kept[name], begun[name]) for name in begun)
 
 
 @pytest.mark.parametrize("head", list(HEADS))

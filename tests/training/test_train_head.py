@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -109,8 +110,8 @@ def test_resume_finds_the_checkpoint_that_a_killed_save_put_aside(
 def test_a_gradient_that_is_not_finite_stops_the_run_and_names_clips(
     shapes_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(self: World, head: torch.nn.Module, parameters: list[torch.nn.Parameter]) -> None:
-        for parameter in parameters:
+    def spoil(self: World, parameters: Iterable[tuple[torch.nn.Parameter, float]]) -> None:
+        for parameter, _ in parameters:
             if parameter.grad is not None:
                 parameter.grad.fill_(float("nan"))
 
