@@ -30,6 +30,7 @@ _FORMATS = (
 MAX_PIXELS = 8192 * 8192
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _MOST_FRAMES = 100_000
+_AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,33 @@ def failure(status: str, message: str) -> Decoded:
     return Decoded(empty, status, " ".join(message.split())[:300])
 
 
+class Taken:
+    """Pictures of a clip as they are taken, all brought to the first one's size.
+
+    A decoder process hands them on at once and keeps none (``workers.py``).
+    """
+
+    def __init__(self) -> None:
+        self._pictures: list[npt.NDArray[np.uint8]] = []
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def append(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Take a picture, uint8 [H, W, 3]."""
+        if self._pictures and picture.shape != self._pictures[0].shape:
+            picture = resized(picture, self._pictures[0].shape)
+        self._pictures.append(picture)
+
+    def clear(self) -> None:
+        """Forget what was taken: it is decoded anew in another way."""
+        self._pictures = []
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """All pictures, uint8 [n, H, W, 3]; at least one was taken."""
+        return np.stack(self._pictures)
+
+
 def decoder_version(name: str) -> str:
     """Name and version, for the fingerprint.
 
@@ -92,21 +120,27 @@ def decoder_version(name: str) -> str:
         raise C4CError(f"Decoder '{name}' is not installed: pip install {package}.") from None
 
 
-def decode_clip(clip: Clip, request: Request | None = None) -> Decoded:
+def decode_clip(clip: Clip, request: Request | None = None, taken: Taken | None = None) -> Decoded:
     """Decode one clip in this process.
 
     The frame for time t is the one on display then: the last whose time stamp is not after t.
     Times count from the clip's start; they are 0, 1/fps, 2/fps, … as far as the video goes.
 
+    Args:
+        clip: what to decode.
+        request: how to sample it.
+        taken: what pictures are given to as they come.
+
     Returns:
         Frames and status; never raises for what a file can do wrong.
     """
     request = request or Request()
+    taken = Taken() if taken is None else taken  # an empty one is false
     try:
         _check_file(clip.path)
         if request.decoder == "decord":
-            return _decode_decord(clip, request)
-        return _decode_pyav(clip, request)
+            return _decode_decord(clip, request, taken)
+        return _decode_pyav(clip, request, taken)
     except _Refused as error:
         return failure("failed", str(error))
     except MemoryError:
@@ -145,20 +179,20 @@ def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.flo
     return clip.start + places / request.fps
 
 
-def _decode_pyav(clip: Clip, request: Request) -> Decoded:
+def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
     with _open(clip.path) as container:
         stream = _video_stream(container)
         wanted = _wanted(_duration(container, stream, clip.path), clip, request)
         with contextlib.suppress(Unsure):
-            taken = []
             for frame in sparse_frames(container, stream, wanted.tolist()):
                 _check_size(frame.width, frame.height)
                 taken.append(_picture(frame, request.size))
             return _judge(clip, wanted, taken, _Damage())
+    taken.clear()
     with _open(clip.path) as container:
         damage = _Damage()
         frames = _frames(container, _video_stream(container), damage)
-        return _collect(clip, wanted, frames, damage, request)
+        return _collect(clip, wanted, frames, damage, request, taken)
 
 
 def _open(path: str) -> Any:
@@ -245,9 +279,9 @@ def _collect(
     frames: Iterator[tuple[float, Any]],
     damage: _Damage,
     request: Request,
+    taken: Taken,
 ) -> Decoded:
     """Take the frame on display at each wanted time."""
-    taken: list[npt.NDArray[np.uint8]] = []
     shown: Any = None
     latest, gap = 0.0, SHORTEST
     for time, frame in frames:
@@ -270,17 +304,14 @@ def _collect(
 def _judge(
     clip: Clip,
     wanted: npt.NDArray[np.float64],
-    taken: list[npt.NDArray[np.uint8]],
+    taken: Taken,
     damage: _Damage,
 ) -> Decoded:
     if not taken:
         why = damage.last or "no frame could be decoded"
         return failure("corrupt" if damage.errors else "failed", why)
-    shapes = {picture.shape for picture in taken}
-    if len(shapes) > 1:  # the size changed in mid-stream: bring all to the first one's
-        taken = [_resized(picture, taken[0].shape) for picture in taken]
     times = (wanted[: len(taken)] - clip.start).astype(np.float32)
-    frames = Frames(np.stack(taken), times)
+    frames = Frames(taken.pixels(), times)
     if damage.errors:
         return Decoded(frames, "partial", f"{damage.errors} damaged packets: {damage.last}"[:300])
     if len(taken) < len(wanted):
@@ -305,7 +336,8 @@ def _picture(frame: Any, size: int | None) -> npt.NDArray[np.uint8]:
     return upright
 
 
-def _resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """``picture``, uint8 [h, w, 3], in the size [H, W, 3]."""
     import av
 
     frame: Any = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -314,7 +346,7 @@ def _resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDAr
     return found
 
 
-def _decode_decord(clip: Clip, request: Request) -> Decoded:
+def _decode_decord(clip: Clip, request: Request, taken: Taken) -> Decoded:
     import av
     import decord
 
@@ -328,8 +360,7 @@ def _decode_decord(clip: Clip, request: Request) -> Decoded:
     shown -= shown[0, 0]
     wanted = _wanted(float(shown[-1, 1]), clip, request)
     places = np.maximum(np.searchsorted(shown[:, 0], wanted + _EPSILON, "right") - 1, 0)
-    pictures = reader.get_batch(places.tolist()).asnumpy()
-    pictures = [
-        _picture(av.VideoFrame.from_ndarray(one, format="rgb24"), request.size) for one in pictures
-    ]
-    return Decoded(Frames(np.stack(pictures), (wanted - clip.start).astype(np.float32)))
+    for first in range(0, len(places), _AT_ONCE):
+        for one in reader.get_batch(places[first : first + _AT_ONCE].tolist()).asnumpy():
+            taken.append(_picture(av.VideoFrame.from_ndarray(one, format="rgb24"), request.size))
+    return Decoded(Frames(taken.pixels(), (wanted - clip.start).astype(np.float32)))
