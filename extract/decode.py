@@ -6,8 +6,9 @@ The file is distrusted (``opening.py``), and so is what a decoder makes of it (`
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from c4c.extract.opening import (
     open_video,
     reason,
 )
+from c4c.extract.picture import picture_of, resized
 from c4c.extract.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
 from c4c.extract.timeline import timeline
 from c4c.records import Clip, Frames
@@ -34,6 +36,7 @@ from c4c.sampling import select_frames
 DECODERS = ("pyav", "decord")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _MOST_FRAMES = 100_000
+_AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 _ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
 
 
@@ -81,6 +84,33 @@ def failure(status: str, message: str) -> Decoded:
     return Decoded(empty, status, " ".join(message.split())[:300])
 
 
+class Taken:
+    """Pictures of a clip as they are taken, all brought to the first one's size.
+
+    A decoder process hands them on at once and keeps none (``workers.py``).
+    """
+
+    def __init__(self) -> None:
+        self._pictures: list[npt.NDArray[np.uint8]] = []
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def append(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Take a picture, uint8 [H, W, 3]."""
+        if self._pictures and picture.shape != self._pictures[0].shape:
+            picture = resized(picture, self._pictures[0].shape)
+        self._pictures.append(picture)
+
+    def clear(self) -> None:
+        """Forget what was taken: it is decoded anew in another way."""
+        self._pictures = []
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """All pictures, uint8 [n, H, W, 3]; at least one was taken."""
+        return np.stack(self._pictures)
+
+
 def decoder_version(name: str) -> str:
     """Name and version, for the fingerprint.
 
@@ -98,20 +128,26 @@ def decoder_version(name: str) -> str:
         raise C4CError(f"Decoder '{name}' is not installed: pip install {package}.") from None
 
 
-def decode_clip(clip: Clip, request: Request | None = None) -> Decoded:
+def decode_clip(clip: Clip, request: Request | None = None, taken: Taken | None = None) -> Decoded:
     """Decode one clip in this process.
 
     The frame for time t is the one on display then: the last whose time stamp is not after t.
     Times count from the clip's start; they are 0, 1/fps, 2/fps, … as far as the video goes.
 
+    Args:
+        clip: what to decode.
+        request: how to sample it.
+        taken: what pictures are given to as they come.
+
     Returns:
         Frames and status; never raises for what a file can do wrong.
     """
     request = request or Request()
+    taken = Taken() if taken is None else taken  # an empty one is false
     try:
         before = check_file(clip.path)
         decode = _decode_decord if request.decoder == "decord" else _decode_pyav
-        found = decode(clip, request)
+        found = decode(clip, request, taken)
         after = os.stat(clip.path)
     except Refused as error:
         return failure("failed", str(error))
@@ -138,110 +174,92 @@ def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.flo
     return clip.start + places / request.fps
 
 
-def _decode_pyav(clip: Clip, request: Request) -> Decoded:
+def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
     with open_video(clip.path) as video:
         wanted = _wanted(duration(video, clip.path), clip, request)
         with contextlib.suppress(Unsure):
-            before, taken = complaints(), {}
-            for place, frame in enumerate(sparse_frames(video, wanted.tolist())):
+            before = complaints()
+            for frame in sparse_frames(video, wanted.tolist()):
                 check_size(frame.width, frame.height)
-                taken[place] = _picture(frame, request.size, video.rotation)
+                taken.append(picture_of(frame, request.size, video.rotation))
             if complaints() == before:
-                return _judge(clip, wanted, taken)
-    taken, damage = _collect(clip.path, wanted, request.size)
+                return _judge(clip, wanted, range(len(taken)), taken)
+    places, damage = _collect(clip.path, wanted, request.size, taken)
     if damage.errors:  # once more, now that it is known what cannot be trusted
-        taken, _ = _collect(clip.path, wanted, request.size, damage)
-    return _judge(clip, wanted, taken, damage)
+        places, _ = _collect(clip.path, wanted, request.size, taken, damage)
+    return _judge(clip, wanted, places, taken, damage)
 
 
 def _collect(
-    path: str, wanted: npt.NDArray[np.float64], size: int | None, known: Damage | None = None
-) -> tuple[dict[int, npt.NDArray[np.uint8]], Damage]:
-    """The picture on display at each wanted time, by place, and what was damaged on the way."""
+    path: str,
+    wanted: npt.NDArray[np.float64],
+    size: int | None,
+    taken: Taken,
+    known: Damage | None = None,
+) -> tuple[list[int], Damage]:
+    """Take the picture on display at each wanted time; which these are, and what was damaged."""
+    taken.clear()
+    places = []
     with open_video(path) as video:
         damage = Damage(video.codec.name, video.timed, known)
-        return _on_display(wanted, timeline(video, damage), size, video.rotation), damage
+        for place, frame in _on_display(wanted, timeline(video, damage)):
+            taken.append(picture_of(frame, size, video.rotation))
+            places.append(place)
+    return places, damage
 
 
 def _on_display(
-    wanted: npt.NDArray[np.float64],
-    frames: Iterator[tuple[float, Any]],
-    size: int | None,
-    rotation: int,
-) -> dict[int, npt.NDArray[np.uint8]]:
-    """The picture on display at each wanted time, by place; none where it cannot be trusted."""
-    taken: dict[int, npt.NDArray[np.uint8]] = {}
+    wanted: npt.NDArray[np.float64], frames: Iterator[tuple[float, Any]]
+) -> Iterator[tuple[int, Any]]:
+    """The frame at each wanted time, by place; none where it cannot be trusted."""
     shown: Any = None
     place, latest, gap = 0, -1.0, SHORTEST
-
-    def take(until: float) -> None:
-        nonlocal place
-        while place < len(wanted) and wanted[place] + TOLERANCE < until:
+    # The last frame stays on display for a while: as long as frames did before.
+    for time, frame in itertools.chain(frames, [(-1.0, None)]):
+        until = time if time >= 0 else latest + gap + 2 * TOLERANCE
+        while latest >= 0 and place < len(wanted) and wanted[place] + TOLERANCE < until:
             if shown is not None:
-                taken[place] = _picture(shown, size, rotation)
+                yield place, shown
             place += 1
-
-    for time, frame in frames:
-        if latest >= 0:
-            take(until=time)
-            gap = max(gap, time - latest)
         if place == len(wanted):
-            return taken
+            return
+        gap = max(gap, time - latest) if latest >= 0 else gap
         shown, latest = frame, time
-    if latest >= 0:  # the last frame stays on display for a while: as long as frames did before
-        take(until=latest + gap + 2 * TOLERANCE)
-    return taken
 
 
 def _judge(
     clip: Clip,
     wanted: npt.NDArray[np.float64],
-    taken: dict[int, npt.NDArray[np.uint8]],
+    places: Sequence[int],
+    taken: Taken,
     damage: Damage | None = None,
 ) -> Decoded:
     why = damage.last if damage else ""
-    if not taken:
+    if not places:
         return failure("corrupt" if why else "failed", why or "no frame could be decoded")
-    pictures = list(taken.values())
-    if len({picture.shape for picture in pictures}) > 1:
-        # The size changed in mid-stream: bring all to the first one's.
-        pictures = [_resized(picture, pictures[0].shape) for picture in pictures]
-    times = (wanted[list(taken)] - clip.start).astype(np.float32)
-    frames = Frames(np.stack(pictures), times)
-    lacking = f"{len(taken)} of {len(wanted)} frames"
+    frames = Frames(taken.pixels(), (wanted[list(places)] - clip.start).astype(np.float32))
+    lacking = f"{len(places)} of {len(wanted)} frames"
     if why:
         return Decoded(frames, "partial", f"damaged, {lacking}: {why}"[:300])
-    if len(taken) < len(wanted):
+    if len(places) < len(wanted):
         return Decoded(frames, "partial", f"ends early: {lacking}")
     return Decoded(frames)
 
 
-def _picture(frame: Any, size: int | None, rotation: int = 0) -> npt.NDArray[np.uint8]:
-    """RGB pixels, upright; the middle of them, scaled down, when there is a ``size``."""
-    width, height = frame.width, frame.height
-    short = min(width, height)
-    if size is not None and short > size:
-        width, height = max(size, width * size // short), max(size, height * size // short)
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-    turns = round((getattr(frame, "rotation", 0) or rotation) / 90) % 4
-    picture = np.rot90(picture, turns)
-    if size is not None and short >= size:  # a smaller frame is enlarged before it is cropped
-        top, left = (round((side - size) / 2) for side in picture.shape[:2])
-        picture = picture[top : top + size, left : left + size]
-    upright: npt.NDArray[np.uint8] = np.ascontiguousarray(picture)
-    return upright
+class _Thumbnails(Taken):
+    """Keeps enough of each picture to tell it from another."""
+
+    def append(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Take a picture, uint8 [H, W, 3]."""
+        super().append(_thumbnail(picture))
 
 
-def _resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    import av
-
-    frame: Any = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    scaled = frame.reformat(width=shape[1], height=shape[0], interpolation="BICUBIC")
-    found: npt.NDArray[np.uint8] = scaled.to_ndarray()
-    return found
+def _thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    return picture[:: -(-height // 16), :: -(-width // 16)].copy()
 
 
-def _decode_decord(clip: Clip, request: Request) -> Decoded:
+def _decode_decord(clip: Clip, request: Request, taken: Taken) -> Decoded:
     """Decord's frames where PyAV finds good ones: it clamps times, and is silent about damage."""
     import av
     import decord
@@ -250,7 +268,7 @@ def _decode_decord(clip: Clip, request: Request) -> Decoded:
         if video.container.start_time and video.container.format.name == "mpegts":
             raise Refused("decord gives wrong frames of MPEG-TS; use --decoder pyav")
         timed, step = video.timed, video.step
-    judged = _decode_pyav(clip, request)
+    judged = _decode_pyav(clip, request, _Thumbnails())
     if not len(judged.frames):
         return judged
     reader = decord.VideoReader(str(Path(clip.path).absolute()), num_threads=1)
@@ -259,12 +277,11 @@ def _decode_decord(clip: Clip, request: Request) -> Decoded:
         shown = np.arange(len(reader)) * step
     wanted = judged.frames.times.astype(np.float64) + clip.start + shown[0] + _EPSILON
     places = np.maximum(np.searchsorted(shown, wanted, "right") - 1, 0)
-    pictures = [
-        _picture(av.VideoFrame.from_ndarray(one, format="rgb24"), request.size)
-        for one in reader.get_batch(places.tolist()).asnumpy()
-    ]
-    frames = Frames(np.stack(pictures), judged.frames.times)
-    apart = np.abs(frames.pixels.astype(np.int16) - judged.frames.pixels).mean((1, 2, 3))
-    if apart.max() > _ALIKE:
-        raise Refused("decord gives other frames than PyAV; use --decoder pyav")
-    return replace(judged, frames=frames)
+    for first in range(0, len(places), _AT_ONCE):
+        whole = reader.get_batch(places[first : first + _AT_ONCE].tolist()).asnumpy()
+        for one, known in zip(whole, judged.frames.pixels[first:], strict=False):
+            picture = picture_of(av.VideoFrame.from_ndarray(one, format="rgb24"), request.size)
+            if np.abs(_thumbnail(picture).astype(np.int16) - known).mean() > _ALIKE:
+                raise Refused("decord gives other frames than PyAV; use --decoder pyav")
+            taken.append(picture)
+    return replace(judged, frames=Frames(taken.pixels(), judged.frames.times))

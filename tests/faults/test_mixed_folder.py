@@ -210,29 +210,31 @@ def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_
 
 
 def test_a_decoder_that_hangs_is_killed_and_the_next_clips_are_done(folder: Path) -> None:
-    clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(4)]
+    clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(40)]
     decoded = decode_many(clips, Request(), workers=1, deadline=10)
     assert next(decoded)[1].status == "ok"
     (child,) = multiprocessing.active_children()
     assert child.pid is not None
     os.kill(child.pid, signal.SIGSTOP)  # hangs over whatever it is given next
-    found = dict(decoded)
-    assert found[1].status == "failed"
-    assert "deadline" in found[1].message
-    assert [found[place].status for place in (2, 3)] == ["ok", "ok"]
+    rest = [done for _, done in decoded]
+    failed = [done.message for done in rest if done.status != "ok"]
+    assert len(rest) == 39
+    assert len(failed) == 1
+    assert "deadline" in failed[0]
 
 
 def test_a_decoder_that_dies_fails_its_clip_alone(folder: Path) -> None:
-    clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(3)]
+    clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(40)]
     decoded = decode_many(clips, Request(), workers=1)
     next(decoded)
     (child,) = multiprocessing.active_children()
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
-    found = dict(decoded)
-    assert found[1].status == "failed"
-    assert "died" in found[1].message
-    assert found[2].status == "ok"
+    rest = [done for _, done in decoded]
+    failed = [done.message for done in rest if done.status != "ok"]
+    assert len(rest) == 39
+    assert len(failed) == 1
+    assert "died" in failed[0]
 
 
 def features(cache: Path) -> dict[str, bytes]:
