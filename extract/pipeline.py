@@ -24,6 +24,7 @@ from c4c.extract.decode import Request, decoder_version
 from c4c.extract.encoder import Encoder
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
 from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
+from c4c.extract.stamps import file_stamps
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
 from c4c.files import write_atomic
 from c4c.progress import Progress, say
@@ -104,11 +105,24 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     if before and config.retry_failed and not undone(folder, before, before.parts, "clips"):
         failed = Cache.open(folder).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
+    files = file_stamps(clip.path for clip in dataset.clips)
+    again |= _replaced(before, dataset, files)
     if before and same_data(before, dataset) and not again:
         return before
-    manifest = plan(dataset, before, config.shard_clips, again)
+    manifest = plan(dataset, before, config.shard_clips, again, files)
     save_manifest(folder, manifest)
     return manifest
+
+
+def _replaced(before: Manifest | None, dataset: Dataset, files: dict[str, str]) -> frozenset[str]:
+    """Ids of the clips whose video is another one than when it was planned; says so."""
+    found = before.replaced(files) & {clip.id for clip in dataset.clips} if before else frozenset()
+    if found:
+        say(
+            f"{dataset.name} {dataset.split}: the videos of {len(found)} clips were replaced "
+            f"(first '{min(found)}'); they are extracted again"
+        )
+    return found
 
 
 def undone(folder: Path, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:

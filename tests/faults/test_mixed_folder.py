@@ -188,10 +188,10 @@ def test_parts_rates_and_caps_of_a_video(folder: Path) -> None:
     assert len(late.frames) == 0
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.ts", "libx264")])
-def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_path: Path) -> None:
+def noisy(path: Path, codec: str = "mpeg4") -> Path:
+    """Three seconds that compress badly."""
     generator = np.random.default_rng(0)
-    with av.open(str(tmp_path / name), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for _ in range(24):
@@ -200,6 +200,12 @@ def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.ts", "libx264")])
+def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_path: Path) -> None:
+    noisy(tmp_path / name, codec)
     whole = bytearray((tmp_path / name).read_bytes())
     for place in range(len(whole) // 2, len(whole) // 2 + 800):
         whole[place] ^= 0x5A
@@ -293,15 +299,40 @@ def test_a_new_video_is_added_without_extracting_the_others(
     assert json.loads(done.stdout)["splits"]["all"]["clips"] == 3
 
 
+def test_a_video_that_was_replaced_under_its_name_is_extracted_again_and_it_alone(
+    folder: Path, tmp_path: Path
+) -> None:
+    root, cache = tmp_path / "videos", tmp_path / "cache"
+    root.mkdir()
+    for name in ("h264.mp4", "odd.mkv"):
+        (root / name).write_bytes((folder / name).read_bytes())
+    assert extract(root, cache)[0] == 0
+    before = features(cache)
+    os.utime(root / "odd.mkv", (0, 0))  # the clock decides nothing
+    (root / "h264.mp4").write_bytes((folder / "vp9 named.mp4").read_bytes())
+    code, words = extract(root, cache)
+    assert code == 0
+    assert "the videos of 1 clips were replaced (first 'h264')" in words
+    after = features(cache)
+    assert after["odd"] == before["odd"]
+    assert after["h264"] != before["h264"]
+    assert list(damage(cache)) == []
+    shards = sorted(cache.rglob("*.h5"))
+    assert "were replaced" not in extract(root, cache)[1]
+    assert sorted(cache.rglob("*.h5")) == shards
+
+
 def test_failures_are_tried_again_on_request_and_only_they(folder: Path, tmp_path: Path) -> None:
+    """The failed file is mended in its middle alone, which nobody looks at unasked."""
     root, cache = tmp_path / "videos", tmp_path / "cache"
     root.mkdir()
     (root / "good.mp4").write_bytes((folder / "h264.mp4").read_bytes())
-    (root / "later.mp4").write_bytes(b"")
+    whole = noisy(root / "later.mp4", "libx264").read_bytes()
+    (root / "later.mp4").write_bytes(whole[:4096] + bytes(len(whole) - 8192) + whole[-4096:])
     more = ("--shard-clips", "1")
     assert extract(root, cache, *more)[0] == 3
     kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*.h5")}
-    (root / "later.mp4").write_bytes((folder / "old.avi").read_bytes())
+    (root / "later.mp4").write_bytes(whole)
     assert extract(root, cache, *more)[0] == 3  # not asked: the record of the failure stands
     assert extract(root, cache, *more, "--retry-failed")[0] == 0
     assert Cache.open(cache).clips().ids == ("good", "later")
