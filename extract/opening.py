@@ -99,7 +99,9 @@ def _open(path: str) -> Any:
 
     _listen()
     # A path, not a text that could name a protocol: ``a:b.mp4`` is a file here.
-    return av.open("file:" + os.path.abspath(path), options=_OPTIONS)
+    # Titles in Latin-1 are no reason to refuse a video.
+    name = "file:" + os.path.abspath(path)
+    return av.open(name, options=_OPTIONS, metadata_errors="replace")
 
 
 @cache

@@ -75,6 +75,16 @@ def kind(name: str) -> str | None:
     return {"mp4": "mp4", "mkv": "matroska", "ts": "mpegts"}.get(name.rpartition(".")[2])
 
 
+def test_a_title_that_is_not_utf8_is_no_matter(films: Any) -> None:
+    films.make("titled.mp4", container={"movflags": "faststart"})
+    path = films.edit(
+        "titled.mp4", "latin.mp4", lambda data: data.replace(b"Lavf", b"\xe9\xff\xfe\x80")
+    )
+    assert path.read_bytes() != (films.root / "titled.mp4").read_bytes()
+    status, frames = mean_colours(films, path)
+    assert (status, films.shows(frames.pixels, [0, 1, 2])) == ("ok", True)
+
+
 def test_the_time_between_frames_may_be_hours(films: Any) -> None:
     path = films.make("hours.mp4", times=[0, 1, 3601, 7202, 10803], base=100, options={"bf": "0"})
     status, frames = mean_colours(films, path, Request(max_frames=4))
