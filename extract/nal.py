@@ -19,20 +19,31 @@ class Holes:
     """
 
     def __init__(self, codec: Any) -> None:
-        self.length = 0
+        self.length, self.hevc = 0, codec.name == "hevc"
+        self._before: tuple[int | None] | None = None  # stamp of a packet that ends in zeros
         extra = bytes(codec.extradata or b"")
         if extra[:1] == b"\1" and codec.name == "h264" and len(extra) > 6:
-            self.length, self.hevc = (extra[4] & 3) + 1, False
-        if extra[:1] == b"\1" and codec.name == "hevc" and len(extra) > 22:
-            self.length, self.hevc = (extra[21] & 3) + 1, True
+            self.length = (extra[4] & 3) + 1
+        if extra[:1] == b"\1" and self.hevc and len(extra) > 22:
+            self.length = (extra[21] & 3) + 1
 
-    def found(self, packet: Any) -> bool:
-        """Whether a packet has one."""
+    def found(self, packet: Any) -> list[int | None]:
+        """Time stamps of packets with a hole: this one, and the one before when it begins there.
+
+        Zeros at the end of a packet alone may be padding.
+        """
         if not self.length or not packet.size:
-            return False
-        data, place = bytes(packet), 0
-        if _HOLE not in data:
-            return False
+            return []
+        data = bytes(packet)
+        before, self._before = self._before, None
+        if data.endswith(_HOLE):
+            self._before = (packet.pts,)
+        if not int.from_bytes(data[: self.length], "big"):
+            return [*(before or ()), packet.pts]
+        return [packet.pts] if _HOLE in data and self._inside(data) else []
+
+    def _inside(self, data: bytes) -> bool:
+        place = 0
         while place + self.length < len(data):
             start = place + self.length
             place = start + int.from_bytes(data[place:start], "big")

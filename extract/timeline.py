@@ -70,8 +70,8 @@ def _frames(video: Video, damage: Damage) -> Iterator[tuple[int | None, Any]]:
         damage.sent(packet)
         if packet.is_corrupt:
             damage.note("packets marked corrupt by the container")
-        if holes.found(packet):
-            damage.note("a hole of zeros in a picture's data")
+        for stamp in holes.found(packet):
+            damage.note("a hole of zeros in a picture's data", stamp)
         try:
             frames = video.codec.decode(packet)
         except av.error.FFmpegError as error:

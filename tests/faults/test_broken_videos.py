@@ -204,6 +204,28 @@ def test_frames_after_damage_are_left_out_until_the_next_key_frame(films: Any) -
     assert np.array_equal(after.frames.pixels, before.frames.pixels[kept])
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("size", [100, 3000])
+def test_holes_of_zeros_are_seen_and_no_frame_that_suffers_from_them_is_kept(
+    size: int, codec: str, films: Any
+) -> None:
+    """As a lost sector leaves them, or a download that was never finished."""
+    options = {"g": "4", "bf": "2", "x265-params": "log-level=none:keyint=4"}
+    options = {key: options[key] for key in (("x265-params",) if "265" in codec else ("g", "bf"))}
+    clean = films.make(f"{codec}.mp4", codec, draw=noise(films, 2), options=options)
+    before = decode_clip(Clip("x", str(clean)), Request(fps=8))
+    assert before.status == "ok"
+    data = clean.read_bytes()
+    start = data.index(b"mdat")
+    end = start + struct.unpack(">I", data[start - 4 : start])[0]
+    for place in range(start + 2000, end - size, (end - start) // 12):
+        clean.write_bytes(data[:place] + bytes(size) + data[place + size :])
+        after = decode_clip(Clip("x", str(clean)), Request(fps=8))
+        assert after.status != "ok"
+        kept = np.round(after.frames.times * 8).astype(int)
+        assert np.array_equal(after.frames.pixels, before.frames.pixels[kept]) or not len(kept)
+
+
 def test_a_file_that_grows_while_it_is_read_is_not_ok(
     films: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
