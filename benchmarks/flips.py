@@ -1,9 +1,9 @@
 """How often a changed byte shows, codec by codec: clips with other pixels that stay ``ok``.
 
-Videos are encoded here, one bit of their middle nine tenths is flipped at a time, and frames are
-compared with those of the clean file. ``wrong`` counts files whose kept frames differ, ``unseen``
-those of them that are ``ok``, ``far`` those unseen of which a frame is off by more than two levels
-on average. Wrong frames that are kept with ``partial`` are counted as well.
+Videos are encoded here. One bit of their middle nine tenths is flipped at a time (with ``--size``,
+bytes in a row are overwritten), and frames are compared with those of the clean file. ``wrong``
+counts files whose kept frames differ, ``unseen`` those of them that are ``ok``, ``far`` those
+unseen of which a frame is off by more than two levels on average.
 
     python benchmarks/flips.py --flips 200
 """
@@ -73,18 +73,22 @@ def difference(found: Decoded, clean: Decoded) -> float:
 @click.command()
 @click.option("--flips", default=100, show_default=True, help="Of each video.")
 @click.option("--fps", default=float(RATE), show_default=True, help="Frames a second taken.")
+@click.option("--size", default=0, help="Bytes in a row that are changed instead of one bit.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--only", default="", help="Part of a file's name.")
-def main(flips: int, fps: float, seed: int, only: str) -> None:
+def main(flips: int, fps: float, size: int, seed: int, only: str) -> None:
     """Encode, flip, decode, count."""
     print(f"{'video':16}{'clean':>8}{'flips':>7}{'seen':>6}{'wrong':>7}{'unseen':>8}{'far':>6}")
     with tempfile.TemporaryDirectory() as folder:
         for name, *settings in VIDEOS:
             if only in name:
-                print(row(Path(folder, name), settings, flips, Request(fps=fps), seed), flush=True)
+                print(
+                    row(Path(folder, name), settings, flips, Request(fps=fps), seed, size),
+                    flush=True,
+                )
 
 
-def row(path: Path, settings: Any, flips: int, request: Request, seed: int) -> str:
+def row(path: Path, settings: Any, flips: int, request: Request, seed: int, size: int) -> str:
     """One video's line of the table."""
     encode(path, *settings)
     data, chance = path.read_bytes(), random.Random(seed)
@@ -94,6 +98,7 @@ def row(path: Path, settings: Any, flips: int, request: Request, seed: int) -> s
         flipped = bytearray(data)
         place = chance.randrange(len(data) // 20, len(data) * 19 // 20)
         flipped[place] ^= 1 << chance.randrange(8)
+        flipped[place : place + size] = chance.randbytes(len(flipped[place : place + size]))
         path.write_bytes(flipped)
         found = decode_clip(Clip("x", str(path)), request)
         apart = difference(found, clean)
