@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from c4c.config import DatasetSource, dataset_source
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone
 from c4c.extract.cache import DEFAULT, Cache, Failure, create_cache
-from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.decode import Request, decoder_version
 from c4c.extract.encoder import Encoder
@@ -38,11 +39,30 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
     Raises:
         C4CError: data, weights or cache that cannot be used, or too many failures.
     """
+    config = settled(config)
     folder, manifests, backbone = prepare(config)
     for manifest in manifests:
         extract_captions(folder, manifest, backbone, config)
         _extract_clips(folder, manifest, backbone, config)
     return summary(folder, manifests)
+
+
+def cache_folder(config: ExtractConfig) -> Path:
+    """Where the features go."""
+    return config.cache or DEFAULT / config.dataset
+
+
+def settled(config: ExtractConfig) -> ExtractConfig:
+    """``config`` with the batch in which the cache was begun, when it asks for none.
+
+    Raises:
+        C4CError: a cache that cannot be read.
+    """
+    folder = cache_folder(config)
+    if config.batch is not None:
+        return config
+    known = (folder / "cache.json").exists() and Cache.open(folder).fingerprint.batch
+    return replace(config, batch=known or BATCH)
 
 
 def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
@@ -53,7 +73,7 @@ def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
     """
     source = dataset_source(config.dataset, config.root, config.videos, config.captions)
     datasets = _load(config, source)
-    folder = config.cache or DEFAULT / config.dataset
+    folder = cache_folder(config)
     backbone = open_backbone(folder, config)
     _save_head_init(folder, backbone)
     return folder, [_settle(folder, dataset, config) for dataset in datasets], backbone
@@ -69,7 +89,8 @@ def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
     backbone = load_backbone(config.backbone, config.pretrained, config.device, config.precision)
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
-    fingerprint = backbone.fingerprint(sampling + words, decoder, config.features)
+    batch = config.batch or BATCH
+    fingerprint = backbone.fingerprint(sampling + words, decoder, config.features, batch)
     create_cache(folder, config.dataset, fingerprint)
     return backbone
 
@@ -230,7 +251,7 @@ def _clip_shard(
     progress: Progress,
 ) -> Shard:
     """Features of one shard's clips; batches are filled across clips."""
-    encoder = Encoder(backbone, config.batch, config.features == "hidden")
+    encoder = Encoder(backbone, config.batch or BATCH, config.features == "hidden")
     times, status, messages = [], [], []
     for part in decoded:
         if isinstance(part, Piece):

@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing import spawn
 from multiprocessing.connection import Connection, wait
-from multiprocessing.reduction import DupFd
 from typing import Any
 
 import numpy as np
@@ -146,18 +148,37 @@ def _whole(parts: Iterable[Piece | Ended]) -> Decoded:
     return Decoded(Frames(pixels[: len(end.times)], end.times), end.status, end.message)
 
 
-def _serve(link: Connection, handle: Any, request: Request) -> None:
-    """What a decoder process does: a clip in, frames out, until the link closes."""
+def serve(link: int, memory: int) -> None:
+    """What a decoder process does: a clip in, frames out, until the link closes.
+
+    Args:
+        link: file handle of the connection to the parent, which sends a ``Request`` first.
+        memory: file handle of the shared memory.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     os.nice(10)  # the backbone's threads wait for one another: it comes first on shared cores
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    sender = Sender(link, Memory(handle.detach()))
+    connection: Connection = Connection(link)
+    sender = Sender(connection, Memory(memory))
     with contextlib.suppress(EOFError, OSError):
-        link.send(time.monotonic())  # started: from here on a clip's time counts
+        request = connection.recv()
+        connection.send(time.monotonic())  # started: from here on a clip's time counts
         while True:
             clip = sender.clip()
             sender.finish(decode_clip(clip, request, sender))
+
+
+def _start(link: Connection, memory: Memory) -> subprocess.Popen[bytes]:
+    """A decoder process; unlike multiprocessing's it does not import the caller's script."""
+    handles = (link.fileno(), memory.handle)
+    code = f"from c4c.extract.workers import serve; serve{handles}"
+    return subprocess.Popen(
+        [spawn.get_executable(), "-P", "-c", code],
+        pass_fds=handles,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
 
 
 def _allowance(clip: Clip) -> float:
@@ -175,14 +196,9 @@ class _Worker:
     def __init__(self, pool: _Pool, clips: Iterable[int] = ()) -> None:
         self.pool = pool
         self.memory = Memory()
-        context = multiprocessing.get_context("spawn")
-        self.link, theirs = context.Pipe()
-        handle = _Handle(self.memory.handle)
-        self.process = context.Process(
-            target=_serve, args=(theirs, handle, pool.request), daemon=True
-        )
-        self.process.start()
-        theirs.close()
+        self.link, theirs = multiprocessing.Pipe()
+        with theirs:
+            self.process = _start(theirs, self.memory)
         self.clips: deque[int] = deque()
         self.until = time.monotonic() + _START  # when the clip in hand is late
         self.waits: float | None = None  # since when it has waited for a slot
@@ -190,6 +206,7 @@ class _Worker:
         self.returned = 0  # slots given back
         self.served = 0
         self.resident = 0  # bytes of memory that it keeps
+        self._send(pool.request)
         for place in clips:
             self.give(place)
 
@@ -259,26 +276,17 @@ class _Worker:
         busy = bool(self.clips) and self.waits is None
         return busy and time.monotonic() > self.until and not self.link.poll()
 
+    def end(self) -> None:
+        """Wait for a process that has ended; not for long, should the kernel hold it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+
     def stop(self) -> None:
         """Kill the process; what it gave can still be taken."""
         self.process.kill()
-        self.process.join(5)
+        self.end()
         self.link.close()
         self.memory.close()
-
-
-class _Handle:
-    """A file handle on its way into a process that is being spawned."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _same, (DupFd(self._handle),)
-
-
-def _same(handle: Any) -> Any:
-    return handle
 
 
 class _Pool:
@@ -332,8 +340,8 @@ class _Pool:
                 if worker.link in answered:
                     worker.hear()
             except (EOFError, OSError):
-                worker.process.join(5)
-                why = f"the decoder process died (exit code {worker.process.exitcode})"
+                worker.end()
+                why = f"the decoder process died (exit code {worker.process.returncode})"
             if not why and worker.late:
                 why = _LATE
             if why or (worker.worn and not worker.clips):
