@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 from c4c.extract.cache import Cache
+from c4c.extract.config import ExtractConfig
 from c4c.extract.decode import Request, decode_clip
 from c4c.extract.inspect import damage
+from c4c.extract.pipeline import run_extract
 from c4c.extract.workers import decode_many
 from c4c.records import Clip
 
@@ -303,25 +305,27 @@ def test_a_new_video_is_added_without_extracting_the_others(
 
 
 def test_a_video_that_was_replaced_under_its_name_is_extracted_again_and_it_alone(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, cache = tmp_path / "videos", tmp_path / "cache"
     root.mkdir()
     for name in ("h264.mp4", "odd.mkv"):
         (root / name).write_bytes((folder / name).read_bytes())
-    assert extract(root, cache)[0] == 0
+    config = ExtractConfig(dataset="folder", root=root, cache=cache, backbone="tiny", workers=1)
+    run_extract(config)
     before = features(cache)
     os.utime(root / "odd.mkv", (0, 0))  # the clock decides nothing
     (root / "h264.mp4").write_bytes((folder / "vp9 named.mp4").read_bytes())
-    code, words = extract(root, cache)
-    assert code == 0
-    assert "the videos of 1 clips were replaced (first 'h264')" in words
+    capsys.readouterr()
+    run_extract(config)
+    assert "the videos of 1 clips were replaced (first 'h264')" in capsys.readouterr().err
     after = features(cache)
     assert after["odd"] == before["odd"]
     assert after["h264"] != before["h264"]
     assert list(damage(cache)) == []
     shards = sorted(cache.rglob("*.h5"))
-    assert "were replaced" not in extract(root, cache)[1]
+    run_extract(config)
+    assert "were replaced" not in capsys.readouterr().err
     assert sorted(cache.rglob("*.h5")) == shards
 
 

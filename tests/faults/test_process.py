@@ -148,7 +148,7 @@ def decoders(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     while not found and process.poll() is None:
         time.sleep(0.01)
         children = psutil.Process(process.pid).children(recursive=True)
-        found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        found = [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
     return found
 
 
