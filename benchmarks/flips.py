@@ -48,6 +48,7 @@ def encode(path: Path, codec: str, options: dict[str, str], width: int, height: 
     with av.open(str(path), "w") as file:
         stream: Any = file.add_stream(codec, rate=RATE if codec != "mpeg2video" else 25)
         stream.options = options
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(SECONDS * RATE):
             left = number % (wide.shape[1] - width)
