@@ -108,6 +108,11 @@ def main() -> None:
         # The reader of our output left (``| head``): nothing more to say, and nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
+    except OSError as error:
+        # What no command foresaw: a disk that fails or is full, too many open files.
+        place = f": {error.filename}" if error.filename else ""
+        _complain(f"{error.strerror or error}{place}; mend that, then run the same command again")
+        sys.exit(2)
 
 
 def _complain(message: str) -> None:

@@ -42,7 +42,7 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
     temporary = Path(name)
     try:
         if callable(data):
-            data(temporary)
+            _call(data, temporary, path)
         else:
             temporary.write_bytes(data)
         with temporary.open("rb+") as stream:
@@ -54,6 +54,17 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         raise C4CError(f"Cannot write {path}: {error.strerror}.") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _call(write: Callable[[Path], None], temporary: Path, path: Path) -> None:
+    """Have a library write a file; its errors are of its own types, even for a full disk."""
+    try:
+        write(temporary)
+    except (OSError, C4CError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise C4CError(f"Cannot write {path}: {reason}.") from error
 
 
 def write_once(

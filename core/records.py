@@ -167,6 +167,8 @@ class Fingerprint:
         decoder: name and version.
         dtype: numerics of the forward pass (``float32``, ``bfloat16``).
         features: ``final`` (after CLIP's projection) or ``hidden`` (before it).
+        batch: frames encoded at once, on which rounding depends; ``None`` is unknown (older
+            caches do not say) and differs from nothing.
     """
 
     model: str
@@ -177,6 +179,7 @@ class Fingerprint:
     decoder: str
     dtype: str
     features: str = "final"
+    batch: int | None = None
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Each field that differs, as ``field: mine, theirs``."""
@@ -184,4 +187,5 @@ class Fingerprint:
             f"{name}: {getattr(self, name)}, {getattr(other, name)}"
             for name in self.__slots__
             if getattr(self, name) != getattr(other, name)
+            and (name != "batch" or None not in (self.batch, other.batch))
         ]

@@ -203,7 +203,9 @@ class Backbone:
         found["text_proj"] = self._projection("text")
         return {name: value.detach().float().cpu().clone() for name, value in found.items()}
 
-    def fingerprint(self, sampling: str, decoder: str, features: str = "final") -> Fingerprint:
+    def fingerprint(
+        self, sampling: str, decoder: str, features: str = "final", batch: int | None = None
+    ) -> Fingerprint:
         """What a cache made with this backbone records of it."""
         return Fingerprint(
             model=self.name,
@@ -214,6 +216,7 @@ class Backbone:
             decoder=decoder,
             dtype=self.dtype,
             features=features,
+            batch=batch,
         )
 
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:

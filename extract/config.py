@@ -8,6 +8,8 @@ from pathlib import Path
 from c4c.errors import C4CError
 from c4c.extract.cache import Failure
 
+BATCH = 64  # frames encoded at once
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractConfig:
@@ -30,7 +32,7 @@ class ExtractConfig:
         decoder: ``pyav`` or ``decord``.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
-        batch: frames encoded at once.
+        batch: frames encoded at once; ``None`` is as the cache was begun, or 64.
         workers: decoder processes; 0 is one a core.
         deadline: seconds that decoding a clip may take; ``None`` grows with the file.
         shard_clips: clips a shard; what is in a shard is committed together.
@@ -58,7 +60,7 @@ class ExtractConfig:
     decoder: str = "pyav"
     precision: str = "auto"
     device: str | None = None
-    batch: int = 64
+    batch: int | None = None
     workers: int = 0
     deadline: float | None = None
     shard_clips: int = 256
@@ -70,7 +72,11 @@ class ExtractConfig:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        low = {"--fps": self.fps > 0, "--batch": self.batch > 0, "--shard": self.shard_clips > 0}
+        low = {
+            "--fps": self.fps > 0,
+            "--batch": self.batch is None or self.batch > 0,
+            "--shard-clips": self.shard_clips > 0,
+        }
         for option, good in low.items():
             if not good:
                 raise C4CError(f"{option} must be greater than 0.")

@@ -30,6 +30,7 @@ from c4c.extract.pipeline import (
     open_backbone,
     prepare,
     run_extract,
+    settled,
     summary,
     undone,
 )
@@ -67,6 +68,7 @@ def _insist(device: str) -> None:
 
 def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult:
     """A process a device; each takes every nth shard."""
+    config = settled(config)
     folder, manifests, _ = prepare(replace(config, device=devices[0]))
     context = multiprocessing.get_context("spawn")
     part, parts = config.shard_slice
@@ -110,6 +112,7 @@ def _stopped(stop: StopRequest) -> Interrupted:
 
 def _run_ray(config: ExtractConfig) -> ExtractResult:
     """A task a shard; the captions, which are quick, here."""
+    config = settled(config)
     ray = _connect(config)
     try:
         folder, manifests, backbone = prepare(config)
@@ -143,7 +146,13 @@ class _Tasks:
 
     def __init__(self, ray: Any, folder: Path, manifest: Manifest, config: ExtractConfig) -> None:
         self.ray, self.folder, self.manifest = ray, folder, manifest
+        self.stop = StopRequest()
         cores = config.workers or 1
+        most = max(
+            (one["Resources"].get("CPU", 0) for one in ray.nodes() if one["Alive"]), default=0
+        )
+        if cores > most:
+            say(f"no machine of the cluster has {cores} cores now (the most is {most:g}): waiting")
         gpus = ray.cluster_resources().get("GPU", 0) > 0 and config.device != "cpu"
         weights = config.pretrained
         if weights and os.path.exists(weights):
@@ -171,12 +180,9 @@ class _Tasks:
         done = total - sum(len(part.ids) for part in todo)
         failed = 0
         bar = Progress(f"extract {self.manifest.split}", total, done=done)
-        with bar as progress, StopRequest() as stop:
+        with bar as progress, self.stop:
             while waiting:
-                ready, _ = self.ray.wait(list(waiting), timeout=0.5)
-                if stop.name:
-                    raise _stopped(stop)
-                for one in ready:
+                for one in self._ready(list(waiting)):
                     own, path = waiting.pop(one)
                     failed += self._outcome(one, own, path)
                     progress.step(len(own))
@@ -209,7 +215,20 @@ class _Tasks:
             return False
         return True
 
+    def _ready(self, tasks: list[Any]) -> list[Any]:
+        """Those that have ended, after a while; none may have.
+
+        Raises:
+            Interrupted: somebody asks to stop.
+        """
+        ready, _ = self.ray.wait(tasks, timeout=0.5)
+        if self.stop.name:
+            raise _stopped(self.stop)
+        return list(ready)
+
     def _get(self, task: Any) -> int:
+        while not self._ready([task]):
+            pass
         found = self.ray.get(task)
         if isinstance(found, str):
             raise C4CError(found)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Manifest:
         twins: clip id to the id of its twin.
         parts: shards of clips; together they hold each clip once.
         caption_parts: shards of captions, likewise.
+        files: stamps of the video files as they were when they were planned (``stamps.py``);
+            manifests from before they were taken have none.
     """
 
     dataset: str
@@ -53,6 +55,18 @@ class Manifest:
     twins: dict[str, str]
     parts: tuple[Part, ...]
     caption_parts: tuple[Part, ...]
+    files: dict[str, str] = field(default_factory=dict)
+
+    def replaced(self, files: dict[str, str]) -> frozenset[str]:
+        """Ids of the clips whose file had another stamp when it was planned.
+
+        A file that is gone for now is not replaced: what was extracted holds.
+        """
+        return frozenset(
+            clip.id
+            for clip in self.clips
+            if self.files and files.get(clip.path) not in (None, self.files.get(clip.path))
+        )
 
     def shard_path(self, cache: Path, part: Part, kind: str) -> Path:
         """Where a shard lies below the cache folder."""
@@ -72,6 +86,7 @@ def plan(
     before: Manifest | None,
     shard_clips: int,
     again: frozenset[str] = frozenset(),
+    files: dict[str, str] | None = None,
 ) -> Manifest:
     """The manifest for ``dataset``, reusing the shards of ``before`` for what did not change.
 
@@ -79,14 +94,17 @@ def plan(
         dataset: the split as it is now.
         before: the manifest that holds so far.
         shard_clips: clips a shard; captions go 16 times as many.
-        again: ids whose clips are to be extracted once more (earlier failures).
+        again: ids whose clips are to be extracted once more (failures, replaced files).
+        files: stamps of the video files as they are now.
     """
+    files = {**(before.files if before else {}), **(files or {})}
+    files = {clip.path: files[clip.path] for clip in dataset.clips if clip.path in files}
     number = before.number if before else 0
     old_clips = {clip.id: clip for clip in before.clips} if before else {}
     old_captions = {one.id: one for one in before.captions} if before else {}
     keep = {clip.id for clip in dataset.clips if old_clips.get(clip.id) == clip} - again
     keep_text = {one.id for one in dataset.captions if old_captions.get(one.id) == one}
-    clips = {clip.id: repr(clip) for clip in dataset.clips}
+    clips = {clip.id: repr(clip) + files.get(clip.path, "") for clip in dataset.clips}
     captions = {one.id: repr(one) for one in dataset.captions}
     return Manifest(
         dataset=dataset.name,
@@ -100,6 +118,7 @@ def plan(
         caption_parts=_parts(
             captions, keep_text, before.caption_parts if before else (), 16 * shard_clips, number
         ),
+        files=files,
     )
 
 
@@ -231,6 +250,7 @@ def _pack(manifest: Manifest) -> dict[str, Any]:
         "twins": manifest.twins,
         "parts": [[part.name, part.ids] for part in manifest.parts],
         "caption_parts": [[part.name, part.ids] for part in manifest.caption_parts],
+        "files": manifest.files,
     }
 
 
@@ -248,6 +268,7 @@ def _unpack(content: Any, path: Path) -> Manifest:
             twins=dict(content["twins"]),
             parts=tuple(_part(row, path) for row in content["parts"]),
             caption_parts=tuple(_part(row, path) for row in content["caption_parts"]),
+            files=dict(content.get("files", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise C4CError(f"{path} is not a manifest of c4c ({error!r}).") from None

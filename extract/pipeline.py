@@ -9,32 +9,28 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from c4c.config import DatasetSource, dataset_source
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone
 from c4c.extract.cache import DEFAULT, Cache, Failure, create_cache
-from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
-from c4c.extract.decode import Decoded, Request, decoder_version, failure
+from c4c.extract.decode import Request, decoder_version
+from c4c.extract.encoder import Encoder
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
-from c4c.extract.patch3d import has_patch3d
 from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
-from c4c.extract.workers import decode_many
+from c4c.extract.stamps import file_stamps
+from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
 from c4c.files import write_atomic
 from c4c.progress import Progress, say
 from c4c.records import Caption, Clip, Dataset
 from c4c.signals import StopRequest
-
-if TYPE_CHECKING:
-    import torch
-
-Row = npt.NDArray[np.float16]
 
 
 def run_extract(config: ExtractConfig) -> ExtractResult:
@@ -43,11 +39,30 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
     Raises:
         C4CError: data, weights or cache that cannot be used, or too many failures.
     """
+    config = settled(config)
     folder, manifests, backbone = prepare(config)
     for manifest in manifests:
         extract_captions(folder, manifest, backbone, config)
         _extract_clips(folder, manifest, backbone, config)
     return summary(folder, manifests)
+
+
+def cache_folder(config: ExtractConfig) -> Path:
+    """Where the features go."""
+    return config.cache or DEFAULT / config.dataset
+
+
+def settled(config: ExtractConfig) -> ExtractConfig:
+    """``config`` with the batch in which the cache was begun, when it asks for none.
+
+    Raises:
+        C4CError: a cache that cannot be read.
+    """
+    folder = cache_folder(config)
+    if config.batch is not None:
+        return config
+    known = (folder / "cache.json").exists() and Cache.open(folder).fingerprint.batch
+    return replace(config, batch=known or BATCH)
 
 
 def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
@@ -58,7 +73,7 @@ def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
     """
     source = dataset_source(config.dataset, config.root, config.videos, config.captions)
     datasets = _load(config, source)
-    folder = config.cache or DEFAULT / config.dataset
+    folder = cache_folder(config)
     backbone = open_backbone(folder, config)
     _save_head_init(folder, backbone)
     return folder, [_settle(folder, dataset, config) for dataset in datasets], backbone
@@ -74,7 +89,8 @@ def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
     backbone = load_backbone(config.backbone, config.pretrained, config.device, config.precision)
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
-    fingerprint = backbone.fingerprint(sampling + words, decoder, config.features)
+    batch = config.batch or BATCH
+    fingerprint = backbone.fingerprint(sampling + words, decoder, config.features, batch)
     create_cache(folder, config.dataset, fingerprint)
     return backbone
 
@@ -110,11 +126,24 @@ def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
     if before and config.retry_failed and not undone(folder, before, before.parts, "clips"):
         failed = Cache.open(folder).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
+    files = file_stamps(clip.path for clip in dataset.clips)
+    again |= _replaced(before, dataset, files)
     if before and same_data(before, dataset) and not again:
         return before
-    manifest = plan(dataset, before, config.shard_clips, again)
+    manifest = plan(dataset, before, config.shard_clips, again, files)
     save_manifest(folder, manifest)
     return manifest
+
+
+def _replaced(before: Manifest | None, dataset: Dataset, files: dict[str, str]) -> frozenset[str]:
+    """Ids of the clips whose video is another one than when it was planned; says so."""
+    found = before.replaced(files) & {clip.id for clip in dataset.clips} if before else frozenset()
+    if found:
+        say(
+            f"{dataset.name} {dataset.split}: the videos of {len(found)} clips were replaced "
+            f"(first '{min(found)}'); they are extracted again"
+        )
+    return found
 
 
 def undone(folder: Path, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
@@ -161,13 +190,13 @@ def _extract_clips(
 
 def _decoded(
     clips: Sequence[Clip], backbone: Backbone, config: ExtractConfig
-) -> Generator[tuple[int, Decoded], None, None]:
+) -> Generator[Piece | Ended, None, None]:
     """Frames of ``clips`` in order, at the size that the backbone takes."""
     request = Request(
         config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
     )
     workers = config.workers or len(os.sched_getaffinity(0))
-    return decode_many(clips, request, workers, config.deadline)
+    return decode_pieces(clips, request, workers, config.deadline)
 
 
 def extract_part(
@@ -186,19 +215,25 @@ def extract_part(
     """
     tried = _decoded([clip for clip in clips if clip.id not in killers], backbone, config)
     with contextlib.closing(tried), Progress("part", len(clips)) as progress:
-        decoded = (
-            (place, _KILLED if clip.id in killers else next(tried)[1])
-            for place, clip in enumerate(clips)
-        )
+        decoded = _but(killers, clips, tried)
         return _clip_shard(clips, decoded, backbone, config, progress)
 
 
-_KILLED = failure("failed", "the process that handled it died, whenever it was tried")
+def _but(
+    killers: frozenset[str], clips: Sequence[Clip], tried: Iterator[Piece | Ended]
+) -> Iterator[Piece | Ended]:
+    """What was decoded of ``clips``, and for the killers among them that they have failed."""
+    for clip in clips:
+        if clip.id in killers:
+            yield without_frames("failed", "the process that handled it died, whenever tried")
+            continue
+        for part in tried:
+            yield part
+            if isinstance(part, Ended):
+                break
 
 
-def _until(
-    stop: StopRequest, decoded: Iterator[tuple[int, Decoded]]
-) -> Iterator[tuple[int, Decoded]]:
+def _until(stop: StopRequest, decoded: Iterator[Piece | Ended]) -> Iterator[Piece | Ended]:
     """Pass on what was decoded until somebody asks to stop."""
     for one in decoded:
         if stop.name:
@@ -210,122 +245,33 @@ def _until(
 
 def _clip_shard(
     clips: Sequence[Clip],
-    decoded: Iterator[tuple[int, Decoded]],
+    decoded: Iterator[Piece | Ended],
     backbone: Backbone,
     config: ExtractConfig,
     progress: Progress,
 ) -> Shard:
     """Features of one shard's clips; batches are filled across clips."""
-    encoder = _Encoder(backbone, config)
+    encoder = Encoder(backbone, config.batch or BATCH, config.features == "hidden")
     times, status, messages = [], [], []
-    for count in range(1, len(clips) + 1):
-        _, done = next(decoded)
-        encoder.add(done.frames.pixels)
-        times.append(done.frames.times)
-        status.append(done.status)
-        messages.append(done.message)
-        progress.step(extra=f"{progress.rate() * encoder.frames / count:.0f} frames/s")
-    rows = encoder.finish([len(own) for own in times])
+    for part in decoded:
+        if isinstance(part, Piece):
+            encoder.add(part.pixels, part.first)
+            continue
+        encoder.end(len(part.times))
+        times.append(part.times)
+        status.append(part.status)
+        messages.append(part.message)
+        progress.step(extra=f"{progress.rate() * encoder.frames / len(times):.0f} frames/s")
+        if len(times) == len(clips):
+            break
+    rows = encoder.finish()
     for place, row in enumerate(rows):
         if not np.isfinite(row).all():
             rows[place], times[place] = row[:0], times[place][:0]
             status[place] = "corrupt"
             messages[place] = "the backbone gave features that are not finite"
-    dim = encoder.width
     texts = {"ids": [clip.id for clip in clips], "messages": messages}
-    return make_shard("clips", rows, times, status, texts, dim)
-
-
-class _Encoder:
-    """Fills batches with frames of successive clips and encodes them as they are full."""
-
-    def __init__(self, backbone: Backbone, config: ExtractConfig) -> None:
-        self.backbone, self.hidden = backbone, config.features == "hidden"
-        self.size = self.limit = config.batch  # limit: what the device has memory for
-        self.frames = 0
-        self._waiting: list[torch.Tensor] = []
-        self._done: list[npt.NDArray[np.float16]] = []
-
-    def add(self, pixels: npt.NDArray[np.uint8]) -> None:
-        """Take the frames of one clip, uint8 [n, H, W, 3]."""
-        import torch
-
-        if not len(pixels):
-            return
-        self.frames += len(pixels)
-        images = self.backbone.preprocess(torch.from_numpy(np.array(pixels)))
-        if has_patch3d(self.backbone.model.visual):  # a frame's neighbours are a part of it
-            self._done.append(self._encode_clip(images))
-            return
-        self._waiting.append(images)
-        if sum(map(len, self._waiting)) >= self.size:
-            self._flush(whole=False)
-
-    def _flush(self, whole: bool) -> None:
-        import torch
-
-        if not self._waiting:
-            return
-        images = torch.cat(self._waiting)
-        full = len(images) if whole else len(images) // self.size * self.size
-        for first in range(0, full, self.size):
-            self._encode(images[first : min(first + self.size, full)])
-        self._waiting = [images[full:]] if full < len(images) else []
-
-    def _encode(self, images: torch.Tensor) -> None:
-        """Encode as many at once as the device has memory for; half as many when it has not."""
-        import torch
-
-        start = 0
-        while start < len(images):
-            part = images[start : start + self.limit]
-            try:
-                with torch.inference_mode():
-                    features = self.backbone.encode_frames(self._padded(part), self.hidden)
-            except torch.cuda.OutOfMemoryError:
-                if self.limit == 1:
-                    raise C4CError(
-                        "The device has no memory for one frame; pass --device."
-                    ) from None
-                torch.cuda.empty_cache()
-                self.limit = (self.limit + 1) // 2
-                continue
-            self._done.append(features[: len(part)].to(torch.float16).cpu().numpy())
-            start += len(part)
-
-    def _encode_clip(self, images: torch.Tensor) -> npt.NDArray[np.float16]:
-        import torch
-
-        try:
-            with torch.inference_mode():
-                features = self.backbone.encode_video(images[None], hidden=self.hidden)[0]
-        except torch.cuda.OutOfMemoryError:
-            raise C4CError(
-                f"The device has no memory for a clip of {len(images)} frames, and a 3d patch "
-                "needs clips whole; pass --max-frames or --device."
-            ) from None
-        return features.to(torch.float16).cpu().numpy()
-
-    def _padded(self, images: torch.Tensor) -> torch.Tensor:
-        """Fill up a shard's last batch: kernels round otherwise for other numbers of rows."""
-        import torch
-
-        lacking = self.limit - len(images)
-        return torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)]) if lacking else images
-
-    def finish(self, lengths: Sequence[int]) -> list[Row]:
-        """Encode the rest; features of each clip, in order."""
-        self._flush(whole=True)
-        if not self._done:
-            return [np.zeros((0, self.width), np.float16) for _ in lengths]
-        features = np.concatenate(self._done)
-        ends = np.cumsum([0, *lengths])
-        return [features[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-
-    @property
-    def width(self) -> int:
-        """D of the features asked for."""
-        return self.backbone.hidden_dims[0] if self.hidden else self.backbone.embed_dim
+    return make_shard("clips", rows, times, status, texts, encoder.width)
 
 
 def extract_captions(

@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
+from c4c.extract.nal import Holes
+from c4c.extract.opening import Video
+
 TOLERANCE = 1e-3  # seconds: time stamps are rounded to the container's ticks
 SHORTEST = 1 / 25  # seconds that the last frame stays on display, at least
 _REORDERING = 32  # packets: more than any codec holds a frame back
 _FAR = 20.0  # seconds: from here on a seek is quicker than reading what lies between
-_TIMED = ("mov", "matroska", "mpegts", "mpeg", "flv")  # hold the time each frame is shown at
 _SEEKABLE = ("mov", "matroska")  # and an index that can be trusted
 _NEVER = -(1 << 62)
 
@@ -27,12 +29,11 @@ class Unsure(Exception):
     """The time stamps promise nothing; everything has to be decoded."""
 
 
-def sparse_frames(container: Any, stream: Any, wanted: Sequence[float]) -> Iterator[Any]:
+def sparse_frames(video: Video, wanted: Sequence[float]) -> Iterator[Any]:
     """The frame on display at each wanted time: the last that is not after it.
 
     Args:
-        container: just opened.
-        stream: its video stream, decoded in one thread.
+        video: just opened.
         wanted: ascending seconds from the first frame's time stamp.
 
     Yields:
@@ -43,10 +44,10 @@ def sparse_frames(container: Any, stream: Any, wanted: Sequence[float]) -> Itera
     """
     import av
 
-    if not container.format.name.startswith(_TIMED):
+    if not video.timed:
         raise Unsure
     try:
-        yield from _Sparse(container, stream).frames(wanted)
+        yield from _Sparse(video).frames(wanted)
     except av.error.FFmpegError as error:
         raise Unsure from error
 
@@ -54,10 +55,10 @@ def sparse_frames(container: Any, stream: Any, wanted: Sequence[float]) -> Itera
 class _Sparse:
     """Packets are read into ``held`` until it is known what is wanted of them, then decoded."""
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        self.container, self.stream, self.codec = container, stream, stream.codec_context
-        self.base = stream.time_base
-        self.packets: Iterator[Any] = container.demux(stream)
+    def __init__(self, video: Video) -> None:
+        self.container, self.stream, self.codec = video.container, video.stream, video.codec
+        self.base, self.holes = video.stream.time_base, Holes(video.codec)
+        self.packets: Iterator[Any] = self.container.demux(self.stream)
         self.ended = False
         self.read_to = _NEVER  # decoding time stamp of the last packet
         self.held: deque[Any] = deque()
@@ -113,7 +114,9 @@ class _Sparse:
         if packet is None or not packet.size:
             self.ended = True
             return False
-        if packet.is_corrupt or packet.pts is None:
+        if packet.is_corrupt or packet.pts is None or self.holes.found(packet):
+            raise Unsure
+        if packet.has_sidedata("encryption_info"):
             raise Unsure
         if packet.dts is not None:
             if packet.dts < self.read_to:  # time stamps began again

@@ -36,8 +36,8 @@ from c4c.presets import preset_option
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
               show_default=True)  # fmt: skip
 @click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True,
-              help="Frames encoded at once.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1),
+              help="Frames encoded at once. [as the cache was begun, or 64]")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
 @click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
 @click.option("--shard-clips", type=click.IntRange(1), default=256, show_default=True,

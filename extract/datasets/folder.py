@@ -42,8 +42,19 @@ def load(source: DatasetSource, split: str) -> Dataset:
     if split != "all":
         raise C4CError(f"folder has split 'all' only; '{split}' needs --captions FILE.")
     clips = _whole_videos(videos.paths, source.video_root)
-    notes = alike_notes(clip.id for clip in clips)
+    notes = _by_path_notes(clips) + alike_notes(clip.id for clip in clips)
     return Dataset("folder", split, clips, notes=tuple(notes))
+
+
+def _by_path_notes(clips: tuple[Clip, ...]) -> list[str]:
+    """A note when videos share a stem, so that their ids are not what one might expect."""
+    by_path = [clip for clip in clips if clip.id != printable(Path(clip.path).stem)]
+    if not by_path:
+        return []
+    return [
+        f"{len(by_path)} videos have a name that another has too; their ids are their paths "
+        f"below the root (first '{by_path[0].id}')"
+    ]
 
 
 def _whole_videos(videos: list[Path], root: Path) -> tuple[Clip, ...]:

@@ -150,6 +150,8 @@ def test_videos_without_captions_are_named_by_stem_or_by_path(tmp_path: Path) ->
     touch(tmp_path / "a.mp4", tmp_path / "x/b.webm", tmp_path / "y/b.mp4", tmp_path / ".h/c.mp4")
     found = load_dataset(DatasetSource("folder", tmp_path), "all")
     assert [clip.id for clip in found.clips] == ["a", "x/b.webm", "y/b.mp4"]
+    words = "2 videos have a name that another has too; their ids are their paths below the root"
+    assert found.notes == (f"{words} (first 'x/b.webm')",)
 
 
 def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """However it ran, the cache is the same: one process, one a device, slices, a Ray cluster."""
 
+import contextlib
+import json
+import os
+import secrets
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 from c4c.errors import C4CError
-from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.cache import Cache
+from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.engines import isolate, run_with_engine
 from c4c.extract.inspect import damage
@@ -47,31 +52,60 @@ def test_a_device_that_is_not_there_is_an_error_before_any_work(here: Path) -> N
     assert not (here / "nowhere").exists()
 
 
+def on_ray(scene: str, here: Path) -> dict[str, object]:
+    """What came of a scene of ``on_ray.py``; nothing that it started outlives it."""
+    pytest.importorskip("ray")
+    mark = f"{scene}-{secrets.token_hex(8)}"
+    command = [sys.executable, str(Path(__file__).with_name("on_ray.py")), scene, str(here)]
+    environment = {**os.environ, "C4C_TEST_MARK": mark}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
+        gone, left = psutil.wait_procs(marked(mark), timeout=20)
+    finally:
+        for process in marked(mark):
+            process.kill()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert left == []
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Processes that were started with this mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("C4C_TEST_MARK") == mark:
+                found.append(process)
+    return found
+
+
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_node_makes_the_same_cache(here: Path) -> None:
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    assert on_ray("lose", here) == {"clips": 36, "complete": True, "failed": []}
+    assert shards(here / "lose") == shards(here / "local")
+    assert list(damage(here / "lose")) == []
+    assert list((here / "lose" / "tmp").iterdir()) == []
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        second = cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        config = settings(here, "ray", engine="ray", address=cluster.address)
-        results: list[ExtractResult] = []
-        run = threading.Thread(target=lambda: results.append(run_with_engine(config)), daemon=True)
-        run.start()
-        begun = time.monotonic()
-        while len(shards(here / "ray")) < 4 and time.monotonic() - begun < 60:
-            time.sleep(0.01)
-        cluster.remove_node(second, allow_graceful=False)
-        assert len(shards(here / "ray")) < 12 + 3  # captions have shards too
-        run.join(120)
-    finally:
-        cluster.shutdown()
-    assert [(result.clips, result.complete) for result in results] == [(36, True)]
-    assert shards(here / "ray") == shards(here / "local")
-    assert list(damage(here / "ray")) == []
-    assert list((here / "ray" / "tmp").iterdir()) == []
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_process_fails_alone_on_a_cluster(here: Path) -> None:
+    found = on_ray("poison", here)
+    local = Cache.open(here / "local").clips()
+    bad = local.ids[4]
+    assert (found["clips"], found["complete"]) == (35, True)
+    assert found["failed"] == [[bad, "the process that handled it died, whenever tried"]]
+    same = [name for name, data in clip_shards(here / "poison").items()
+            if data == clip_shards(here / "local")[name]]  # fmt: skip
+    assert len(same) == 11
+    mine = Cache.open(here / "poison").clips()
+    for place, name in enumerate(mine.ids):
+        theirs = local.read(local.ids.index(name))[0]
+        assert np.array_equal(mine.read(place)[0], theirs)
+
+
+def clip_shards(cache: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (cache / "shards").rglob("clips/*.h5")}
 
 
 def test_no_cluster_there_is_one_line(here: Path) -> None:

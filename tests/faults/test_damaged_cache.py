@@ -18,7 +18,7 @@ from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.inspect import damage
 from c4c.extract.pipeline import run_extract
-from c4c.extract.shards import make_shard, read_shard, write_shard
+from c4c.extract.shards import _tables_crc, _trailer, make_shard, read_shard, write_shard
 
 
 def rows(count: int = 5, dim: int = 8) -> list[np.ndarray]:
@@ -72,52 +72,125 @@ def test_one_flipped_byte_names_its_clip(shard: Path, tmp_path: Path) -> None:
 
 
 def rebuild(shard: Path, change: str) -> None:
-    """Change a shard the way someone hostile would."""
+    """Change a shard the way someone hostile would: with checksums that agree."""
     with h5py.File(shard, "r+") as file:
         if change == "unknown dataset":
             file["more"] = np.zeros(3)
-            return
-        if change == "newer schema":
+        elif change == "newer schema":
             file.attrs["schema"] = 99
-            return
-        if change == "offsets go backwards":
-            file["offsets"][2] = 999
-            return
-        features = file["features"][:]
-        del file["features"]
-        if change == "external link":
-            file["features"] = h5py.ExternalLink("/etc/hostname", "/x")
-        elif change == "soft link":
-            file["features"] = h5py.SoftLink("/times")
-        elif change == "filter":
-            file.create_dataset("features", data=features, chunks=(2, 8), compression="gzip")
-        elif change == "wrong type":
-            file["features"] = features.astype(np.float64)
-        elif change == "variable length":
-            kind = h5py.vlen_dtype(np.float16)
-            file.create_dataset("features", (10,), dtype=kind)
-        elif change == "virtual":
-            layout = h5py.VirtualLayout(shape=features.shape, dtype=np.float16)
-            layout[:] = h5py.VirtualSource("gone.h5", "x", shape=features.shape)
-            file.create_virtual_dataset("features", layout)
-        elif change == "external storage":
-            file.create_dataset(
-                "features", features.shape, np.float16, external=[("/etc/hostname", 0, 9999)]
-            )
-        elif change == "giant":
-            file.create_dataset("features", (10**9, 8), np.float16)
+        elif change == "offsets go backwards":
+            file["offsets"][2] = 4
+        elif change == "offsets past the end":
+            file["offsets"][-1] += 1
+        elif change == "status unknown":
+            file["status"][0] = 9
+        else:
+            replace_features(file, change)
+        tables = {name: file[name][:] for name in ORDER}
+        file.attrs["tables_crc32"] = np.uint32(_tables_crc(tables))
+    image = shard.read_bytes()
+    shard.write_bytes(image + _trailer(image))
+
+
+ORDER = ("offsets", "crc32", "status", "ids_bytes", "ids_offsets", "messages_bytes",
+         "messages_offsets")  # fmt: skip
+
+
+def replace_features(file: h5py.File, change: str) -> None:
+    """Put something else where the features are."""
+    features = file["features"][:]
+    del file["features"]
+    if change == "external link":
+        file["features"] = h5py.ExternalLink("/etc/hostname", "/x")
+    elif change == "soft link":
+        file["features"] = h5py.SoftLink("/times")
+    elif change == "filter":
+        file.create_dataset("features", data=features, chunks=(2, 8), compression="gzip")
+    elif change == "wrong type":
+        file["features"] = features.astype(np.float64)
+    elif change == "other byte order":
+        file["features"] = features.astype(">f2")
+    elif change == "variable length":
+        file.create_dataset("features", (10,), dtype=h5py.vlen_dtype(np.float16))
+    elif change == "references":
+        file.create_dataset("features", (10, 8), dtype=h5py.ref_dtype)
+    elif change == "a group":
+        file.create_group("features")
+    elif change == "virtual":
+        layout = h5py.VirtualLayout(shape=features.shape, dtype=np.float16)
+        layout[:] = h5py.VirtualSource("gone.h5", "x", shape=features.shape)
+        file.create_virtual_dataset("features", layout)
+    elif change == "external storage":
+        file.create_dataset(
+            "features", features.shape, np.float16, external=[("/etc/hostname", 0, 9999)]
+        )
+    elif change == "giant":
+        file.create_dataset("features", (5 * 10**9, 4), np.float16)  # 40 GB
 
 
 @pytest.mark.parametrize(
-    "change",
-    ["unknown dataset", "newer schema", "offsets go backwards", "external link", "soft link",
-     "filter", "wrong type", "variable length", "virtual", "external storage", "giant"],
-)  # fmt: skip
-def test_a_shard_made_to_mislead_is_refused(shard: Path, change: str) -> None:
+    ("change", "words"),
+    [
+        ("unknown dataset", "holds 'more'"),
+        ("newer schema", "schema 99"),
+        ("offsets go backwards", "not increasing"),
+        ("offsets past the end", "not increasing from 0 to"),
+        ("status unknown", "'status' does not fit"),
+        ("external link", "a link to elsewhere"),
+        ("soft link", "a link to elsewhere"),
+        ("filter", "not a plain array"),
+        ("wrong type", "not a plain array"),
+        ("other byte order", "not a plain array"),
+        ("variable length", "not a plain array"),
+        ("references", "not a plain array"),
+        ("a group", "not a plain array"),
+        ("virtual", "not a plain array"),
+        ("external storage", "not a plain array"),
+        ("giant", "more bytes than the file has"),
+    ],
+)
+def test_a_shard_made_to_mislead_is_refused(shard: Path, change: str, words: str) -> None:
     rebuild(shard, change)
     with pytest.raises(C4CError, match="part.h5") as caught:
         read_shard(shard)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_rebuilt_without_a_change_is_read(shard: Path) -> None:
+    """So what the others are refused for is their change."""
+    with h5py.File(shard, "r+") as file:
+        features = file["features"][:]
+        del file["features"]
+        file["features"] = features
+    image = shard.read_bytes()
+    shard.write_bytes(image + _trailer(image))
+    assert np.array_equal(read_shard(shard).features, features)
+
+
+def test_hdf5_of_other_programs_is_refused(shard: Path, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["layer/kernel"] = np.zeros((3, 3))
+    with pytest.raises(C4CError, match="weights.h5 has schema None"):
+        read_shard(tmp_path / "weights.h5")
+
+
+def test_rows_of_zeros_are_told_by_verify_and_temporaries_of_the_dead_by_nobody(
+    copy: Path,
+) -> None:
+    path = sorted((copy / "shards/test/clips").glob("*.h5"))[0]
+    held = read_shard(path)
+    rows = [np.array(held.row(place)) for place in range(len(held.status))]
+    rows[1][2] = 0
+    times = [held.seconds(place) for place in range(len(rows))]
+    path.unlink()
+    write_shard(
+        path, make_shard("clips", rows, times, ["ok"] * len(rows), held.texts, 128), copy / "tmp"
+    )
+    (copy / "tmp" / "part-9-ff-123.tmp").write_bytes(b"half of a shard")
+    (line,) = damage(copy)
+    assert held.texts["ids"][1] in line and "all zero" in line
+    assert len(Cache.open(copy).clips("test")) == 2
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,5 @@
-"""What reaches the backbone: bounded frames, whole batches, and no clip past its deadline."""
+"""What reaches the backbone: bounded frames, and whole batches."""
 
-import os
-import signal
-import threading
 from pathlib import Path
 
 import av
@@ -12,10 +9,8 @@ import torch
 
 from c4c.errors import C4CError
 from c4c.extract.backbone import load_backbone
-from c4c.extract.config import ExtractConfig
-from c4c.extract.decode import Decoded, Request, decode_clip
-from c4c.extract.pipeline import _Encoder
-from c4c.extract.workers import _Worker
+from c4c.extract.decode import Request, decode_clip
+from c4c.extract.encoder import Encoder
 from c4c.records import Clip
 
 
@@ -52,31 +47,12 @@ def test_features_do_not_depend_on_how_full_a_batch_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
     found = []
     for count in (1, 3, 5):
-        encoder = _Encoder(backbone, ExtractConfig(dataset="folder", batch=4))
+        encoder = Encoder(backbone, 4)
         encoder.add(pixels[:count])
-        found.append(encoder.finish([count])[0])
+        encoder.end(count)
+        found.append(encoder.finish()[0])
     assert np.array_equal(found[0], found[2][:1])
     assert np.array_equal(found[1], found[2][:3])
-
-
-def test_a_decoder_that_stalls_while_it_sends_is_cut_off(tmp_path: Path) -> None:
-    clip = noise(tmp_path / "n.mp4", 640, 480)  # more than a pipe holds
-    worker = _Worker(Request())
-    try:
-        worker.give(0, clip, deadline=3)
-        assert worker.take() is None  # started
-        assert worker.link.poll(10)
-        assert worker.process.pid is not None
-        os.kill(worker.process.pid, signal.SIGSTOP)
-        answer: list[Decoded | None] = []
-        reader = threading.Thread(target=lambda: answer.append(worker.take()), daemon=True)
-        reader.start()
-        reader.join(20)
-        assert answer and answer[0] is not None
-        assert answer[0].status == "failed"
-        assert "deadline" in answer[0].message
-    finally:
-        worker.stop()
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +68,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
         return encode(images, hidden)
 
     def features() -> np.ndarray:
-        encoder = _Encoder(backbone, ExtractConfig(dataset="folder", batch=8))
+        encoder = Encoder(backbone, 8)
         encoder.add(pixels)
-        return encoder.finish([len(pixels)])[0]
+        encoder.end(len(pixels))
+        return encoder.finish()[0]
 
     whole = features().astype(np.float32)
     monkeypatch.setattr(backbone, "encode_frames", small)
