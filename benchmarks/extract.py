@@ -109,7 +109,7 @@ def cosines(mine: Features, theirs: Features) -> npt.NDArray[np.float64]:
     return products / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any]:
+def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) -> dict[str, Any]:
     """Run the three in turn."""
     from open_clip import image_transform
 
@@ -120,6 +120,7 @@ def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any
     plain = load_backbone("ViT-B-32", "none", "cpu", "float32")
     torch.manual_seed(0)
     ours = load_backbone("ViT-B-32", "none", "cpu")
+    compiling = timed(lambda: ours.compile_vision(batch))[0] if compiled else None
     transform = image_transform(plain.image_size, False, mean=plain.mean, std=plain.std)
     config = ExtractConfig(dataset="folder", max_frames=FRAMES, sampling="head", batch=batch)
     total = count * FRAMES
@@ -141,6 +142,7 @@ def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any
         "frames_a_clip": FRAMES,
         "cores": len(os.sched_getaffinity(0)),
         "precision": ours.dtype,
+        "compile_s": compiling and round(compiling, 1),
         "clips_per_second": {name: round(value, 3) for name, value in speed.items()},
         "c4c_over_script": round(speed["c4c"] / speed["script"], 2),
         "c4c_share_of_backbone": round(speed["c4c"] / speed["backbone"], 3),
@@ -154,11 +156,12 @@ def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any
 @click.option("--clips", default=32, show_default=True, help="A multiple of 16 fills batches.")
 @click.option("--repeats", default=2, show_default=True)
 @click.option("--batch", default=64, show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="As c4c extract --compile does.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(clips: int, repeats: int, batch: int, path: Path | None) -> None:
+def main(clips: int, repeats: int, batch: int, compiled: bool, path: Path | None) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as name:
-        found = measure(Path(name), clips, repeats, batch)
+        found = measure(Path(name), clips, repeats, batch, compiled)
     click.echo(json.dumps(found, indent=1))
     if path:
         write_json(path, found)

@@ -145,3 +145,17 @@ def exported(folder: Path, kind: str) -> tuple[list[str], list[np.ndarray]]:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(next(folder.glob("*.parquet"))).to_pylist()
     return [row["id"] for row in table], [np.array(row["features"], np.float16) for row in table]
+
+
+@pytest.mark.slow
+def test_compiled_features_are_as_good_and_do_not_mix_with_others(
+    here: Path, cache: Path, tmp_path: Path
+) -> None:
+    assert extract(here, tmp_path / "compiled", "--batch", "16", "--compile")[0] == 3
+    assert "compiled: False, True" in extract(here, tmp_path / "compiled", "--batch", "16")[1]
+    mine, theirs = (Cache.open(path).clips() for path in (tmp_path / "compiled", cache))
+    assert mine.ids == theirs.ids
+    for place in range(len(mine)):
+        a, b = (view.read(place)[0].astype(np.float64) for view in (mine, theirs))
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert cosine.min() > 0.999
