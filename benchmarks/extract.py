@@ -9,6 +9,9 @@ One run, the same generated videos, three ways in turn, repeated; medians of the
   and all, from the first frame to the shard in memory (starting the processes included);
 - backbone: c4c's numerics on tensors that are ready, batches as in the pipeline.
 
+Beside the clock stands the time that the processors computed, which other programs on the same
+machine disturb less.
+
 Weights are random (seeded): speed and rounding do not ask what a tower has learnt.
 """
 
@@ -93,11 +96,11 @@ def alone(batches: Sequence[torch.Tensor], backbone: Backbone) -> None:
             backbone.encode_frames(batch)
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came out."""
-    began = time.perf_counter()
+def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds, seconds of computing (ended decoder processes included), and what came out."""
+    began, before = time.perf_counter(), sum(os.times()[:4])
     found = work()
-    return time.perf_counter() - began, found
+    return time.perf_counter() - began, sum(os.times()[:4]) - before, found
 
 
 def cosines(mine: Features, theirs: Features) -> npt.NDArray[np.float64]:
@@ -128,14 +131,21 @@ def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) 
     batches = list(ours.preprocess(ready).split(batch))
     script(clips[:1], plain.model, transform)
     alone(batches[:1], ours)
-    seconds: dict[str, list[float]] = {"script": [], "c4c": [], "backbone": []}
+    ways: dict[str, Callable[[], Any]] = {
+        "script": lambda: script(clips, plain.model, transform),
+        "c4c": lambda: pipeline(clips, ours, config),
+        "backbone": lambda: alone(batches, ours),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    computing: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, Any] = {}
     for _ in range(repeats):
-        took, theirs = timed(lambda: script(clips, plain.model, transform))
-        seconds["script"].append(took)
-        took, mine = timed(lambda: pipeline(clips, ours, config))
-        seconds["c4c"].append(took)
-        seconds["backbone"].append(timed(lambda: alone(batches, ours))[0])
-    like = cosines(mine, theirs)
+        for name, work in ways.items():
+            took, busy, found[name] = timed(work)
+            seconds[name].append(took)
+            computing[name].append(busy)
+    like = cosines(found["c4c"], found["script"])
+    cpu = {name: median(all_of) for name, all_of in computing.items()}
     speed = {name: count / median(all_of) for name, all_of in seconds.items()}
     return {
         "clips": count,
@@ -146,6 +156,9 @@ def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) 
         "clips_per_second": {name: round(value, 3) for name, value in speed.items()},
         "c4c_over_script": round(speed["c4c"] / speed["script"], 2),
         "c4c_share_of_backbone": round(speed["c4c"] / speed["backbone"], 3),
+        "cpu_seconds": {name: round(value, 2) for name, value in cpu.items()},
+        "cpu_script_over_c4c": round(cpu["script"] / cpu["c4c"], 2),
+        "cpu_backbone_over_c4c": round(cpu["backbone"] / cpu["c4c"], 3),
         "cosine_min": round(float(like.min()), 5),
         "cosine_mean": round(float(like.mean()), 5),
         "seconds": {name: [round(one, 2) for one in all_of] for name, all_of in seconds.items()},

@@ -1,6 +1,8 @@
 """What the options of an extraction promise, through the command that a user types."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,18 @@ def test_clips_that_failed_are_tried_again_when_asked(here: Path, tmp_path: Path
     assert clips.ids == ("0", "x")
     assert np.array_equal(clips.read(0)[0], clips.read(1)[0])
     assert list(damage(tmp_path / "cache")) == []
+
+
+def test_closed_standard_files_do_not_get_between_frames(
+    here: Path, cache: Path, tmp_path: Path
+) -> None:
+    """The decoder complains about what is no video; that must not land in shared memory."""
+    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "folder", "--workers", "1"]
+    command += ["--root", str(here / "videos"), "--cache", str(tmp_path / "cache")]
+    command += ["--backbone", "tiny", "--device", "cpu", "--batch", "16"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], timeout=300)
+    assert done.returncode == 3
+    assert shards(tmp_path / "cache") == shards(cache)
 
 
 def test_the_precision_asked_for_is_the_one_recorded(here: Path, tmp_path: Path) -> None:
