@@ -9,6 +9,9 @@ One run, the same generated videos, three ways in turn, repeated; medians of the
   and all, from the first frame to the shard in memory (starting the processes included);
 - backbone: c4c's numerics on tensors that are ready, batches as in the pipeline.
 
+Beside the clock stands the time that the processors computed, which other programs on the same
+machine disturb less.
+
 Weights are random (seeded): speed and rounding do not ask what a tower has learnt.
 """
 
@@ -93,11 +96,11 @@ def alone(batches: Sequence[torch.Tensor], backbone: Backbone) -> None:
             backbone.encode_frames(batch)
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came out."""
-    began = time.perf_counter()
+def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds, seconds of computing (ended decoder processes included), and what came out."""
+    began, before = time.perf_counter(), sum(os.times()[:4])
     found = work()
-    return time.perf_counter() - began, found
+    return time.perf_counter() - began, sum(os.times()[:4]) - before, found
 
 
 def cosines(mine: Features, theirs: Features) -> npt.NDArray[np.float64]:
@@ -109,7 +112,7 @@ def cosines(mine: Features, theirs: Features) -> npt.NDArray[np.float64]:
     return products / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any]:
+def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) -> dict[str, Any]:
     """Run the three in turn."""
     from open_clip import image_transform
 
@@ -120,6 +123,7 @@ def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any
     plain = load_backbone("ViT-B-32", "none", "cpu", "float32")
     torch.manual_seed(0)
     ours = load_backbone("ViT-B-32", "none", "cpu")
+    compiling = timed(lambda: ours.compile_vision(batch))[0] if compiled else None
     transform = image_transform(plain.image_size, False, mean=plain.mean, std=plain.std)
     config = ExtractConfig(dataset="folder", max_frames=FRAMES, sampling="head", batch=batch)
     total = count * FRAMES
@@ -127,23 +131,34 @@ def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any
     batches = list(ours.preprocess(ready).split(batch))
     script(clips[:1], plain.model, transform)
     alone(batches[:1], ours)
-    seconds: dict[str, list[float]] = {"script": [], "c4c": [], "backbone": []}
+    ways: dict[str, Callable[[], Any]] = {
+        "script": lambda: script(clips, plain.model, transform),
+        "c4c": lambda: pipeline(clips, ours, config),
+        "backbone": lambda: alone(batches, ours),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    computing: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, Any] = {}
     for _ in range(repeats):
-        took, theirs = timed(lambda: script(clips, plain.model, transform))
-        seconds["script"].append(took)
-        took, mine = timed(lambda: pipeline(clips, ours, config))
-        seconds["c4c"].append(took)
-        seconds["backbone"].append(timed(lambda: alone(batches, ours))[0])
-    like = cosines(mine, theirs)
+        for name, work in ways.items():
+            took, busy, found[name] = timed(work)
+            seconds[name].append(took)
+            computing[name].append(busy)
+    like = cosines(found["c4c"], found["script"])
+    cpu = {name: median(all_of) for name, all_of in computing.items()}
     speed = {name: count / median(all_of) for name, all_of in seconds.items()}
     return {
         "clips": count,
         "frames_a_clip": FRAMES,
         "cores": len(os.sched_getaffinity(0)),
         "precision": ours.dtype,
+        "compile_s": compiling and round(compiling, 1),
         "clips_per_second": {name: round(value, 3) for name, value in speed.items()},
         "c4c_over_script": round(speed["c4c"] / speed["script"], 2),
         "c4c_share_of_backbone": round(speed["c4c"] / speed["backbone"], 3),
+        "cpu_seconds": {name: round(value, 2) for name, value in cpu.items()},
+        "cpu_script_over_c4c": round(cpu["script"] / cpu["c4c"], 2),
+        "cpu_backbone_over_c4c": round(cpu["backbone"] / cpu["c4c"], 3),
         "cosine_min": round(float(like.min()), 5),
         "cosine_mean": round(float(like.mean()), 5),
         "seconds": {name: [round(one, 2) for one in all_of] for name, all_of in seconds.items()},
@@ -154,11 +169,12 @@ def measure(folder: Path, count: int, repeats: int, batch: int) -> dict[str, Any
 @click.option("--clips", default=32, show_default=True, help="A multiple of 16 fills batches.")
 @click.option("--repeats", default=2, show_default=True)
 @click.option("--batch", default=64, show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="As c4c extract --compile does.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(clips: int, repeats: int, batch: int, path: Path | None) -> None:
+def main(clips: int, repeats: int, batch: int, compiled: bool, path: Path | None) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as name:
-        found = measure(Path(name), clips, repeats, batch)
+        found = measure(Path(name), clips, repeats, batch, compiled)
     click.echo(json.dumps(found, indent=1))
     if path:
         write_json(path, found)

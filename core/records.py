@@ -169,6 +169,7 @@ class Fingerprint:
         features: ``final`` (after CLIP's projection) or ``hidden`` (before it).
         batch: frames encoded at once, on which rounding depends; ``None`` is unknown (older
             caches do not say) and differs from nothing.
+        compiled: whether the vision tower was compiled, which rounds otherwise too.
     """
 
     model: str
@@ -180,6 +181,7 @@ class Fingerprint:
     dtype: str
     features: str = "final"
     batch: int | None = None
+    compiled: bool = False
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Each field that differs, as ``field: mine, theirs``."""

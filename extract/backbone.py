@@ -37,6 +37,7 @@ class Backbone:
         dtype: numerics of the towers, ``float32`` or ``bfloat16``.
         image_size: side of the square input, in pixels.
         tokenizer: sentences to token ids.
+        compiled: the vision tower as ``compile_vision`` made it.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class Backbone:
     mean: tuple[float, ...] = _MEAN
     std: tuple[float, ...] = _STD
     interpolation: str = "bicubic"
+    compiled: Any = None
 
     @property
     def device(self) -> torch.device:
@@ -130,8 +132,30 @@ class Backbone:
         if has_patch3d(self.model.visual):
             raise C4CError(f"{self.name} has a 3d patch, which needs clips whole: encode_video.")
         with self._without_projection("visual") if hidden else contextlib.nullcontext():
-            features: Tensor = self.model.visual(images)
+            tower = self.model.visual if self.compiled is None else self.compiled
+            features: Tensor = tower(images)
         return features
+
+    def compile_vision(self, batch: int, hidden: bool = False) -> None:
+        """Compile the vision tower for batches of this size; frozen, so never for training.
+
+        A tower with a 3d patch, whose clips differ in length, stays as it is.
+
+        Raises:
+            C4CError: it cannot be compiled here.
+        """
+        if has_patch3d(self.model.visual):
+            return
+        self.compiled = torch.compile(self.model.visual, options={"freezing": True})
+        blank = torch.zeros(batch, self.image_size, self.image_size, 3, dtype=torch.uint8)
+        try:
+            with torch.inference_mode():
+                self.encode_frames(self.preprocess(blank), hidden)
+        except Exception as error:  # the compiler has many types of its own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise C4CError(
+                f"{self.name} cannot be compiled here ({reason}); leave out --compile."
+            ) from None
 
     def encode_video(
         self, video: Tensor, lengths: Tensor | None = None, hidden: bool = False
@@ -217,6 +241,7 @@ class Backbone:
             dtype=self.dtype,
             features=features,
             batch=batch,
+            compiled=self.compiled is not None,
         )
 
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:

@@ -33,6 +33,7 @@ class ExtractConfig:
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
         batch: frames encoded at once; ``None`` is as the cache was begun, or 64.
+        compile: compile the vision tower first.
         workers: decoder processes; 0 is one a core.
         deadline: seconds that decoding a clip may take; ``None`` grows with the file.
         shard_clips: clips a shard; what is in a shard is committed together.
@@ -61,6 +62,7 @@ class ExtractConfig:
     precision: str = "auto"
     device: str | None = None
     batch: int | None = None
+    compile: bool = False
     workers: int = 0
     deadline: float | None = None
     shard_clips: int = 256

@@ -90,6 +90,9 @@ def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
     batch = config.batch or BATCH
+    if config.compile:
+        say(f"compiling {backbone.name}: a minute or so")
+        backbone.compile_vision(batch, config.features == "hidden")
     fingerprint = backbone.fingerprint(sampling + words, decoder, config.features, batch)
     create_cache(folder, config.dataset, fingerprint)
     return backbone

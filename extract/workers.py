@@ -190,6 +190,15 @@ def _allowance(clip: Clip) -> float:
     return _DEADLINE + _SECONDS_PER_MB * size / 1e6
 
 
+def _open_standard_files() -> None:
+    """Where one is closed, what is opened next takes its number, and what is said goes there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 class _Worker:
     """One decoder process and the clips that it has in hand, in ascending order."""
 
@@ -295,6 +304,7 @@ class _Pool:
     def __init__(
         self, clips: Sequence[Clip], request: Request, workers: int, deadline: float | None
     ) -> None:
+        _open_standard_files()
         self.clips, self.request, self.deadline = clips, request, deadline
         self.arrived: list[deque[Any]] = [deque() for _ in clips]
         self._most = workers

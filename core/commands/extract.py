@@ -38,6 +38,8 @@ from c4c.presets import preset_option
 @click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
 @click.option("--batch", type=click.IntRange(1),
               help="Frames encoded at once. [as the cache was begun, or 64]")  # fmt: skip
+@click.option("--compile/--no-compile", default=False, show_default=True,
+              help="Compile the backbone first: worth it for many frames.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
 @click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
 @click.option("--shard-clips", type=click.IntRange(1), default=256, show_default=True,

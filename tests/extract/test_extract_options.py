@@ -1,6 +1,8 @@
 """What the options of an extraction promise, through the command that a user types."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +116,18 @@ def test_clips_that_failed_are_tried_again_when_asked(here: Path, tmp_path: Path
     assert list(damage(tmp_path / "cache")) == []
 
 
+def test_closed_standard_files_do_not_get_between_frames(
+    here: Path, cache: Path, tmp_path: Path
+) -> None:
+    """The decoder complains about what is no video; that must not land in shared memory."""
+    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "folder", "--workers", "1"]
+    command += ["--root", str(here / "videos"), "--cache", str(tmp_path / "cache")]
+    command += ["--backbone", "tiny", "--device", "cpu", "--batch", "16"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], timeout=300)
+    assert done.returncode == 3
+    assert shards(tmp_path / "cache") == shards(cache)
+
+
 def test_the_precision_asked_for_is_the_one_recorded(here: Path, tmp_path: Path) -> None:
     assert extract(here, tmp_path / "half", "--precision", "bfloat16")[0] == 3
     assert Cache.open(tmp_path / "half").fingerprint.dtype == "bfloat16"
@@ -145,3 +159,17 @@ def exported(folder: Path, kind: str) -> tuple[list[str], list[np.ndarray]]:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(next(folder.glob("*.parquet"))).to_pylist()
     return [row["id"] for row in table], [np.array(row["features"], np.float16) for row in table]
+
+
+@pytest.mark.slow
+def test_compiled_features_are_as_good_and_do_not_mix_with_others(
+    here: Path, cache: Path, tmp_path: Path
+) -> None:
+    assert extract(here, tmp_path / "compiled", "--batch", "16", "--compile")[0] == 3
+    assert "compiled: False, True" in extract(here, tmp_path / "compiled", "--batch", "16")[1]
+    mine, theirs = (Cache.open(path).clips() for path in (tmp_path / "compiled", cache))
+    assert mine.ids == theirs.ids
+    for place in range(len(mine)):
+        a, b = (view.read(place)[0].astype(np.float64) for view in (mine, theirs))
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert cosine.min() > 0.999
