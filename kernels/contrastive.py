@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
-from c4c.kernels.dispatch import Operator, check_matrix, check_same, compute_dtype, use_triton
+from c4c.kernels.dispatch import check_matrix, check_same, compute_dtype, use_triton
 
 OP = "contrastive_loss"
 # Logits of one strip (rows times B) on the CPU path: 4 MB in float32.
@@ -54,7 +54,7 @@ def contrastive_loss_reference(text: Tensor, video: Tensor, logit_scale: Tensor 
     return (t2v + v2t) / 2
 
 
-@Operator("contrastive_loss")
+@torch.library.custom_op("c4c::contrastive_loss", mutates_args=())
 def _loss(text: Tensor, video: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, and the log-sum-exps [B] of the rows and of the columns of the logits."""
     if use_triton(text, video):
@@ -74,7 +74,7 @@ def _(text: Tensor, video: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tenso
     return scale.new_empty(()), scale.new_empty(batch), scale.new_empty(batch)
 
 
-@Operator("contrastive_gradient")
+@torch.library.custom_op("c4c::contrastive_gradient", mutates_args=())
 def _gradient(
     text: Tensor, video: Tensor, scale: Tensor, rows: Tensor, columns: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

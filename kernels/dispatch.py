@@ -1,19 +1,16 @@
 """Which path an operation takes, and the checks that all public functions share."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
 
-P = ParamSpec("P")
-T = TypeVar("T")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -59,35 +56,6 @@ def check_same(op: str, what: str, one: object, other: object, remedy: str) -> N
     """Raise a C4CError unless ``one == other``, with what to do about it."""
     if one != other:
         raise C4CError(f"{op}: {what} differ ({one} and {other}); {remedy}.")
-
-
-class Operator:
-    """An operation as ``torch.ops.c4c.<name>``, for torch.compile and autograd to see.
-
-    What `torch.library.custom_op` makes, without what that imports at the first call (a
-    second and more: torch's compiler).
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = f"c4c::{name}"
-
-    def __call__(self, function: Callable[P, T]) -> "Operator":
-        """Take ``function``, of tensors and numbers, as the operation itself."""
-        schema = torch.library.infer_schema(function, mutates_args=())
-        torch.library.define(self.name, schema)
-        torch.library.impl(self.name, "default", function)
-        return self
-
-    def register_fake(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Take what makes results of the right shapes and dtypes, and no more."""
-        torch.library.register_fake(self.name, function)
-        return function
-
-    def register_autograd(
-        self, backward: Callable[..., Any], *, setup_context: Callable[..., None]
-    ) -> None:
-        """Take the backward, and what saves tensors for it."""
-        torch.library.register_autograd(self.name, backward, setup_context=setup_context)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from c4c.errors import C4CError
 from c4c.kernels import native
-from c4c.kernels.dispatch import Operator, check_matrix, compute_dtype, use_triton
+from c4c.kernels.dispatch import check_matrix, compute_dtype, use_triton
 
 OP = "masked_mean_pool"
 # Bytes of float32 frames that one step of the CPU path works on: they stay in the cache.
@@ -111,7 +111,7 @@ def _padded_rows(padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tenso
     return padded.reshape(n * t, d), starts, counts
 
 
-@Operator("masked_mean_pool")
+@torch.library.custom_op("c4c::masked_mean_pool", mutates_args=())
 def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
     """Pooled [N, D] and, if ``keep``, the sums of unit frames [N, D] for the backward."""
     if use_triton(frames):
@@ -184,7 +184,7 @@ def _(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[Tenso
     return frames.new_empty(shape), summed
 
 
-@Operator("masked_mean_pool_backward")
+@torch.library.custom_op("c4c::masked_mean_pool_backward", mutates_args=())
 def _pool_backward(
     grad: Tensor, frames: Tensor, starts: Tensor, counts: Tensor, summed: Tensor
 ) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
-from c4c.kernels.dispatch import Operator, check_matrix, check_same, compute_dtype, use_triton
+from c4c.kernels.dispatch import check_matrix, check_same, compute_dtype, use_triton
 
 OP = "ground_truth_ranks"
 # Scores of one block (queries times clips) on the CPU path: 8 MB in float32.
@@ -95,7 +95,7 @@ def _flatten_targets(targets: Targets, queries: int, gallery: int) -> tuple[Tens
     return flat[:, 0].contiguous(), flat[:, 1].contiguous()
 
 
-@Operator("rank_counts")
+@torch.library.custom_op("c4c::rank_counts", mutates_args=())
 def _rank_counts(
     queries: Tensor, gallery: Tensor, owner: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
-from c4c.kernels.dispatch import Operator, check_matrix, check_same, use_triton
+from c4c.kernels.dispatch import check_matrix, check_same, use_triton
 from c4c.kernels.select import INDEX_MASK, Best
 
 OP = "topk_similarity"
@@ -79,7 +79,7 @@ def topk_similarity_reference(queries: Tensor, gallery: Tensor, k: int) -> tuple
     return order.values[:, :k].float(), order.indices[:, :k]
 
 
-@Operator("topk_similarity")
+@torch.library.custom_op("c4c::topk_similarity", mutates_args=())
 def _topk(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if use_triton(queries, gallery):
         from c4c.kernels.topk_triton import topk
