@@ -114,7 +114,7 @@ def measure(
     """One case: times of c4c and the median ratios of the peers to it."""
     generator = torch.Generator().manual_seed(0)
     gallery, queries = make(kind, rows, dim, generator), make(kind, count, dim, generator)
-    GalleryIndex(gallery[:2000])  # Whatever is set up once a process.
+    GalleryIndex(gallery[:2000])  # The compiled part is loaded.
     build, (peak, index) = seconds(lambda: peak_bytes(lambda: GalleryIndex(gallery)))
     _, indices = topk_similarity(queries, index, k)
     own, ratios = [], {}

@@ -15,6 +15,8 @@ been seen.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import Tensor
 from c4c.errors import C4CError
 from c4c.kernels import native
 from c4c.kernels.dispatch import check_matrix, check_same
-from c4c.kernels.select import Best
+from c4c.kernels.select import INDEX_MASK, Best
 from c4c.kernels.topk import OP, blocks_of, check_finite, score_block, search_blocks
 
 # Neighbouring rows that share a scale and lie interleaved; GROUP in native.c.
@@ -40,6 +42,8 @@ QUERIES = 512
 FEW = 48
 # Pairs of a query and a row between two looks at whether the bounds prune.
 PAIRS = 1 << 26
+# The most that native.c has room for: MAX_QUERIES.
+MOST = 1024
 # Floats that vectors are padded to.
 PAD = 16
 # As in native.c: rows smaller than this are all rest.
@@ -63,7 +67,8 @@ class GalleryIndex:
         self.rows = _share(gallery)
         self.codes: Tensor | None = None
         if native.lanes()[1] and native.takes(self.rows) and len(self.rows) > SMALLEST:
-            self._build()
+            with _plainly():
+                self._build()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,17 +86,21 @@ class GalleryIndex:
         check_same(OP, "widths", queries.shape[1], self.rows.shape[1], "use one backbone for both")
         if self.codes is None or not len(queries):
             return search_blocks(queries, blocks_of(self.rows), k)
-        own = queries.to(torch.float32).contiguous()
+        with _plainly():
+            scores, indices = self._search(queries.to("cpu", torch.float32).contiguous(), k)
+        return scores.to(queries.device), indices.to(queries.device)
+
+    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         threads, every = torch.get_num_threads(), (0, len(self.scale))
-        if len(own) < FEW:
-            words = _Words.of(own, self.mean)
+        if len(queries) < FEW:
+            words = _Words.of(queries, self.mean)
             parts = self._run([(words, share) for share in _shares(len(self.scale), threads)], k)
             parts[0].keep(torch.cat([part.keys for part in parts], 1).topk(k, 1).values)
             return parts[0].result()
-        size = min(QUERIES, -(-len(own) // threads))
+        size = min(QUERIES, -(-len(queries) // threads))
         found = [
             best.result()
-            for some in torch.split(own, size * threads)
+            for some in torch.split(queries, size * threads)
             for best in self._run(
                 [(_Words.of(part, self.mean), every) for part in torch.split(some, size)], k
             )
@@ -115,12 +124,12 @@ class GalleryIndex:
         # Any centre will do; that of some rows is near that of all.
         self.mean = self.rows[:: -(-count // SAMPLE)].float().mean(0)
         groups = -(-count // GROUP)
-        self.codes = torch.empty(groups, -(-dim // 4), GROUP, 4, dtype=torch.uint8)
-        self.scale = torch.empty(groups)
+        self.codes = torch.empty(groups, -(-dim // 4), GROUP, 4, dtype=torch.uint8, device="cpu")
+        self.scale = self.mean.new_empty(groups)
         # |scale * code| and |rest| of every row.
-        self.bounds = torch.empty(2, groups * GROUP)
+        self.bounds = self.mean.new_empty(2, groups * GROUP)
         shares = _shares(groups, torch.get_num_threads())
-        rooms = torch.zeros(len(shares), GROUP, dim + -dim % PAD)
+        rooms = self.mean.new_zeros(len(shares), GROUP, dim + -dim % PAD)
         tasks = [(self._building(room), *share) for room, share in zip(rooms, shares, strict=True)]
         if native.together("build", tasks) != [last for _, last in shares]:
             for first, block in blocks_of(self.rows):
@@ -134,10 +143,6 @@ class GalleryIndex:
         dim = self.rows.shape[1]
         # What float32 may round away: of the exact score, of q . mean and of the bound.
         rounding = 4 * (dim + 8) * torch.finfo(torch.float32).eps
-        fields = {
-            "rows": self.rows, "mean": self.mean, "room": room, "codes": self.codes,
-            "scale": self.scale, "length": self.bounds[0], "error": self.bounds[1],
-        }  # fmt: skip
         return native.Building(
             **native.layout(self.rows),
             count=len(self.rows),
@@ -146,7 +151,15 @@ class GalleryIndex:
             mean_norm=float(self.mean.norm()),
             rounding=rounding,
             least=_least_norm(dim),
-            **{name: tensor.data_ptr() for name, tensor in fields.items()},
+            rows=self.rows.data_ptr(),
+            **native.pointers(
+                mean=self.mean,
+                room=room,
+                codes=self.codes,
+                scale=self.scale,
+                length=self.bounds[0],
+                error=self.bounds[1],
+            ),
         )
 
 
@@ -192,12 +205,14 @@ class _Lane:
         # Before there is a threshold everything passes.
         self._state.most = len(queries) * (4 * k + 512)
         self._stretch = max(1, PAIRS // (GROUP * len(queries)))
-        self._end = self._retry = self.group
+        self._first = self._end = self._retry = self.group
+        self._tried = False
 
     def by_bounds(self) -> bool:
         """Take on the next groups; whether their bounds are to be tried."""
         self._end = min(self.last, self.group + self._stretch)
-        return self._retry <= self.group < self.last
+        self._tried = self._retry <= self.group < self.last
+        return self._tried
 
     @property
     def task(self) -> tuple[native.Search, int, int]:
@@ -215,8 +230,10 @@ class _Lane:
         # An ascending row is a heap.
         self._heap.copy_(best.keys.flip(1))
         self._gap[: len(best.keys)] = best.threshold - self._words.centre[: len(best.keys)]
-        self._retry, self.group = 2 * self._end, self._end
-        self._state.seen = self._state.scored = 0
+        self.group = self._end
+        if self._tried:
+            self._retry = 2 * self._end - self._first
+            self._state.seen = self._state.scored = 0
 
     def result(self) -> Best:
         """The best so far, in order."""
@@ -227,21 +244,25 @@ class _Lane:
 def _state(index: GalleryIndex, words: _Words, heap: Tensor, gap: Tensor) -> native.Search:
     """What native.c is given; all of it must outlive the calls."""
     assert index.codes is not None
-    fields = {
-        "rows": index.rows, "codes": index.codes, "scale": index.scale,
-        "group_length": index.group_bounds[0], "group_error": index.group_bounds[1],
-        "length": index.bounds[0], "error": index.bounds[1],
-        "queries": words.queries, "words": words.words, "shift": words.shift,
-        "step": words.step, "per_step": words.per_step, "norm": words.norm,
-        "remainder": words.remainder, "centre": words.centre, "keys": heap, "gap": gap,
-    }  # fmt: skip
+    assert len(words.norm) <= MOST
     return native.Search(
         **native.layout(index.rows),
         depth=index.codes.shape[1],
         count=len(words.queries),
         padded=len(words.norm),
         k=heap.shape[1],
-        **{name: tensor.data_ptr() for name, tensor in fields.items()},
+        rows=index.rows.data_ptr(),
+        **native.pointers(
+            codes=index.codes,
+            scale=index.scale,
+            group_length=index.group_bounds[0],
+            group_error=index.group_bounds[1],
+            length=index.bounds[0],
+            error=index.bounds[1],
+            **vars(words),
+            keys=heap,
+            gap=gap,
+        ),
     )
 
 
@@ -276,4 +297,13 @@ def _share(gallery: Tensor | np.ndarray[Any, Any]) -> Tensor:
     check_matrix(OP, "gallery", gallery)
     if gallery.device.type != "cpu":
         raise C4CError(f"{OP}: a GalleryIndex is for the CPU; pass the GPU tensor itself.")
+    if len(gallery) > INDEX_MASK:
+        raise C4CError(f"{OP}: the gallery has more than {INDEX_MASK} rows; split it.")
     return gallery.detach()
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """No gradients, and no autocast: what C reads is float32."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield

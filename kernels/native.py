@@ -21,12 +21,21 @@ MAX_DIM = 16384
 # Types of rows, as native.c numbers them.
 KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
+# Types of what structures point at; the others are float32, and rows and pooled any of KINDS.
+_TYPES = {
+    "starts": torch.int64,
+    "counts": torch.int64,
+    "codes": torch.uint8,
+    "words": torch.int8,
+    "shift": torch.int32,
+    "keys": torch.int64,
+}
 _WHAT = ("pool", "build", "search")
 _I, _P, _F = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 
 
 class Pooling(ctypes.Structure):
-    """Arguments of ``c4c_pool``, as in native.c."""
+    """``struct pooling`` of native.c."""
 
     _fields_ = [  # noqa: RUF012
         ("frames", _P), ("stride", _I), ("kind", _I), ("dim", _I),
@@ -35,7 +44,7 @@ class Pooling(ctypes.Structure):
 
 
 class _Work(ctypes.Structure):
-    """A share of a task, as in native.c."""
+    """``struct work`` of native.c."""
 
     _fields_ = [  # noqa: RUF012
         ("what", _I), ("lanes", _I), ("arguments", _P), ("first", _I), ("last", _I), ("stop", _I),
@@ -43,7 +52,7 @@ class _Work(ctypes.Structure):
 
 
 class Building(ctypes.Structure):
-    """Arguments of ``c4c_build``, as in native.c."""
+    """``struct building`` of native.c."""
 
     _fields_ = [  # noqa: RUF012
         ("rows", _P), ("stride", _I), ("kind", _I), ("dim", _I), ("count", _I), ("depth", _I),
@@ -53,7 +62,7 @@ class Building(ctypes.Structure):
 
 
 class Search(ctypes.Structure):
-    """Arguments and state of ``c4c_search``, as in native.c."""
+    """``struct search`` of native.c."""
 
     _fields_ = [  # noqa: RUF012
         ("rows", _P), ("stride", _I), ("kind", _I), ("dim", _I), ("depth", _I),
@@ -71,19 +80,27 @@ def library() -> ctypes.CDLL | None:
     spec = find_spec("c4c.kernels._native")
     if spec is None or spec.origin is None:
         return None
-    found = ctypes.CDLL(spec.origin)
-    found.c4c_version.restype = _I
+    try:
+        found = ctypes.CDLL(spec.origin)
+        found.c4c_version.restype = found.c4c_runs.restype = _I
+    except (OSError, AttributeError):  # of another machine, or cut short
+        return None
     return found if found.c4c_version() == VERSION else None
+
+
+def runs(what: str, width: int) -> bool:
+    """Whether this machine does a task (``pool``, …) with vectors of 16 or 8 floats."""
+    found = library()
+    return found is not None and bool(found.c4c_runs(_I(_WHAT.index(what)), _I(width)))
 
 
 @cache
 def lanes() -> tuple[int, int]:
-    """Floats in a vector of this machine, 16 or 8, for pooling and for search; 0: not here."""
-    pool, search = _I(), _I()
-    found = library()
-    if found is not None:
-        found.c4c_lanes(ctypes.byref(pool), ctypes.byref(search))
-    return pool.value, search.value
+    """Floats in the widest vector of this machine, for pooling and for search; 0: not here."""
+    pool, search = (
+        next((width for width in (16, 8) if runs(what, width)), 0) for what in ("pool", "search")
+    )
+    return pool, search
 
 
 def takes(rows: Tensor) -> bool:
@@ -100,6 +117,18 @@ def layout(rows: Tensor) -> dict[str, int]:
     """How rows [N, D] lie: bytes from one to the next, their type and their width."""
     stride = rows.stride(0) * rows.element_size()
     return {"stride": stride, "kind": KINDS[rows.dtype], "dim": rows.shape[1]}
+
+
+def pointers(**tensors: Tensor) -> dict[str, int]:
+    """Where tensors lie, once they are known to be what C takes them for.
+
+    Args:
+        tensors: under their names in the structure.
+    """
+    for name, tensor in tensors.items():
+        good = tensor.dtype == _TYPES.get(name, torch.float32) and tensor.is_contiguous()
+        assert good and tensor.device.type == "cpu", f"{name}: {tensor.dtype} {tensor.device}"
+    return {name: tensor.data_ptr() for name, tensor in tensors.items()}
 
 
 def together(what: str, tasks: Sequence[tuple[ctypes.Structure, int, int]]) -> list[int]:

@@ -81,7 +81,7 @@ def _unit(x: Tensor) -> Tensor:
 def _packed_rows(frames: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     if offsets.dim() != 1 or offsets.numel() < 1 or offsets.dtype.is_floating_point:
         raise C4CError(f"{OP}: offsets must be integers [N + 1], got {list(offsets.shape)}.")
-    offsets = offsets.to(torch.int64)
+    offsets = offsets.to(frames.device, torch.int64)
     counts = offsets.diff()
     if offsets.device.type == "cpu" and (
         offsets[0] != 0 or offsets[-1] != len(frames) or bool((counts < 0).any())
@@ -90,7 +90,7 @@ def _packed_rows(frames: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
             f"{OP}: offsets must rise from 0 to the number of frames ({len(frames)}); "
             f"got {offsets[0].item()}..{offsets[-1].item()}."
         )
-    return offsets[:-1].to(frames.device), counts.to(frames.device)
+    return offsets[:-1], counts
 
 
 def _padded_rows(padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,14 +132,16 @@ def _pool_native(
     frames: Tensor, starts: Tensor, counts: Tensor, pooled: Tensor, summed: Tensor
 ) -> None:
     """Threads take runs of clips as they come to them: some clips are longer than others."""
-    starts, counts = starts.contiguous(), counts.contiguous()
+    starts, counts = starts.long().contiguous(), counts.long().contiguous()
+    low = torch.minimum(starts, counts)
+    if len(starts) and (low.min() < 0 or (starts + counts).max() > len(frames)):
+        raise C4CError(f"{OP}: clips reach beyond the {len(frames)} frames; mend the offsets.")
     arguments = native.Pooling(
         **native.layout(frames),
         frames=frames.data_ptr(),
-        starts=starts.data_ptr(),
-        counts=counts.data_ptr(),
         pooled=pooled.data_ptr(),
-        sums=summed.data_ptr() if summed.numel() else None,
+        **native.pointers(starts=starts, counts=counts),
+        **(native.pointers(sums=summed) if summed.numel() else {}),
     )
     runs = RUNS * torch.get_num_threads() if frames.numel() > ALONE else 1
     cuts = [len(counts) * run // runs for run in range(runs + 1)]

@@ -40,14 +40,14 @@ class Best:
 
     def __init__(self, queries: int, k: int, device: torch.device) -> None:
         self.keys = torch.full((queries, k), LOWEST, dtype=torch.int64, device=device)
-        self.threshold = torch.full((queries,), -torch.inf, device=device)
-        self._scratch = torch.empty(0, device=device)
+        self.threshold = torch.full((queries,), -torch.inf, device=device, dtype=torch.float32)
+        self._scratch = torch.empty(0, device=device, dtype=torch.float32)
 
     def scratch(self, columns: int) -> Tensor:
         """Room for scores float32 [Q, columns], the same memory at every call."""
         size = len(self.keys) * columns
         if self._scratch.numel() < size:
-            self._scratch = torch.empty(size, device=self.keys.device)
+            self._scratch = self._scratch.new_empty(size)
         return self._scratch[:size].view(-1, columns)
 
     @property
@@ -88,12 +88,6 @@ class Best:
         every = torch.cat([self.keys[who], keys], 1)
         self.keys[who] = every.topk(self.keys.shape[1], 1).values
         self.threshold = unpack_keys(self.keys[:, -1])[0]
-
-    def forget(self, low: int, high: int) -> None:
-        """Drop the rows ``low`` to ``high - 1``; they are to be offered again."""
-        index = INDEX_MASK - (self.keys & INDEX_MASK)
-        keys = self.keys.masked_fill((index >= low) & (index < high), LOWEST)
-        self.keep(keys.sort(1, descending=True).values)
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Scores float32 [Q, k] and indices int64 [Q, k], best first."""

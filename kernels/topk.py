@@ -85,7 +85,7 @@ def _topk(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
         from c4c.kernels.topk_triton import topk
 
         return topk(queries, gallery, k)
-    if len(queries) >= MANY and gallery.device.type == "cpu":
+    if len(queries) >= MANY and gallery.device.type == queries.device.type == "cpu":
         from c4c.kernels.index import GalleryIndex
 
         return GalleryIndex(gallery).search(queries, k)
@@ -104,11 +104,11 @@ def search_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Exact search by products in float32, over blocks (index of the first row, rows)."""
     best = Best(len(queries), k, queries.device)
-    wide = queries.to(torch.float32)
+    wide = queries.detach().to(torch.float32)
     for first, block in blocks:
         if block.shape[1] != queries.shape[1]:
             check_same(OP, "widths", queries.shape[1], block.shape[1], "use one backbone for both")
-        score_block(best, wide, block.to(wide.device, torch.float32), first)
+        score_block(best, wide, block.detach().to(wide.device, torch.float32), first)
     return best.result()
 
 

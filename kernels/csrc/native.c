@@ -1,7 +1,7 @@
 /* What c4c.kernels runs on a CPU: masked mean pooling and exact search over an int8 index.
  *
  * Plain functions for ctypes (native.py), which releases Python's lock while they run. Everything
- * is compiled for AVX-512 and for AVX2, and ``c4c_lanes`` says which of them this machine runs. */
+ * is compiled for AVX-512 and for AVX2, and ``c4c_runs`` says which of them this machine runs. */
 
 #include <math.h>
 #include <stdint.h>
@@ -66,7 +66,15 @@ int64_t c4c_version(void) { return VERSION; }
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
 #include <immintrin.h>
+
+/* AVX-VNNI is younger than the assemblers that come with older compilers. */
+#if __GNUC__ >= 11 || defined(__clang__)
+#define HAS_VEX 1
+#else
+#define HAS_VEX 0
+#endif
 
 /* As in select.py: descending keys are scores down, then rows up. */
 static int64_t key_of(float score, int64_t row) {
@@ -95,35 +103,53 @@ static void offer(struct search *s, int64_t query, int64_t row, float score) {
     s->gap[query] = heap[0] == INT64_MIN ? -INFINITY : score_in(heap[0]) - s->centre[query];
 }
 
+#if defined(__clang__)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma,avx2"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma,avx2")
+#endif
 #define LANES 16
 #include "lanes.h"
 #include "pool.h"
 #include "build.h"
 #include "search.h"
 #undef LANES
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
 #pragma GCC pop_options
-
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avxvnni")
+#pragma GCC target("avx2,fma,f16c")
+#endif
 #define LANES 8
 #include "lanes.h"
 #include "pool.h"
 #include "build.h"
 #include "search.h"
 #undef LANES
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
-/* Lanes of the widest vectors this machine has for pooling, and for search; 0 if none. */
-void c4c_lanes(int64_t *pool, int64_t *search) {
+static unsigned cpuid(unsigned leaf, unsigned sub, int reg) {
+    unsigned r[4] = {0, 0, 0, 0};
+    __get_cpuid_count(leaf, sub, &r[0], &r[1], &r[2], &r[3]);
+    return r[reg];
+}
+
+/* Whether this machine runs task ``what`` with vectors of ``lanes`` floats. */
+int64_t c4c_runs(int64_t what, int64_t lanes) {
     __builtin_cpu_init();
-    int half = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
-    int wide = half && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    *pool = wide ? 16 : half ? 8 : 0;
-    *search = wide ? 16 : half && __builtin_cpu_supports("avxvnni") ? 8 : 0;
+    int half = cpuid(1, 0, 2) >> 29 & 1; /* F16C */
+    int narrow = half && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (lanes == 8) return narrow && (what == 0 || (HAS_VEX && (cpuid(7, 1, 0) >> 4 & 1)));
+    return narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && (cpuid(7, 0, 2) >> 11 & 1); /* AVX512-VNNI */
 }
 
 static int64_t run(const struct work *w) {
@@ -135,7 +161,7 @@ static int64_t run(const struct work *w) {
 
 #else /* other processors take the path in torch */
 
-void c4c_lanes(int64_t *pool, int64_t *search) { *pool = *search = 0; }
+int64_t c4c_runs(int64_t what, int64_t lanes) { return 0; }
 static int64_t run(const struct work *w) { return w->first; }
 
 #endif

@@ -55,7 +55,6 @@ static inline __attribute__((always_inline)) float fn(add_units)(
 /* The sum of a clip's unit frames; returns |sum|^2. */
 static inline __attribute__((always_inline)) float fn(add_clip)(
     float *sum, const char *rows, int64_t stride, int64_t count, const int kind, int64_t dim) {
-    const char *end = rows + count * stride;
     int64_t some = count % RUN ? count % RUN : RUN;
     float square = 0;
     if (!count) memset(sum, 0, dim * sizeof(float));
@@ -63,8 +62,8 @@ static inline __attribute__((always_inline)) float fn(add_clip)(
     else if (some == 2) square = fn(add_units)(sum, rows, stride, 2, 1, kind, dim);
     else if (some == 3) square = fn(add_units)(sum, rows, stride, 3, 1, kind, dim);
     else square = fn(add_units)(sum, rows, stride, RUN, 1, kind, dim);
-    for (rows += some * stride; rows < end; rows += RUN * stride)
-        square = fn(add_units)(sum, rows, stride, RUN, 0, kind, dim);
+    for (int64_t t = some; t < count; t += RUN)
+        square = fn(add_units)(sum, rows + t * stride, stride, RUN, 0, kind, dim);
     return square;
 }
 

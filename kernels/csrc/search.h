@@ -32,7 +32,8 @@ static float fn(score)(const struct search *s, int64_t query, int64_t row) {
     return s->kind == 1 ? fn(inner)(q, r, 1, s->dim) : fn(inner)(q, r, 2, s->dim);
 }
 
-/* The smallest product of a row of this group with each query that its bound lets pass. */
+/* The smallest product of a row of this group with each query that its bound lets pass; where
+ * bounds are beyond float32, so are the scores. */
 static void fn(limits)(const struct search *s, int64_t group, int32_t *limit) {
     float length = s->group_length[group], error = s->group_error[group];
     vfloat scale = vset(1 / s->scale[group]);

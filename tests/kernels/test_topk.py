@@ -13,7 +13,7 @@ from c4c.kernels import topk as topk_module
 from c4c.kernels.topk import score_block, topk_similarity_reference
 
 # Vectors that this machine has for search: 16 and 8 floats, and 0, the path in torch.
-WIDTHS = [width for width in (16, 8, 0) if width <= native.lanes()[1]]
+WIDTHS = [*(width for width in (16, 8) if native.runs("search", width)), 0]
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +172,46 @@ def test_where_the_bounds_do_not_prune_rows_are_done_in_float32(monkeypatch, pai
     assert scores.equal(expected[0]) and indices.equal(expected[1])
     if width:
         assert (sum(done) > 0) == (kind == "one point")
+
+
+def test_the_bounds_are_tried_again_after_rows_they_could_not_prune(monkeypatch):
+    if WIDTHS == [0]:
+        pytest.skip("no compiled search on this machine: c4c doctor says why")
+    done = []
+
+    def counting(best, queries, block, first):
+        done.append(len(block))
+        score_block(best, queries, block, first)
+
+    monkeypatch.setattr(index_module, "score_block", counting)
+    monkeypatch.setattr(index_module, "PAIRS", 64 * 320)
+    gallery, queries = data("random", n=20000), data("random", n=128, seed=1)
+    gallery[:3000] = gallery[0]
+    found = topk_similarity(queries, GalleryIndex(gallery), 10)
+    assert_same_up_to_ties(queries, gallery, *found)
+    # For each of two halves of the queries: at most twice what they could not prune, and a little.
+    assert 0 < sum(done) < 2 * 2 * 4000
+
+
+@pytest.mark.parametrize("count", [5, 60, 600])
+def test_what_surrounds_a_call_does_not_matter(count, width):
+    """Autocast, default devices and types, gradients: searches are in float32 on the CPU."""
+    gallery, queries = data("random", n=5000), data("random", n=count, seed=1)
+    expected = topk_similarity_reference(queries, gallery, 5)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert topk_similarity(queries, GalleryIndex(gallery), 5)[1].equal(expected)
+        assert topk_similarity(queries, gallery, 5)[1].equal(expected)
+    index = GalleryIndex(gallery)
+    for asked in (queries.clone().requires_grad_(), queries):
+        assert topk_similarity(asked, index, 5)[1].equal(expected)
+        assert topk_similarity(asked, gallery, 5)[1].equal(expected)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            assert topk_similarity(queries, GalleryIndex(gallery), 5)[1].equal(expected)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_the_largest_k(width):
