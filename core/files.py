@@ -108,9 +108,14 @@ def _umask() -> int:
     return mask
 
 
+def json_bytes(value: Any) -> bytes:
+    """``value`` as indented JSON (ASCII: file names may not be UTF-8)."""
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically (ASCII: file names may not be UTF-8)."""
-    write_atomic(path, (json.dumps(value, indent=1) + "\n").encode())
+    """Write ``value`` as indented JSON, atomically."""
+    write_atomic(path, json_bytes(value))
 
 
 def read_json(path: Path) -> Any:

@@ -18,6 +18,7 @@ from c4c.errors import C4CError
 from c4c.extract.models import TINY, build_model
 from c4c.extract.patch3d import encode_video, has_patch3d
 from c4c.extract.weights import state_sha256
+from c4c.progress import say
 from c4c.records import Fingerprint
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -144,8 +145,9 @@ class Backbone:
         Raises:
             C4CError: it cannot be compiled here.
         """
-        if has_patch3d(self.model.visual):
+        if has_patch3d(self.model.visual) or self.compiled is not None:
             return
+        say(f"compiling {self.name}: a minute or so")
         self.compiled = torch.compile(self.model.visual, options={"freezing": True})
         blank = torch.zeros(batch, self.image_size, self.image_size, 3, dtype=torch.uint8)
         try:
@@ -228,7 +230,12 @@ class Backbone:
         return {name: value.detach().float().cpu().clone() for name, value in found.items()}
 
     def fingerprint(
-        self, sampling: str, decoder: str, features: str = "final", batch: int | None = None
+        self,
+        sampling: str,
+        decoder: str,
+        features: str = "final",
+        batch: int | None = None,
+        compiled: bool = False,
     ) -> Fingerprint:
         """What a cache made with this backbone records of it."""
         return Fingerprint(
@@ -241,7 +248,7 @@ class Backbone:
             dtype=self.dtype,
             features=features,
             batch=batch,
-            compiled=self.compiled is not None,
+            compiled=compiled and not has_patch3d(self.model.visual),
         )
 
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from c4c.errors import C4CError
 from c4c.extract.manifest import Manifest, load_manifests
 from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
-from c4c.files import read_json, write_json
+from c4c.files import json_bytes, read_json, write_once
 from c4c.records import Fingerprint
 
 if TYPE_CHECKING:
@@ -43,19 +43,19 @@ def create_cache(path: Path, dataset: str, fingerprint: Fingerprint) -> None:
     Raises:
         C4CError: it holds another dataset, or features made otherwise (and how they differ).
     """
-    if (path / "cache.json").exists():
-        cache = Cache.open(path)
-        if cache.dataset != dataset:
-            raise C4CError(f"{path} is a cache of {cache.dataset}; pass another --cache.")
-        differing = fingerprint.differences(cache.fingerprint)
-        if differing:
-            raise C4CError(
-                f"{path} was made with other settings (now, there: {'; '.join(differing)}); "
-                "pass another --cache, or the settings it was made with."
-            )
-        return
-    content = {"schema": SCHEMA, "dataset": dataset, "fingerprint": asdict(fingerprint)}
-    write_json(path / "cache.json", content)
+    if not (path / "cache.json").exists():
+        content = {"schema": SCHEMA, "dataset": dataset, "fingerprint": asdict(fingerprint)}
+        # Of two runs that begin at once the first one's settings hold.
+        write_once(path / "cache.json", json_bytes(content), path / "tmp")
+    cache = Cache.open(path)
+    if cache.dataset != dataset:
+        raise C4CError(f"{path} is a cache of {cache.dataset}; pass another --cache.")
+    differing = fingerprint.differences(cache.fingerprint)
+    if differing:
+        raise C4CError(
+            f"{path} was made with other settings (now, there: {'; '.join(differing)}); "
+            "pass another --cache, or the settings it was made with."
+        )
 
 
 class Cache:
@@ -85,6 +85,10 @@ class Cache:
             schema = content["schema"]
             if schema != SCHEMA:
                 raise C4CError(f"{path} has schema {schema}, this c4c reads {SCHEMA}; upgrade c4c?")
+            unknown = set(content["fingerprint"]) - {one.name for one in fields(Fingerprint)}
+            if unknown:
+                names = ", ".join(sorted(unknown))
+                raise C4CError(f"{path} was made by a newer c4c (it records: {names}); upgrade.")
             return cls(path, str(content["dataset"]), Fingerprint(**content["fingerprint"]))
         except (KeyError, TypeError) as error:
             raise C4CError(f"{path}/cache.json is damaged ({error!r}).") from None

@@ -276,6 +276,8 @@ def _extract_on_worker(
             write_shard(path, shard, path.parents[3] / "tmp")
     except C4CError as error:
         return str(error)
+    except Exception as error:  # raised, not died of: looking for a clip would blame them all
+        return f"{socket.gethostname()}: {type(error).__name__}: {error}"[:400]
     return int((np.diff(shard.offsets) == 0).sum())
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
-from c4c.files import read_json, write_once
+from c4c.files import json_bytes, read_json, write_once
 from c4c.records import Caption, Clip, Dataset
 
 
@@ -173,7 +173,7 @@ def save_manifest(cache: Path, manifest: Manifest) -> None:
     content = _pack(manifest)
     content["sha256"] = _seal(content)
     path = cache / "manifests" / f"{safe_name(manifest.split)}.{manifest.number:04d}.json"
-    write_once(path, (json.dumps(content, indent=1) + "\n").encode(), cache / "tmp")
+    write_once(path, json_bytes(content), cache / "tmp")
     if read_json(path) != json.loads(json.dumps(content)):
         raise C4CError(
             f"{cache}: another run planned '{manifest.split}' at the same time; "

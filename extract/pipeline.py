@@ -90,10 +90,9 @@ def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
     batch = config.batch or BATCH
-    if config.compile:
-        say(f"compiling {backbone.name}: a minute or so")
-        backbone.compile_vision(batch, config.features == "hidden")
-    fingerprint = backbone.fingerprint(sampling + words, decoder, config.features, batch)
+    fingerprint = backbone.fingerprint(
+        sampling + words, decoder, config.features, batch, config.compile
+    )
     create_cache(folder, config.dataset, fingerprint)
     return backbone
 
@@ -254,6 +253,8 @@ def _clip_shard(
     progress: Progress,
 ) -> Shard:
     """Features of one shard's clips; batches are filled across clips."""
+    if config.compile:
+        backbone.compile_vision(config.batch or BATCH, config.features == "hidden")
     encoder = Encoder(backbone, config.batch or BATCH, config.features == "hidden")
     times, status, messages = [], [], []
     for part in decoded:

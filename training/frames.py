@@ -29,6 +29,7 @@ import torch
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone
 from c4c.extract.decode import Decoded, Request, decoder_version
+from c4c.extract.stamps import file_stamps
 from c4c.extract.workers import decode_many
 from c4c.files import fsync_folder, read_json, write_json
 from c4c.progress import Progress, say
@@ -147,6 +148,7 @@ def open_frames(
     key = json.dumps(
         [
             [[c.id, c.path, c.start, c.end] for c in dataset.clips],
+            file_stamps(clip.path for clip in dataset.clips),  # a file may be replaced
             [request.fps, request.max_frames, request.sampling],
             [backbone.image_size, backbone.interpolation, decoder_version(request.decoder)],
         ]

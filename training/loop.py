@@ -68,6 +68,12 @@ class Run:
         self.optimizer = Optimizer(task.modules(), self.config, sum(map(len, self.plan)))
         self.at = Position()
         self._saved = time.monotonic()
+        smallest = min((len(b) for steps in self.plan for group in steps for b in group), default=0)
+        if world.size > 1 and smallest // self.config.pairs < world.size:
+            raise C4CError(
+                f"{world.size} processes cannot share a batch of {smallest // self.config.pairs} "
+                "clips; pass a larger --batch, or start fewer processes."
+            )
 
     def _groups(self, epoch: int) -> list[list[Indices]]:
         """Batches of an epoch, as many together as are accumulated into a step."""
@@ -88,7 +94,8 @@ class Run:
         journal = Journal(log, self.at.step, self.at.epoch, self.config.tensorboard)
         try:
             with StopRequest() as stop:
-                if self.config.init_head is not None and not self.at.step:
+                trained, chosen = self.config.init_head is not None, self.meta["chosen_on"]
+                if trained and chosen and not self.at.step:
                     self._judge(journal, "start", {})
                 for epoch in range(self.at.epoch, self.config.epochs):
                     self._epoch(epoch, journal, stop)

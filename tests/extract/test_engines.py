@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from c4c.errors import C4CError
+from c4c.extract import engines
 from c4c.extract.cache import Cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
@@ -113,6 +114,17 @@ def test_no_cluster_there_is_one_line(here: Path) -> None:
     with pytest.raises(C4CError, match="No Ray cluster at 127.0.0.1:9") as caught:
         run_with_engine(settings(here, "none", engine="ray", address="127.0.0.1:9"))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_task_raises_is_told_and_blames_no_clip(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(config: ExtractConfig) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(engines, "_worker_backbone", full)
+    words = engines._extract_on_worker(settings(here, "raised"), [Clip("1", "/videos/1.mp4")], None)
+    assert "OSError" in str(words) and "Too many open files" in str(words)
 
 
 def test_clips_that_kill_their_process_are_found_and_no_others() -> None:

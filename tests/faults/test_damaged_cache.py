@@ -1,11 +1,13 @@
 """A cache that was damaged, or made to mislead: an error that names the place, never zeros."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -235,6 +237,36 @@ def test_verify_names_the_clip_and_exits_3(copy: Path) -> None:
     )
     assert done.returncode == 3
     assert name in done.stdout
+
+
+def test_a_cache_that_a_newer_c4c_began_is_no_damage(copy: Path) -> None:
+    content = json.loads((copy / "cache.json").read_text())
+    content["fingerprint"]["stabiliser"] = "on"
+    (copy / "cache.json").write_text(json.dumps(content))
+    with pytest.raises(C4CError, match=r"newer c4c \(it records: stabiliser\); upgrade"):
+        Cache.open(copy)
+
+
+def test_of_two_runs_that_begin_at_once_the_settings_of_the_first_hold(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looked before the first wrote: it compares all the same."""
+    first = Cache.open(copy).fingerprint
+    create_cache(tmp_path / "begun", "shapes", first)
+    real = Path.exists
+    looked: list[Path] = []
+
+    def too_early(path: Path) -> bool:
+        if path.name == "cache.json" and not looked:
+            looked.append(path)
+            return False
+        return real(path)
+
+    monkeypatch.setattr(Path, "exists", too_early)
+    with pytest.raises(C4CError, match="made with other settings"):
+        create_cache(tmp_path / "begun", "shapes", replace(first, batch=7))
+    assert looked
+    assert Cache.open(tmp_path / "begun").fingerprint == first
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 7}', '{"schema": 1}'])

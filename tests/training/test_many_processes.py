@@ -55,6 +55,15 @@ def test_two_processes_save_by_time_and_keep_one_log(shapes_cache: Path, tmp_pat
     assert steps(tmp_path / "one") == steps(tmp_path / "run")
 
 
+def test_processes_that_would_get_no_pair_are_named(shapes_cache: Path, tmp_path: Path) -> None:
+    options = ["--cache", str(shapes_cache), "--out", str(tmp_path / "run"), "--batch", "2"]
+    command = [*LAUNCH[:-1], "3", "-m", "c4c", "train-head", "--head", "seqLSTM", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0
+    assert "3 processes cannot share a batch of 2 clips; pass a larger --batch" in done.stderr
+    assert "ValueError" not in done.stderr
+
+
 @pytest.mark.parametrize("head", ["seqTransf", "tightTransf"])
 def test_end_to_end_in_two_processes_is_the_run_of_one(
     head: str, shapes_root: Path, tmp_path: Path

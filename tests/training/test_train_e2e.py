@@ -181,6 +181,23 @@ def test_killed_at_random_and_resumed_it_ends_with_the_same_losses(
     assert [row[2] for row in logs[0]] == pytest.approx([row[2] for row in logs[1]], rel=1e-3)
 
 
+def test_the_frames_of_a_replaced_video_are_decoded_anew(shapes_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "shapes"
+    shutil.copytree(shapes_root, root)
+    settings, backbone = config(root, tmp_path), load_backbone("tiny")
+    dataset = load_dataset(DatasetSource("shapes", root), "val")
+
+    def first_clip() -> np.ndarray:
+        store = split_frames(settings, dataset, backbone, Request(max_frames=4, size=64))
+        return np.array(next(iter(store.stream([0]))))
+
+    before = first_clip()
+    assert np.array_equal(first_clip(), before)
+    one, other = (Path(dataset.clips[place].path) for place in (0, 4))
+    shutil.copy(other, one)
+    assert not np.array_equal(first_clip(), before)
+
+
 def test_a_stopped_or_killed_decoding_goes_on_to_the_same_frames(
     shapes_root: Path, tmp_path: Path
 ) -> None:
