@@ -1,6 +1,6 @@
 """Masked mean pooling on a CPU: against the obvious torch expression and read bandwidth.
 
-python benchmarks/pool.py [--clips 20000 --frames 12 --dim 512]
+python benchmarks/pool.py [--clips 20000 --frames 12 --dim 512] [--even]
 """
 
 import json
@@ -34,14 +34,16 @@ def obvious(packed: Tensor, offsets: Tensor) -> Tensor:
 @click.command()
 @click.option("--clips", default=20_000, show_default=True)
 @click.option("--frames", default=12, show_default=True, help="Most frames a clip.")
+@click.option("--even", is_flag=True, help="Every clip has that many.")
 @click.option("--dim", default=512, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-@click.option("--repeats", default=7, show_default=True)
-def main(clips: int, frames: int, dim: int, threads: int, repeats: int) -> None:
+@click.option("--repeats", default=15, show_default=True)
+def main(clips: int, frames: int, even: bool, dim: int, threads: int, repeats: int) -> None:
     """Print one JSON line: seconds, gigabytes a second, and the median ratios."""
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
+    fewest = frames if even else 1
+    lengths = torch.randint(fewest, frames + 1, (clips,), generator=generator)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     packed = torch.randn(int(offsets[-1]), dim, generator=generator).half()
     bytes_read = packed.numel() * 2
@@ -59,6 +61,7 @@ def main(clips: int, frames: int, dim: int, threads: int, repeats: int) -> None:
         json.dumps(
             {
                 "clips": clips,
+                "frames": frames if even else f"1 to {frames}",
                 "c4c seconds": round(statistics.median(own), 4),
                 "GB/s": round(bytes_read / statistics.median(own) / 1e9, 2),
                 "read GB/s": round(bytes_read / statistics.median(read) / 1e9, 2),
