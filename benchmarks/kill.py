@@ -2,13 +2,13 @@
 
     python benchmarks/kill.py --kills 100 --json FILE
 
-Extraction runs in a process group of its own and is killed, in turn, at a moment drawn from its
-whole duration, and in a commit: as soon as a file shows up in ``tmp/``, or up to 3 ms later. A kill
-that fell inside a commit leaves that file behind; how many did is counted, not assumed. After each
-kill every shard that stands must equal, byte for byte, the shard of an undisturbed run, none that
-stood before may be gone, and ``c4c cache verify`` may name nothing but what is still missing. When
-a cache is complete a fresh one is begun. At last two runs at once finish the cache; it must equal
-the undisturbed one too. Any difference: exit 1.
+Extraction is killed, in turn, at a moment drawn from its whole duration, and in a commit: as soon
+as a file shows up in ``tmp/``, or up to 3 ms later. A kill that fell inside a commit leaves that
+file behind; how many did is counted, not assumed. After each kill every shard that stands must
+equal, byte for byte, the shard of an undisturbed run, none that stood before may be gone, and
+``c4c cache verify`` may name nothing but what is still missing. When a cache is complete a fresh
+one is begun. At last two runs at once finish the cache; it must equal the undisturbed one too.
+Any difference: exit 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import multiprocessing
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -34,8 +33,7 @@ from c4c.files import write_json
 
 
 def extract(root: Path, cache: Path) -> None:
-    """What is killed: the extraction, with its decoders in a group of their own."""
-    os.setsid()
+    """What is killed: the extraction. Its decoders end by themselves when it has."""
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     run_extract(
@@ -90,13 +88,9 @@ def aside(cache: Path) -> set[str]:
 
 
 def kill(process: BaseProcess) -> bool:
-    """Kill -9 to the whole group; false when it had ended by itself."""
+    """Kill -9; false when it had ended by itself."""
     alive = process.is_alive()
-    if alive and process.pid:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # before its setsid
-            process.kill()
+    process.kill()
     process.join()
     return alive
 

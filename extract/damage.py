@@ -100,7 +100,8 @@ class Damage:
         keys = (self.known or self)._keys
         after = bisect.bisect_right(keys, (place, epoch, 1 << 62))
         end = keys[after][0] - 1 if after < len(keys) else 1 << 62
-        for at, when, shown in reversed(keys[:after]):
+        for number in range(after - 1, -1, -1):
+            at, when, shown = keys[number]
             if when < epoch or stamp is None or shown <= stamp:
                 return at, end
         return 0, end

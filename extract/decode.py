@@ -165,12 +165,12 @@ def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.flo
     """Times of the video to take, in seconds; at least one."""
     end = min(duration, clip.end) if clip.end is not None else duration
     count = max(1, int(np.ceil((end - clip.start) * request.fps - _EPSILON)))
-    if count > _MOST_FRAMES and request.max_frames is None:
-        raise Refused(f"claims {end:.0f} s; pass --max-frames to take some of its frames")
-    if request.max_frames is not None and count > request.max_frames:
-        places = select_frames(count, request.max_frames, request.sampling)
-    else:
-        places = np.arange(count)
+    chosen = count if request.max_frames is None else min(count, request.max_frames)
+    if chosen > _MOST_FRAMES:
+        raise Refused(
+            f"claims {end:.0f} s, {chosen} frames; pass --max-frames {_MOST_FRAMES} or fewer"
+        )
+    places = select_frames(count, chosen, request.sampling)
     return clip.start + places / request.fps
 
 

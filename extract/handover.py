@@ -142,11 +142,12 @@ class Sender(Taken):
 
     def finish(self, done: Decoded) -> None:
         """Send what is left of the clip, and how it ended."""
-        kept = len(done.frames)
-        if kept and self._slot >= 0:
-            self._send()
-        slot = -1
-        if kept:
+        kept, slot = len(done.frames), -1
+        if not kept:
+            self.clear()
+        else:
+            if self._slot >= 0:
+                self._send()
             slot = self._take_slot(False)
             self._memory.times(slot, kept)[:] = done.frames.times
         self._tell(Done(time.monotonic(), done.status, done.message, kept, slot, _resident()))

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -217,12 +218,9 @@ def test_damage_that_the_decoder_notices_is_never_ok(name: str, codec: str, tmp_
     assert "corrupt" in done.message
 
 
-def decoders() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [one for one in children if "c4c.extract.workers" in str(one.cmdline())]
-
-
-def test_a_decoder_that_hangs_is_killed_and_the_next_clips_are_done(folder: Path) -> None:
+def test_a_decoder_that_hangs_is_killed_and_the_next_clips_are_done(
+    folder: Path, decoders: Callable[..., list[psutil.Process]]
+) -> None:
     clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(40)]
     decoded = decode_many(clips, Request(), workers=1, deadline=10)
     assert next(decoded)[1].status == "ok"
@@ -235,7 +233,9 @@ def test_a_decoder_that_hangs_is_killed_and_the_next_clips_are_done(folder: Path
     assert "deadline" in failed[0]
 
 
-def test_a_decoder_that_dies_fails_its_clip_alone(folder: Path) -> None:
+def test_a_decoder_that_dies_fails_its_clip_alone(
+    folder: Path, decoders: Callable[..., list[psutil.Process]]
+) -> None:
     clips = [Clip(str(number), str(folder / "h264.mp4")) for number in range(40)]
     decoded = decode_many(clips, Request(), workers=1)
     next(decoded)

@@ -142,24 +142,18 @@ def test_two_runs_at_once_make_one_cache(
     assert content(tmp_path / "cache") == plain
 
 
-def decoders(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The decoder processes of a run, once there are any."""
-    found: list[psutil.Process] = []
-    while not found and process.poll() is None:
-        time.sleep(0.01)
-        children = psutil.Process(process.pid).children(recursive=True)
-        found = [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_twice_to_stop_a_run_ends_at_once_and_leaves_no_process(
-    number: signal.Signals, videos: Path, tmp_path: Path
+    number: signal.Signals,
+    videos: Path,
+    tmp_path: Path,
+    decoders: Callable[..., list[psutil.Process]],
 ) -> None:
     """The decoder stands still, so that the run would wait for it."""
     with (tmp_path / "words").open("wb") as words:
         process = subprocess.Popen(command(videos, tmp_path / "cache"), stderr=words)
-        children = decoders(process)
+        while not (children := decoders(process.pid)) and process.poll() is None:
+            time.sleep(0.01)
         assert children
         for child in children:
             child.suspend()
