@@ -87,7 +87,7 @@ def failure(status: str, message: str) -> Decoded:
 class Taken:
     """Pictures of a clip as they are taken, all brought to the first one's size.
 
-    A decoder process hands them on at once and keeps none (``workers.py``).
+    A decoder process hands them on at once and keeps none (``handover.py``).
     """
 
     def __init__(self) -> None:
