@@ -133,8 +133,10 @@ class Backbone:
         if has_patch3d(self.model.visual):
             raise C4CError(f"{self.name} has a 3d patch, which needs clips whole: encode_video.")
         with self._without_projection("visual") if hidden else contextlib.nullcontext():
-            tower = self.model.visual if self.compiled is None else self.compiled
-            features: Tensor = tower(images)
+            if self.compiled is None:
+                features: Tensor = self.model.visual(images)
+            else:  # one layout, or it would be compiled for each
+                features = self.compiled(images.contiguous())
         return features
 
     def compile_vision(self, batch: int, hidden: bool = False) -> None:
@@ -147,12 +149,13 @@ class Backbone:
         """
         if has_patch3d(self.model.visual) or self.compiled is not None:
             return
-        say(f"compiling {self.name}: a minute or so")
+        say(f"compiling {self.name}: this may take a minute")
         self.compiled = torch.compile(self.model.visual, options={"freezing": True})
         blank = torch.zeros(batch, self.image_size, self.image_size, 3, dtype=torch.uint8)
+        images = self.preprocess(blank)  # outside, as in an extraction
         try:
             with torch.inference_mode():
-                self.encode_frames(self.preprocess(blank), hidden)
+                self.encode_frames(images, hidden)
         except Exception as error:  # the compiler has many types of its own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise C4CError(
