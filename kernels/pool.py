@@ -133,11 +133,9 @@ def _pool_native(
 ) -> None:
     """Threads take runs of clips as they come to them: some clips are longer than others."""
     starts, counts = starts.long().contiguous(), counts.long().contiguous()
-    low = torch.minimum(starts, counts)
-    if len(starts) and (low.min() < 0 or (starts + counts).max() > len(frames)):
-        raise C4CError(f"{OP}: clips reach beyond the {len(frames)} frames; mend the offsets.")
     arguments = native.Pooling(
         **native.layout(frames),
+        rows=len(frames),
         frames=frames.data_ptr(),
         pooled=pooled.data_ptr(),
         **native.pointers(starts=starts, counts=counts),
@@ -145,7 +143,9 @@ def _pool_native(
     )
     runs = RUNS * torch.get_num_threads() if frames.numel() > ALONE else 1
     cuts = [len(counts) * run // runs for run in range(runs + 1)]
-    native.together("pool", [(arguments, *span) for span in itertools.pairwise(cuts)])
+    stops = native.together("pool", [(arguments, *span) for span in itertools.pairwise(cuts)])
+    if stops != cuts[1:]:
+        raise C4CError(f"{OP}: clips reach beyond the {len(frames)} frames; mend the offsets.")
 
 
 def _pool_steps(

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1
+#define VERSION 2
 #define MAX_DIM 16384
 #define MAX_QUERIES 1024
 #define GROUP 32
@@ -19,7 +19,7 @@
 
 struct pooling {
     const void *frames;
-    int64_t stride, kind, dim;
+    int64_t stride, kind, dim, rows;
     const int64_t *starts, *counts;
     void *pooled;
     float *sums;

@@ -93,12 +93,15 @@ static inline __attribute__((always_inline)) void fn(put)(
 
 /* Clips ``first`` to ``last - 1``: the frames of clip n are ``counts[n]`` rows from ``starts[n]``,
  * ``stride`` bytes apart. ``sums`` [N, dim] are kept for the backward if there are any. */
-static inline __attribute__((always_inline)) void fn(pool_kind)(
+/* Returns where it stopped: at a clip that reaches beyond the frames. */
+static inline __attribute__((always_inline)) int64_t fn(pool_kind)(
     const struct pooling *p, int64_t first, int64_t last, const int kind) {
     float own[MAX_DIM];
     const int64_t size = kind ? 2 : 4, bytes = p->dim * size;
     const int past = ((uintptr_t)p->pooled | (uintptr_t)bytes) % (uintptr_t)(LANES * size) == 0;
-    for (int64_t n = first; n < last; n++) {
+    int64_t n = first;
+    for (; n < last; n++) {
+        if (p->starts[n] < 0 || p->counts[n] < 0 || p->counts[n] > p->rows - p->starts[n]) break;
         float *sum = p->sums ? p->sums + n * p->dim : own;
         const char *rows = (const char *)p->frames + p->starts[n] * p->stride;
         float square = fn(add_clip)(sum, rows, p->stride, p->counts[n], kind, p->dim);
@@ -106,13 +109,13 @@ static inline __attribute__((always_inline)) void fn(pool_kind)(
         fn(put)((char *)p->pooled + n * bytes, sum, scale, kind, past, p->dim);
     }
     _mm_sfence();
+    return n;
 }
 
 static int64_t fn(pool)(const struct pooling *p, int64_t first, int64_t last) {
-    if (p->kind == 0) fn(pool_kind)(p, first, last, 0);
-    else if (p->kind == 1) fn(pool_kind)(p, first, last, 1);
-    else fn(pool_kind)(p, first, last, 2);
-    return last;
+    if (p->kind == 0) return fn(pool_kind)(p, first, last, 0);
+    if (p->kind == 1) return fn(pool_kind)(p, first, last, 1);
+    return fn(pool_kind)(p, first, last, 2);
 }
 
 #undef RUN
