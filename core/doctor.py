@@ -57,7 +57,7 @@ def examine() -> list[Check]:
     checks += [Check(name, _version(name), True, remedy) for name, remedy in _NEEDED.items()]
     checks += [Check(name, _version(name), False, remedy) for name, remedy in _OPTIONAL.items()]
     checks.append(Check("device", _working(_device), True, "torch does not import; reinstall it"))
-    remedy = "slower search on a CPU: install a C compiler (gcc), then c4c again"
+    remedy = "slower search on a CPU: install gcc or clang, then c4c again"
     checks.append(Check("CPU kernels", _working(_native), False, remedy))
     checks.append(Check("threads", str(len(os.sched_getaffinity(0))), True, ""))
     checks.append(Check("H.264", _working(_codec), True, "PyAV lacks H.264: pip install -U av"))

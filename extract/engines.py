@@ -277,7 +277,8 @@ def _extract_on_worker(
     except C4CError as error:
         return str(error)
     except Exception as error:  # raised, not died of: looking for a clip would blame them all
-        return f"{socket.gethostname()}: {type(error).__name__}: {error}"[:400]
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{socket.gethostname()}: {words}"[:400]
     return int((np.diff(shard.offsets) == 0).sum())
 
 

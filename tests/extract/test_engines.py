@@ -120,11 +120,12 @@ def test_what_a_task_raises_is_told_and_blames_no_clip(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(config: ExtractConfig) -> None:
-        raise OSError(24, "Too many open files")
+        raise OSError(24, "Too many open files\nat the worst moment")
 
     monkeypatch.setattr(engines, "_worker_backbone", full)
     words = engines._extract_on_worker(settings(here, "raised"), [Clip("1", "/videos/1.mp4")], None)
-    assert "OSError" in str(words) and "Too many open files" in str(words)
+    assert "OSError" in str(words) and "Too many open files at the worst moment" in str(words)
+    assert "\n" not in str(words)
 
 
 def test_clips_that_kill_their_process_are_found_and_no_others() -> None:

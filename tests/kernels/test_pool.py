@@ -184,12 +184,12 @@ def test_offsets_must_cover_the_frames():
         masked_mean_pool(torch.ones(5, 4), offsets=torch.tensor([0, 3]))
 
 
+@pytest.mark.skipif(WIDTHS == [0], reason="no compiled pooling here: c4c doctor says why")
 @pytest.mark.parametrize(("start", "count"), [(0, 10**9), (-1, 2), (2, -1), (4, 3)])
 def test_an_operator_called_by_itself_reads_no_other_memory(start, count):
     rows = torch.tensor([start]), torch.tensor([count])
-    if native.lanes()[0]:
-        with pytest.raises(C4CError, match="beyond the 6 frames"):
-            torch.ops.c4c.masked_mean_pool(torch.ones(6, 5), *rows, False)
+    with pytest.raises(C4CError, match="beyond the 6 frames"):
+        torch.ops.c4c.masked_mean_pool(torch.ones(6, 5), *rows, False)
 
 
 def test_the_operator_obeys_torch_library():
