@@ -20,7 +20,8 @@ import torch
 
 from c4c.extract.cache import Cache, create_cache
 from c4c.extract.manifest import plan, save_manifest
-from c4c.extract.shards import make_shard, write_shard
+from c4c.extract.shards import make_shard
+from c4c.extract.stored import write_shard
 from c4c.records import Caption, Clip, Dataset, Fingerprint
 
 FRAMES = 12
@@ -30,7 +31,8 @@ def fill(cache: Path, peer: Path, count: int, dim: int, shard_clips: int) -> Non
     """The same rows in a cache and in one file."""
     clips = tuple(Clip(f"clip{number:07}", f"/videos/{number}.mp4") for number in range(count))
     captions = (Caption("0", clips[0].id, "a clip"),)
-    create_cache(cache, "folder", Fingerprint("m", "w", "s", "p", "f", "d", "float32"))
+    made_by = Fingerprint("m", "w", "s", "p", "f", "d", "float32")
+    owner = create_cache(cache, "folder", made_by).owner
     manifest = plan(Dataset("folder", "all", clips, captions), None, shard_clips)
     save_manifest(cache, manifest)
     draw = np.random.default_rng(0)
@@ -44,7 +46,7 @@ def fill(cache: Path, peer: Path, count: int, dim: int, shard_clips: int) -> Non
                 texts |= {"clip_ids": [clips[0].id], "texts": ["a clip"]}
             times = [np.arange(n, dtype=np.float32) for n in lengths]
             shard = make_shard(path.parent.name, rows, times, ["ok"] * len(rows), texts, dim)
-            write_shard(path, shard, cache / "tmp")
+            write_shard(path, shard, owner)
             if not spoken:
                 for name, row in zip(part.ids, rows, strict=True):
                     file[name] = row

@@ -6,21 +6,22 @@ import contextlib
 import json
 import os
 import secrets
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from c4c.errors import C4CError
+from c4c.durable import fsync_file, fsync_folder, give_name, make_folder, write_synced
+from c4c.errors import C4CError, Unreadable
+from c4c.inside import is_there, refuse_links
 
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+__all__ = [
+    "fsync_folder",
+    "json_bytes",
+    "read_json",
+    "write_atomic",
+    "write_json",
+    "write_once",
+]
 
 
 def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
@@ -34,26 +35,31 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         C4CError: the file cannot be written (disk full, no permission).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
-        os.close(handle)
+        make_folder(path.parent)
+        name = f".tmp-{secrets.token_hex(6)}{path.suffix}"
+        with _temporary(path.parent / name) as (temporary, mode):
+            if callable(data):
+                _call(data, temporary, path)
+                os.chmod(temporary, mode)  # some libraries put a file of their own there
+                fsync_file(temporary)
+            else:
+                write_synced(temporary, data)
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
     except OSError as error:
-        raise C4CError(f"Cannot write {path}: {error.strerror}.") from None
-    temporary = Path(name)
+        raise C4CError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, int]]:
+    """A new empty file with the permissions that the umask leaves; it is gone in the end."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        if callable(data):
-            _call(data, temporary, path)
-        else:
-            temporary.write_bytes(data)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise C4CError(f"Cannot write {path}: {error.strerror}.") from None
+        mode = os.fstat(handle).st_mode & 0o777
+        os.close(handle)
+        yield path, mode
     finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _call(write: Callable[[Path], None], temporary: Path, path: Path) -> None:
@@ -68,9 +74,15 @@ def _call(write: Callable[[Path], None], temporary: Path, path: Path) -> None:
 
 
 def write_once(
-    path: Path, data: bytes, aside: Path, check: Callable[[Path], None] | None = None
-) -> None:
-    """Write ``path`` whole unless it is there already: the first of several writers wins.
+    path: Path,
+    data: bytes | memoryview,
+    aside: Path,
+    check: Callable[[Path], None] | None = None,
+) -> bool:
+    """Write ``path`` whole unless it exists already: the first of several writers wins.
+
+    The bytes are synced and checked before they get their name. No link is followed below the
+    folder that holds ``aside``.
 
     Args:
         path: the final name.
@@ -78,34 +90,29 @@ def write_once(
         aside: folder for the temporary file, on the same file system.
         check: reads the temporary file back and raises when it is not as it should be.
 
+    Returns:
+        Whether this call wrote it.
+
     Raises:
-        C4CError: the file cannot be written (disk full, read-only).
+        C4CError: the file cannot be written (disk full, read-only), or something that is no
+            file stands there.
     """
+    refuse_links(aside, aside.parent)
+    refuse_links(path.parent, aside.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.mkdir(parents=True, exist_ok=True)
-        temporary = aside / f"{path.stem}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+        make_folder(path.parent)
+        make_folder(aside)
+        name = f"{path.stem}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        with _temporary(aside / name) as (temporary, _):
+            write_synced(temporary, data)
             if check is not None:
                 check(temporary)
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-            fsync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+            won = give_name(temporary, path)
     except OSError as error:
         raise C4CError(f"Cannot write {path}: {error.strerror or error}.") from None
-
-
-def _umask() -> int:
-    """The process's umask, read without changing it for long enough to matter."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    if not won:
+        is_there(path, aside.parent)
+    return won
 
 
 def json_bytes(value: Any) -> bytes:
@@ -129,7 +136,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise C4CError(f"{path} is not there.") from None
     except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+        raise Unreadable.because(path, error) from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise C4CError(f"{path} is not usable JSON: {reason}.") from None

@@ -7,16 +7,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c4c.errors import C4CError
+from c4c.errors import C4CError, Misplaced
+from c4c.extract.identity import Owner, identity_of
 from c4c.extract.manifest import Manifest, load_manifests
+from c4c.extract.shards import Shard
+from c4c.extract.stored import is_bound_to, write_shard
 from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
 from c4c.files import json_bytes, read_json, write_once
+from c4c.inside import is_there, refuse_links, regular_files
 from c4c.records import Fingerprint
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Cache", "CaptionFeatures", "ClipFeatures", "Failure", "create_cache", "find_cache"]
+__all__ = [
+    "Cache",
+    "CaptionFeatures",
+    "ClipFeatures",
+    "Failure",
+    "commit_shard",
+    "create_cache",
+    "find_cache",
+]
 
 SCHEMA = 1
 DEFAULT = Path("c4c-cache")
@@ -37,13 +49,15 @@ def find_cache(path: Path | None) -> Path:
     raise C4CError(f"Which cache? Below {DEFAULT}/ there are: {names}. Pass --cache FOLDER.")
 
 
-def create_cache(path: Path, dataset: str, fingerprint: Fingerprint) -> None:
+def create_cache(path: Path, dataset: str, fingerprint: Fingerprint) -> Cache:
     """Make the cache folder, or check that the one there was made in the same way.
 
     Raises:
         C4CError: it holds another dataset, or features made otherwise (and how they differ).
+        Misplaced: it has lost its cache.json, and holds shards of other features.
     """
-    if not (path / "cache.json").exists():
+    if not is_there(path / "cache.json", path):
+        _refuse_leftovers(Owner(path, identity_of(dataset, fingerprint)))
         content = {"schema": SCHEMA, "dataset": dataset, "fingerprint": asdict(fingerprint)}
         # Of two runs that begin at once the first one's settings hold.
         write_once(path / "cache.json", json_bytes(content), path / "tmp")
@@ -56,6 +70,43 @@ def create_cache(path: Path, dataset: str, fingerprint: Fingerprint) -> None:
             f"{path} was made with other settings (now, there: {'; '.join(differing)}); "
             "pass another --cache, or the settings it was made with."
         )
+    return cache
+
+
+def _refuse_leftovers(owner: Owner) -> None:
+    """A folder without cache.json may hold shards, of which nobody knows what made them."""
+    for path in list_shards(owner.path):
+        if not is_bound_to(path, owner):
+            raise Misplaced(
+                f"{owner.path} has no cache.json, and holds {path}, which was made with other "
+                "settings or does not say with which; put cache.json back, or pass another --cache."
+            )
+
+
+def list_shards(cache: Path) -> list[Path]:
+    """Every shard that lies in a cache folder, whether a plan names it or not.
+
+    Raises:
+        Misplaced: they lie behind a symbolic link.
+        Unreadable: a folder cannot be listed now.
+    """
+    refuse_links(cache / "shards", cache)
+    return list(regular_files(cache / "shards", ".h5"))
+
+
+def commit_shard(cache: Cache, path: Path, shard: Shard) -> None:
+    """Write a shard of ``cache``, unless that was replaced since it was opened.
+
+    Raises:
+        C4CError: it was, or the shard cannot be written.
+    """
+    standing = is_there(cache.path / "cache.json", cache.path)
+    if not standing or Cache.open(cache.path).owner != cache.owner:
+        raise C4CError(
+            f"{cache.path} was removed or begun anew, with other settings, since this run began; "
+            "what it makes does not belong there."
+        )
+    write_shard(path, shard, cache.owner)
 
 
 class Cache:
@@ -78,7 +129,7 @@ class Cache:
             C4CError: there is none at ``path``, or it is of another schema.
         """
         path = Path(path)
-        if not (path / "cache.json").is_file():
+        if not is_there(path / "cache.json", path):
             raise C4CError(f"{path} is not a feature cache (no cache.json); run c4c extract first.")
         content = read_json(path / "cache.json")
         try:
@@ -92,6 +143,11 @@ class Cache:
             return cls(path, str(content["dataset"]), Fingerprint(**content["fingerprint"]))
         except (KeyError, TypeError) as error:
             raise C4CError(f"{path}/cache.json is damaged ({error!r}).") from None
+
+    @cached_property
+    def owner(self) -> Owner:
+        """What binds the cache's files to it."""
+        return Owner(self.path, identity_of(self.dataset, self.fingerprint))
 
     @cached_property
     def manifests(self) -> dict[str, Manifest]:
@@ -165,7 +221,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return open_view(ClipFeatures, self.path, self._chosen(split))
+        return open_view(ClipFeatures, self.owner, self._chosen(split))
 
     def captions(self, split: str | None = None) -> CaptionFeatures:
         """Caption features of one split, or of all.
@@ -173,7 +229,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return open_view(CaptionFeatures, self.path, self._chosen(split))
+        return open_view(CaptionFeatures, self.owner, self._chosen(split))
 
     def _chosen(self, split: str | None) -> list[Manifest]:
         if split is None:

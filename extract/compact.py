@@ -6,17 +6,23 @@ go. Cut short at any point, the cache holds what it held; repeated, compaction g
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from c4c.durable import fsync_folder
 from c4c.errors import C4CError
-from c4c.extract.cache import Cache, find_cache
+from c4c.extract.cache import Cache, find_cache, list_shards
+from c4c.extract.identity import Owner
 from c4c.extract.manifest import Manifest, Part, part_name, save_manifest, superseded
-from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, shard_damage, write_shard
-from c4c.files import fsync_folder
+from c4c.extract.shards import STATUS, Shard, make_shard
+from c4c.extract.stored import read_shard, shard_damage, write_shard
+from c4c.inside import refuse_links
 
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 
@@ -37,41 +43,58 @@ def compact(path: Path | None, shard_clips: int) -> Compacted:
         C4CError: the cache is incomplete or damaged, cannot be written, or changed meanwhile.
     """
     cache = Cache.open(find_cache(path))
-    before = len(list((cache.path / "shards").rglob("*.h5")))
+    refuse_links(cache.path / "tmp", cache.path)
+    before = len(list_shards(cache.path))
     for manifest in cache.manifests.values():
-        _compact_split(cache.path, manifest, shard_clips)
+        _compact_split(cache.owner, manifest, shard_clips)
     freed = _sweep(cache.path)
-    return Compacted(before, len(list((cache.path / "shards").rglob("*.h5"))), freed)
+    return Compacted(before, len(list_shards(cache.path)), freed)
 
 
-def _compact_split(cache: Path, manifest: Manifest, size: int) -> None:
-    parts = _merge(cache, manifest, "clips", manifest.parts, size)
-    captions = _merge(cache, manifest, "captions", manifest.caption_parts, 16 * size)
-    if (parts, captions) != (manifest.parts, manifest.caption_parts):
-        number = manifest.number + 1
-        save_manifest(cache, replace(manifest, number=number, parts=parts, caption_parts=captions))
+def _compact_split(owner: Owner, manifest: Manifest, size: int) -> None:
+    parts = _merge(owner, manifest, "clips", manifest.parts, size)
+    captions = _merge(owner, manifest, "captions", manifest.caption_parts, 16 * size)
+    if {*parts, *captions} != {*manifest.parts, *manifest.caption_parts}:
+        fresh = replace(manifest, number=manifest.number + 1, parts=parts, caption_parts=captions)
+        save_manifest(owner.path, fresh)
 
 
 def _merge(
-    cache: Path, manifest: Manifest, kind: str, parts: tuple[Part, ...], size: int
+    owner: Owner, manifest: Manifest, kind: str, parts: tuple[Part, ...], size: int
 ) -> tuple[Part, ...]:
-    """Commit full shards with the rows of ``parts``; the same parts where nothing is gained."""
-    paths = [manifest.shard_path(cache, part, kind) for part in parts]
-    wrong = [line for path in paths for line in shard_damage(path)]
+    """The rows of ``parts`` in full shards, which are committed.
+
+    What unbound shards hold stays unbound: nobody can vouch for it afterwards.
+    """
+    paths = {part: manifest.shard_path(owner.path, part, kind) for part in parts}
+    wrong = [line for path in paths.values() for line in shard_damage(path, owner)]
     if wrong:
         raise C4CError(f"{wrong[0]} Verify, repair and extract before compacting.")
-    ids = [name for part in parts for name in part.ids]
-    held = sum(len(read_shard(path).status) for path in paths)
-    if held == len(ids) and len(parts) <= math.ceil(len(ids) / size):
-        return parts
-    source = {name: path for part, path in zip(parts, paths, strict=True) for name in part.ids}
+    bound = {part for part, path in paths.items() if read_shard(path, owner).bound}
+    nobody = replace(owner, identity="")
+    groups = (
+        (owner, {part: path for part, path in paths.items() if part in bound}),
+        (nobody, {part: path for part, path in paths.items() if part not in bound}),
+    )
+    return tuple(part for whose, own in groups for part in _fill(whose, manifest, kind, own, size))
+
+
+def _fill(
+    owner: Owner, manifest: Manifest, kind: str, paths: dict[Part, Path], size: int
+) -> tuple[Part, ...]:
+    """Commit full shards with the rows of some; the same ones where nothing is gained."""
+    ids = [name for part in paths for name in part.ids]
+    held = sum(len(read_shard(path).status) for path in paths.values())
+    if held == len(ids) and len(paths) <= math.ceil(len(ids) / size):
+        return tuple(paths)
+    source = {name: path for part, path in paths.items() for name in part.ids}
     fresh = []
     for first in range(0, len(ids), size):
         own = tuple(sorted(ids)[first : first + size])
         name = part_name(manifest.number, first // size, ["compacted", *parts_of(own, source)])
         part = Part(name, own)
         shard = _gather(own, source, kind)
-        write_shard(manifest.shard_path(cache, part, kind), shard, cache / "tmp")
+        write_shard(manifest.shard_path(owner.path, part, kind), shard, owner)
         fresh.append(part)
     return tuple(fresh)
 
@@ -97,26 +120,47 @@ def _gather(ids: tuple[str, ...], source: dict[str, Path], kind: str) -> Shard:
 
 
 def _sweep(cache: Path) -> int:
-    """Remove what no longer holds, shards first, and temporary files of the dead; bytes freed."""
+    """Remove what no longer holds, and temporary files of the dead; bytes freed.
+
+    Shards go before the plans that name them, durably: a shard that no plan names stays for ever.
+    """
     shards, manifests = superseded(cache)
-    stale = _stale(cache)
-    freed = sum(path.stat().st_size for path in (*shards, *manifests, *stale))
+    freed = 0
     try:
-        for path in (*shards, *manifests, *stale):
-            path.unlink(missing_ok=True)
-        for folder in {path.parent for path in (*shards, *manifests)}:
-            fsync_folder(folder)
+        for group in (shards, manifests, _stale(cache)):
+            freed += sum(map(_remove, group))
+            for folder in {path.parent for path in group}:
+                fsync_folder(folder)
     except OSError as error:
         raise C4CError(f"Cannot clean {cache}: {error.strerror}.") from None
     return freed
 
 
+def _remove(path: Path) -> int:
+    """Remove a file, which another compaction may have done already; its bytes."""
+    try:
+        size = os.lstat(path).st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size
+
+
 def _stale(cache: Path) -> list[Path]:
     """Old temporary files, by the file system's clock and not by this machine's."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=cache, prefix=".tmp-") as probe:
-            now = os.stat(probe.name).st_mtime
-    except OSError as error:
-        raise C4CError(f"Cannot write to {cache}: {error.strerror}.") from None
-    found = [*(cache / "tmp").glob("*"), *cache.glob(".tmp-*"), *cache.glob("manifests/.tmp-*")]
-    return [path for path in found if path.exists() and now - path.stat().st_mtime > _STALE]
+    with tempfile.NamedTemporaryFile(dir=cache, prefix=".tmp-") as probe:
+        now = os.stat(probe.name).st_mtime
+    places = ((cache / "tmp", ""), (cache, ".tmp-"), (cache / "manifests", ".tmp-"))
+    return [path for folder, prefix in places for path in _older(folder, prefix, now - _STALE)]
+
+
+def _older(folder: Path, prefix: str, moment: float) -> Iterator[Path]:
+    """Files last changed before ``moment``; regular ones: c4c makes no others, links lead away."""
+    if not folder.is_dir():
+        return
+    for entry in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError):  # its writer has ended meanwhile
+            about = entry.stat(follow_symlinks=False)
+            ours = entry.name.startswith(prefix) and stat.S_ISREG(about.st_mode)
+            if ours and about.st_mtime < moment:
+                yield folder / entry.name

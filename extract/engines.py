@@ -21,6 +21,7 @@ import numpy as np
 
 from c4c.errors import C4CError, Interrupted
 from c4c.extract.backbone import Backbone
+from c4c.extract.cache import Cache, commit_shard
 from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.manifest import Manifest
 from c4c.extract.pipeline import (
@@ -34,7 +35,7 @@ from c4c.extract.pipeline import (
     summary,
     undone,
 )
-from c4c.extract.shards import write_shard
+from c4c.extract.stored import holds
 from c4c.progress import Progress, say
 from c4c.records import Clip
 from c4c.signals import StopRequest
@@ -69,7 +70,7 @@ def _insist(device: str) -> None:
 def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult:
     """A process a device; each takes every nth shard."""
     config = settled(config)
-    folder, manifests, _ = prepare(replace(config, device=devices[0]))
+    cache, manifests, _ = prepare(replace(config, device=devices[0]))
     context = multiprocessing.get_context("spawn")
     part, parts = config.shard_slice
     running: list[BaseProcess] = []
@@ -94,7 +95,7 @@ def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult
     bad = [name for name, one in zip(devices, running, strict=True) if one.exitcode != 0]
     if bad:
         raise C4CError(f"The process on {', '.join(bad)} ended early (see above); run it again.")
-    return summary(folder, manifests)
+    return summary(cache, manifests)
 
 
 def _device(config: ExtractConfig) -> None:
@@ -115,12 +116,11 @@ def _run_ray(config: ExtractConfig) -> ExtractResult:
     config = settled(config)
     ray = _connect(config)
     try:
-        folder, manifests, backbone = prepare(config)
-        folder = folder.absolute()
+        cache, manifests, backbone = prepare(config)
         for manifest in manifests:
-            extract_captions(folder, manifest, backbone, config)
-            _Tasks(ray, folder, manifest, config).run()
-        return summary(folder, manifests)
+            extract_captions(cache, manifest, backbone, config)
+            _Tasks(ray, cache, manifest, config).run()
+        return summary(cache, manifests)
     finally:
         ray.shutdown()
 
@@ -144,8 +144,10 @@ def _connect(config: ExtractConfig) -> Any:
 class _Tasks:
     """The tasks of one split on a Ray cluster."""
 
-    def __init__(self, ray: Any, folder: Path, manifest: Manifest, config: ExtractConfig) -> None:
-        self.ray, self.folder, self.manifest = ray, folder, manifest
+    def __init__(self, ray: Any, cache: Cache, manifest: Manifest, config: ExtractConfig) -> None:
+        folder = cache.path.absolute()  # tasks start in folders of their own
+        self.cache = Cache(folder, cache.dataset, cache.fingerprint)
+        self.ray, self.manifest = ray, manifest
         self.stop = StopRequest()
         cores = config.workers or 1
         most = max(
@@ -171,7 +173,7 @@ class _Tasks:
         # Paths must mean the same on every machine, whatever folder its processes start in.
         clips = {c.id: replace(c, path=os.path.abspath(c.path)) for c in self.manifest.clips}
         parts = mine(self.manifest.parts, self.config)
-        todo = undone(self.folder, self.manifest, parts, "clips")
+        todo = undone(self.cache, self.manifest, parts, "clips")
         total = sum(len(part.ids) for part in parts)
         waiting = {}
         for part in todo:
@@ -193,7 +195,7 @@ class _Tasks:
                     )
 
     def _path(self, part: Any) -> Path:
-        return self.manifest.shard_path(self.folder, part, "clips")
+        return self.manifest.shard_path(self.cache.path, part, "clips")
 
     def _outcome(self, task: Any, clips: Sequence[Clip], path: Path) -> int:
         """How many clips failed; finds those that end their process."""
@@ -266,14 +268,15 @@ def _extract_on_worker(
     Returns:
         How many clips failed, or the words of an error that trying again does not mend.
     """
-    if path is not None and path.exists():
-        return 0
     try:
-        backbone = _worker_backbone(config)
+        assert config.cache is not None
+        if path is not None and holds(path, Cache.open(config.cache).owner):
+            return 0
+        cache, backbone = _worker_backbone(config)
         with contextlib.redirect_stderr(None):
             shard = extract_part(clips, backbone, config, killers)
         if path is not None:
-            write_shard(path, shard, path.parents[3] / "tmp")
+            commit_shard(cache, path, shard)
     except C4CError as error:
         return str(error)
     except Exception as error:  # raised, not died of: looking for a clip would blame them all
@@ -283,7 +286,7 @@ def _extract_on_worker(
 
 
 @functools.cache
-def _worker_backbone(config: ExtractConfig) -> Backbone:
+def _worker_backbone(config: ExtractConfig) -> tuple[Cache, Backbone]:
     """Loaded once a process, which handles many shards."""
     assert config.cache is not None
     return open_backbone(config.cache, config)

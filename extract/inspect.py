@@ -1,8 +1,9 @@
-"""Looking into a cache: what it holds, what is damaged in it, its content for other programs."""
+"""Looking into a cache: what it holds, and what in it is not as it should be."""
 
 from __future__ import annotations
 
-import json
+import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from c4c.errors import C4CError
-from c4c.extract.cache import Cache, ClipFeatures, find_cache
-from c4c.extract.manifest import Manifest, manifest_damage, superseded
-from c4c.extract.shards import STATUS, read_shard, shard_damage
-from c4c.files import write_atomic
+from c4c.durable import rename_new
+from c4c.errors import C4CError, Misplaced, NewerVersion, Unreadable
+from c4c.extract.cache import Cache, find_cache, list_shards
+from c4c.extract.findings import DAMAGED, MISPLACED, NOTE, Finding
+from c4c.extract.identity import Owner
+from c4c.extract.manifest import Manifest, load_manifests, manifest_damage, superseded
+from c4c.extract.shards import STATUS
+from c4c.extract.stored import is_bound_to, read_shard, shard_damage
+from c4c.inside import is_there
 
 
 def describe(path: Path | None) -> dict[str, Any]:
@@ -29,14 +34,15 @@ def describe(path: Path | None) -> dict[str, Any]:
         "path": str(cache.path),
         "dataset": cache.dataset,
         "fingerprint": asdict(cache.fingerprint),
-        "bytes": sum(one.stat().st_size for one in cache.path.rglob("*.h5")),
+        "bytes": sum(os.lstat(one).st_size for one in list_shards(cache.path)),
         "splits": splits,
     }
 
 
 def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
     clips, manifest = cache.clips(split), cache.manifests[split]
-    shards = [read_shard(manifest.shard_path(cache.path, p, "clips")) for p in manifest.parts]
+    paths = [manifest.shard_path(cache.path, part, "clips") for part in manifest.parts]
+    shards = [read_shard(path, cache.owner) for path in paths]
     partial = sum(int((shard.status == STATUS.index("partial")).sum()) for shard in shards)
     return {
         "clips": len(clips),
@@ -49,35 +55,75 @@ def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
     }
 
 
-def damage(path: Path | None, repair: bool = False) -> Iterator[str]:
-    """Everything in a cache that is missing, changed or unknown, a line each.
+def damage(path: Path | None, repair: bool = False) -> Iterator[Finding]:
+    """Everything in a cache that is not as it should be, a line each, with its state.
 
     Args:
         path: the cache.
-        repair: set damaged shards aside (``….h5.damaged``), so that extraction makes them anew.
+        repair: set shards aside (``….h5.damaged``) that are proven to differ from what was
+            written, and no others, so that extraction makes them anew.
 
     Raises:
         C4CError: no cache there, or a shard cannot be set aside.
     """
-    cache = Cache.open(find_cache(path))
-    yield from manifest_damage(cache.path)
-    known = {where for m in cache.manifests.values() for where, _ in m.shards(cache.path)}
-    known |= set(superseded(cache.path)[0])
-    for manifest in cache.manifests.values():
-        for where, part in manifest.shards(cache.path):
-            found = _wrong_with(where, set(part.ids))
-            yield from found
-            if found and repair and where.exists():
-                yield f"{where}: set aside as {_set_aside(where).name}"
-    for extra in sorted(set((cache.path / "shards").rglob("*.h5")) - known):
-        yield f"{extra}: in no manifest, so never read; from elsewhere, or a compaction cut short"
+    try:
+        yield from _damage(Cache.open(find_cache(path)), repair)
+    except (Unreadable, NewerVersion, Misplaced) as error:
+        yield Finding.of(error)
 
 
-def _wrong_with(path: Path, expected: set[str]) -> list[str]:
-    found = shard_damage(path)
-    if found:
-        return found
-    shard = read_shard(path)
+def _named(cache: Path, manifests: dict[str, Manifest]) -> dict[Path, frozenset[str]]:
+    """Shards that the plans name, and the ids of the rows that they take from each."""
+    return {
+        where: frozenset(part.ids) for m in manifests.values() for where, part in m.shards(cache)
+    }
+
+
+def _damage(cache: Cache, repair: bool) -> Iterator[Finding]:
+    yield from map(Finding, manifest_damage(cache.path))
+    named = _named(cache.path, cache.manifests)
+    unbound = []
+    todo = list(named)
+    for where in todo:
+        found = _wrong_with(where, cache.owner, named[where])
+        if found and not os.path.lexists(where):
+            # A compaction may have moved its rows since the plan was read.
+            now = _named(cache.path, load_manifests(cache.path))
+            if where not in now:
+                todo += [one for one in now if one not in named]
+                named |= now
+                continue
+        yield from found
+        if repair and {one.code for one in found} == {DAMAGED}:
+            yield from _set_aside(where, cache.owner)
+        if not found and not is_bound_to(where, cache.owner):
+            unbound.append(where)
+    if unbound:
+        yield Finding(
+            f"{cache.path}: {len(unbound)} of {len(named)} shards are unbound "
+            f"(first {unbound[0]}): whole, but they do not say which cache they belong to, as "
+            "those of older c4c",
+            NOTE,
+        )
+    known = {*named, *superseded(cache.path)[0]}
+    for extra in sorted(set(list_shards(cache.path)) - known):
+        words = f"{extra}: in no manifest, so never read; from elsewhere, or a compaction cut short"
+        yield Finding(words, MISPLACED)
+
+
+def _wrong_with(path: Path, owner: Owner, expected: frozenset[str]) -> list[Finding]:
+    try:
+        is_there(path, owner.path)
+        found = shard_damage(path, owner)
+        return found or _unfit(path, owner, expected)
+    except C4CError as error:
+        return [Finding.of(error)]
+
+
+def _unfit(path: Path, owner: Owner, expected: frozenset[str]) -> list[Finding]:
+    """What cannot be right in a shard whose bytes are as they were written."""
+    shard = read_shard(path, owner)
+    found = []
     for place, name in enumerate(shard.texts["ids"]):
         row = shard.row(place)
         if not np.isfinite(row).all():
@@ -85,70 +131,20 @@ def _wrong_with(path: Path, expected: set[str]) -> list[str]:
         elif not (row.any(axis=1)).all():
             found.append(f"{path}: '{name}': a frame's features are all zero")
     missing = sorted(expected - set(shard.texts["ids"]))
-    return found + [f"{path}: '{one}': named by the manifest, not in the shard" for one in missing]
+    found += [f"{path}: '{one}': named by the manifest, not in the shard" for one in missing]
+    return [Finding(f"{line} (its bytes are as they were written)", MISPLACED) for line in found]
 
 
-def _set_aside(path: Path) -> Path:
-    target = path.with_name(path.name + ".damaged")
+def _set_aside(path: Path, owner: Owner) -> Iterator[Finding]:
+    """Rename a damaged shard, unless a whole one has come in its place; nothing is replaced."""
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
     try:
-        path.rename(target)
+        for target in map(path.with_name, names):
+            again = {one.code for one in shard_damage(path, owner)}
+            if again != {DAMAGED} or not os.path.lexists(path):
+                return
+            if rename_new(path, target):
+                yield Finding(f"{path}: set aside as {target.name}")
+                return
     except OSError as error:
         raise C4CError(f"Cannot set {path} aside: {error.strerror}.") from None
-    return target
-
-
-def export_cache(path: Path | None, split: str | None, kind: str, out: Path) -> list[Path]:
-    """Write clip features as ``npy`` (packed, with a table) or ``parquet`` (a row a clip).
-
-    Raises:
-        C4CError: no such cache or split, nowhere to write, or pyarrow is not installed.
-    """
-    cache = Cache.open(find_cache(path))
-    written = []
-    for name in [split] if split else cache.splits:
-        clips, manifest = cache.clips(name), cache.manifests.get(name)
-        if manifest is not None:
-            write = _write_npy if kind == "npy" else _write_parquet
-            written += write(out, clips, manifest)
-    return written
-
-
-def _rows(clips: ClipFeatures) -> list[dict[str, Any]]:
-    return [
-        {"id": c.id, "path": c.path, "start": c.start, "end": c.end, "frames": int(n)}
-        for c, n in zip(clips.clips, clips.lengths, strict=True)
-    ]
-
-
-def _write_npy(out: Path, clips: ClipFeatures, manifest: Manifest) -> list[Path]:
-    packed = [clips.read(index)[0] for index in range(len(clips))]
-    features = np.concatenate([np.zeros((0, clips.dim), np.float16), *packed])
-    offsets = np.concatenate([[0], np.cumsum(clips.lengths)]).astype(np.int64)
-    paths = [out / f"{manifest.split}.{what}.npy" for what in ("features", "offsets")]
-    for path, array in zip(paths, (features, offsets), strict=True):
-        write_atomic(path, _saver(array))
-    table = out / f"{manifest.split}.clips.jsonl"
-    write_atomic(table, "".join(json.dumps(row) + "\n" for row in _rows(clips)).encode())
-    return [*paths, table]
-
-
-def _saver(array: Any) -> Any:
-    def save(target: Path) -> None:
-        with target.open("wb") as stream:
-            np.save(stream, array)
-
-    return save
-
-
-def _write_parquet(out: Path, clips: ClipFeatures, manifest: Manifest) -> list[Path]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise C4CError("Parquet needs pyarrow: pip install 'c4c[parquet]'.") from None
-    rows = _rows(clips)
-    for index, row in enumerate(rows):
-        row["features"] = clips.read(index)[0].astype(np.float32).ravel().tolist()
-    path = out / f"{manifest.split}.parquet"
-    write_atomic(path, lambda target: pq.write_table(pa.Table.from_pylist(rows), target))
-    return [path]

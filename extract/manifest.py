@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 
 from c4c.errors import C4CError
 from c4c.files import json_bytes, read_json, write_once
+from c4c.inside import is_there, refuse_links
 from c4c.records import Caption, Clip, Dataset
 
 
@@ -189,8 +191,8 @@ def _seal(content: dict[str, Any]) -> str:
 def manifest_damage(cache: Path) -> list[str]:
     """Manifests whose content was changed since they were written, a line each."""
     found = []
-    for path in sorted((cache / "manifests").glob("*.json")):
-        content = read_json(path)
+    for path in _manifest_paths(cache):
+        content = _read(path, cache)
         if "sha256" in content and content["sha256"] != _seal(content):
             found.append(f"{path}: differs from its checksum; put back a copy, or extract anew")
     return found
@@ -218,14 +220,24 @@ def load_manifests(cache: Path) -> dict[str, Manifest]:
 def _read_all(cache: Path) -> dict[Path, Manifest]:
     """Every manifest; anew when a compaction removes one while they are read."""
     found = {}
-    for path in (cache / "manifests").glob("*.json"):
+    for path in _manifest_paths(cache):
         try:
-            found[path] = _unpack(read_json(path), path)
+            found[path] = _unpack(_read(path, cache), path)
         except C4CError:
-            if path.exists():
+            if os.path.lexists(path):
                 raise
             return _read_all(cache)
     return found
+
+
+def _manifest_paths(cache: Path) -> list[Path]:
+    refuse_links(cache / "manifests", cache)
+    return sorted((cache / "manifests").glob("*.json"))
+
+
+def _read(path: Path, cache: Path) -> Any:
+    is_there(path, cache)  # a regular file: no link, no pipe
+    return read_json(path)
 
 
 def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
@@ -235,7 +247,7 @@ def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
     old = {p: m for p, m in manifests.items() if m.number < newest[m.split].number}
     holding = {path for m in newest.values() for path, _ in m.shards(cache)}
     shards = {path for m in old.values() for path, _ in m.shards(cache)} - holding
-    return sorted(path for path in shards if path.exists()), sorted(old)
+    return sorted(path for path in shards if is_there(path, cache)), sorted(old)
 
 
 def _pack(manifest: Manifest) -> dict[str, Any]:

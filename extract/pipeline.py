@@ -18,14 +18,15 @@ import numpy as np
 from c4c.config import DatasetSource, dataset_source
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone, load_backbone
-from c4c.extract.cache import DEFAULT, Cache, Failure, create_cache
+from c4c.extract.cache import DEFAULT, Cache, Failure, commit_shard, create_cache
 from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.decode import Request, decoder_version
 from c4c.extract.encoder import Encoder
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
-from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
+from c4c.extract.shards import STATUS, Shard, make_shard
 from c4c.extract.stamps import file_stamps
+from c4c.extract.stored import holds, read_shard
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
 from c4c.files import write_atomic
 from c4c.progress import Progress, say
@@ -40,11 +41,11 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
         C4CError: data, weights or cache that cannot be used, or too many failures.
     """
     config = settled(config)
-    folder, manifests, backbone = prepare(config)
+    cache, manifests, backbone = prepare(config)
     for manifest in manifests:
-        extract_captions(folder, manifest, backbone, config)
-        _extract_clips(folder, manifest, backbone, config)
-    return summary(folder, manifests)
+        extract_captions(cache, manifest, backbone, config)
+        _extract_clips(cache, manifest, backbone, config)
+    return summary(cache, manifests)
 
 
 def cache_folder(config: ExtractConfig) -> Path:
@@ -65,8 +66,8 @@ def settled(config: ExtractConfig) -> ExtractConfig:
     return replace(config, batch=known or BATCH)
 
 
-def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
-    """Everything before the first frame: the cache folder, a plan for each split, the backbone.
+def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
+    """Everything before the first frame: the cache, a plan for each split, the backbone.
 
     Raises:
         C4CError: data, weights or cache that cannot be used.
@@ -74,13 +75,13 @@ def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
     source = dataset_source(config.dataset, config.root, config.videos, config.captions)
     datasets = _load(config, source)
     folder = cache_folder(config)
-    backbone = open_backbone(folder, config)
+    cache, backbone = open_backbone(folder, config)
     _save_head_init(folder, backbone)
-    return folder, [_settle(folder, dataset, config) for dataset in datasets], backbone
+    return cache, [_settle(cache, dataset, config) for dataset in datasets], backbone
 
 
-def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
-    """The backbone asked for, once the cache is known to be made by the very same.
+def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]:
+    """The cache and the backbone asked for, once it is known to be made by the very same.
 
     Raises:
         C4CError: weights that cannot be used, or a cache that was made otherwise.
@@ -93,8 +94,7 @@ def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
     fingerprint = backbone.fingerprint(
         sampling + words, decoder, config.features, batch, config.compile
     )
-    create_cache(folder, config.dataset, fingerprint)
-    return backbone
+    return create_cache(folder, config.dataset, fingerprint), backbone
 
 
 def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
@@ -120,20 +120,20 @@ def _save_head_init(folder: Path, backbone: Backbone) -> None:
         write_atomic(path, lambda target: save_file(init, target))
 
 
-def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:
+def _settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:
     """The plan for this split: the one that holds, or a new one when data or wishes changed."""
-    before = load_manifests(folder).get(dataset.split)
+    before = load_manifests(cache.path).get(dataset.split)
     again: frozenset[str] = frozenset()
     # A plan that was cut short is finished first: failures are known when all shards are there.
-    if before and config.retry_failed and not undone(folder, before, before.parts, "clips"):
-        failed = Cache.open(folder).clips(dataset.split).failed
+    if before and config.retry_failed and not undone(cache, before, before.parts, "clips"):
+        failed = Cache.open(cache.path).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
     files = file_stamps(clip.path for clip in dataset.clips)
     again |= _replaced(before, dataset, files)
     if before and same_data(before, dataset) and not again:
         return before
     manifest = plan(dataset, before, config.shard_clips, again, files)
-    save_manifest(folder, manifest)
+    save_manifest(cache.path, manifest)
     return manifest
 
 
@@ -148,9 +148,14 @@ def _replaced(before: Manifest | None, dataset: Dataset, files: dict[str, str]) 
     return found
 
 
-def undone(folder: Path, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
-    """Those of ``parts`` whose shard is not there yet."""
-    return [part for part in parts if not manifest.shard_path(folder, part, kind).exists()]
+def undone(cache: Cache, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
+    """Those of ``parts`` whose shard is not there yet.
+
+    Raises:
+        Misplaced: another cache's shard stands there, or a link, or a folder.
+    """
+    paths = {part: manifest.shard_path(cache.path, part, kind) for part in parts}
+    return [part for part, path in paths.items() if not holds(path, cache.owner)]
 
 
 def mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
@@ -160,11 +165,11 @@ def mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
 
 
 def _extract_clips(
-    folder: Path, manifest: Manifest, backbone: Backbone, config: ExtractConfig
+    cache: Cache, manifest: Manifest, backbone: Backbone, config: ExtractConfig
 ) -> None:
     clips = {clip.id: clip for clip in manifest.clips}
     parts = mine(manifest.parts, config)
-    todo = undone(folder, manifest, parts, "clips")
+    todo = undone(cache, manifest, parts, "clips")
     total = sum(len(part.ids) for part in parts)
     done = total - sum(len(part.ids) for part in todo)
     if not todo:
@@ -181,12 +186,12 @@ def _extract_clips(
                 config,
                 progress,
             )
-            write_shard(manifest.shard_path(folder, part, "clips"), shard, folder / "tmp")
+            commit_shard(cache, manifest.shard_path(cache.path, part, "clips"), shard)
             failed += int((np.diff(shard.offsets) == 0).sum())
             if failed > config.max_fail_rate * total:
                 raise C4CError(
                     f"{failed} of {total} clips of '{manifest.split}' have failed, more than "
-                    f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {folder}"
+                    f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {cache.path}"
                 )
 
 
@@ -279,19 +284,19 @@ def _clip_shard(
 
 
 def extract_captions(
-    folder: Path, manifest: Manifest, backbone: Backbone, config: ExtractConfig
+    cache: Cache, manifest: Manifest, backbone: Backbone, config: ExtractConfig
 ) -> None:
     """Extract the captions of a plan that are not there yet."""
     captions = {caption.id: caption for caption in manifest.captions}
     parts = mine(manifest.caption_parts, config)
-    todo = undone(folder, manifest, parts, "captions")
+    todo = undone(cache, manifest, parts, "captions")
     if not todo:
         return
     total = sum(len(part.ids) for part in todo)
     with Progress(f"captions {manifest.split}", total, "captions") as progress:
         for part in todo:
             shard = _caption_shard([captions[name] for name in part.ids], backbone, config)
-            write_shard(manifest.shard_path(folder, part, "captions"), shard, folder / "tmp")
+            commit_shard(cache, manifest.shard_path(cache.path, part, "captions"), shard)
             progress.step(len(part.ids))
 
 
@@ -314,33 +319,33 @@ def _caption_shard(captions: Sequence[Caption], backbone: Backbone, config: Extr
     return make_shard("captions", rows, times, ["ok"] * len(rows), texts_of, rows[0].shape[1])
 
 
-def summary(folder: Path, planned: Sequence[Manifest]) -> ExtractResult:
+def summary(begun: Cache, planned: Sequence[Manifest]) -> ExtractResult:
     """What the cache holds now of the splits that were planned.
 
     Raises:
         C4CError: shards that are damaged.
     """
-    cache = Cache.open(folder)
+    cache = Cache.open(begun.path)
     manifests = [cache.manifests[manifest.split] for manifest in planned]
-    paths = [m.shard_path(folder, part, "clips") for m in manifests for part in m.parts]
-    there = [path for path in paths if path.exists()]
+    paths = [m.shard_path(cache.path, part, "clips") for m in manifests for part in m.parts]
+    there = [path for path in paths if holds(path, cache.owner)]
     complete = len(there) == len(paths)
     expected = sum(len(m.clips) + len(m.missing) for m in manifests)
     if not complete:
-        return _summary_so_far(folder, there, expected)
+        return _summary_so_far(cache, there, expected)
     views = [cache.clips(manifest.split) for manifest in manifests]
     failed = tuple(failure for view in views for failure in view.failed)
-    return ExtractResult(folder, sum(map(len, views)), expected, failed, True)
+    return ExtractResult(cache.path, sum(map(len, views)), expected, failed, True)
 
 
-def _summary_so_far(folder: Path, there: Sequence[Path], expected: int) -> ExtractResult:
+def _summary_so_far(cache: Cache, there: Sequence[Path], expected: int) -> ExtractResult:
     """What the shards that are there hold, while others are still to come."""
     good, failed = 0, []
     for path in there:
-        shard = read_shard(path)
+        shard = read_shard(path, cache.owner)
         lengths = np.diff(shard.offsets)
         good += int((lengths > 0).sum())
         for place in np.flatnonzero(lengths == 0):
             name, message = (shard.texts[key][place] for key in ("ids", "messages"))
             failed.append(Failure(name, STATUS[shard.status[place]], message))
-    return ExtractResult(folder, good, expected, tuple(failed), False)
+    return ExtractResult(cache.path, good, expected, tuple(failed), False)

@@ -1,28 +1,25 @@
-"""The shard: one write-once HDF5 file of features, and the checks before one is trusted.
+"""The shard: rows of features, and the HDF5 file that holds them.
 
 Contiguous, uncompressed, hard links only, so a reader in any language can map it into memory
-(docs/cache-format.md). A shard stands complete and verified under its name, or not at all.
+(docs/cache-format.md). ``stored.py`` writes, reads and checks the files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError
-from c4c.extract.hdf5 import Image, array_of, map_file
-from c4c.files import write_once
+from c4c.errors import C4CError, Damaged, NewerVersion
+from c4c.extract.hdf5 import Array, Image, Root, read_arrays, read_root
+from c4c.extract.seal import LARGEST, MOST_TABLES, End, seal_of
 
-SCHEMA = 2  # 1 had checksums of the features alone, and no digest; it is still read
+# 1 had checksums of the features alone, 2 no seal; both are still read.
+SCHEMA = 3
 STATUS = ("ok", "partial", "corrupt", "failed")
 _ARRAYS = {
     "features": (np.float16, 2),
@@ -31,6 +28,7 @@ _ARRAYS = {
     "crc32": (np.uint32, 1),
     "status": (np.uint8, 1),
 }
+_ENDS = {"_bytes": np.uint8, "_offsets": np.int64}
 TEXTS = {"clips": ("ids", "messages"), "captions": ("ids", "clip_ids", "texts")}
 
 
@@ -47,6 +45,7 @@ class Shard:
         status: uint8 [N], place in ``STATUS``; a row that is not ok or partial has no frames.
         texts: the columns of ``TEXTS[kind]``, N texts each.
         schema: of the file it was read from.
+        bound: whether that says which cache it belongs to.
     """
 
     kind: str
@@ -57,6 +56,7 @@ class Shard:
     status: npt.NDArray[np.uint8]
     texts: dict[str, list[str]]
     schema: int = SCHEMA
+    bound: bool = False
 
     def row(self, place: int) -> npt.NDArray[np.float16]:
         """Features of one row, [frames, D]."""
@@ -68,11 +68,11 @@ class Shard:
 
     def damaged(self) -> list[str]:
         """Ids of the rows whose bytes do not give their crc32."""
-        return [
-            name
-            for place, name in enumerate(self.texts["ids"])
-            if self._crc(place) != self.crc32[place]
-        ]
+        return [name for place, name in enumerate(self.texts["ids"]) if not self.intact(place)]
+
+    def intact(self, place: int) -> bool:
+        """Whether the bytes of a row give its crc32."""
+        return self._crc(place) == int(self.crc32[place])
 
     def _crc(self, place: int) -> int:
         if self.schema == 1:
@@ -130,43 +130,105 @@ def make_shard(
     )
 
 
-def write_shard(path: Path, shard: Shard, tmp: Path) -> None:
-    """Commit ``shard`` under ``path``: write aside, verify, fsync, link, fsync the folder.
+def pack_shard(shard: Shard, mark: bytes) -> memoryview:
+    """The bytes of a shard's file, built in memory: HDF5 writing to a full disk ends Python.
 
-    When another process committed the same name first, its file stays and this one goes.
+    Args:
+        shard: the rows.
+        mark: binds the file (``identity.py``).
 
     Raises:
-        C4CError: it cannot be written (disk full, read-only), or reads back otherwise.
+        C4CError: the shard is too large.
     """
-    image = _image(shard)
-    write_once(path, image + _trailer(image), tmp, check=_insist)
+    import h5py
 
-
-def _insist(path: Path) -> None:
-    found = shard_damage(path)
-    if found:
-        raise C4CError(f"What was written reads back otherwise; is the disk ok? {found[0]}")
-
-
-def _image(shard: Shard) -> bytes:
-    """The file's bytes, built in memory: HDF5 writing to a full disk takes Python down."""
     arrays = {name: getattr(shard, name) for name in _ARRAYS}
     for name, texts in shard.texts.items():
         blob = [_encode(text) for text in texts]
         arrays[f"{name}_bytes"] = np.frombuffer(b"".join(blob), np.uint8)
         arrays[f"{name}_offsets"] = np.cumsum([0, *map(len, blob)], dtype=np.int64)
+    tables = sum(data.nbytes for name, data in arrays.items() if name != "features")
+    room = 1 << 16  # for HDF5's own bytes
+    if tables + room > MOST_TABLES or tables + room + shard.features.nbytes > LARGEST:
+        raise C4CError("A shard would be too large to be read; pass a smaller --shard-clips.")
     memory = io.BytesIO()
     with h5py.File(memory, "w", libver=("earliest", "v110")) as file:
         file.attrs["schema"] = SCHEMA
         file.attrs["kind"] = np.bytes_(shard.kind)
-        file.attrs["tables_crc32"] = np.uint32(_tables_crc(arrays))
         for name, data in arrays.items():
             file.create_dataset(name, data=data, track_times=False)
-    return memory.getvalue()
+    memory.write(_seal(memory, mark))
+    return memory.getbuffer()
+
+
+def _seal(memory: io.BytesIO, mark: bytes) -> bytes:
+    memory.seek(0, io.SEEK_END)
+    with memory.getbuffer() as image:
+        bytes_of = np.frombuffer(image, np.uint8)
+        features = read_arrays(bytes_of, read_root(bytes_of))["features"]
+        del bytes_of
+        return seal_of(image, features.start, features.start + features.size, mark, SCHEMA)
+
+
+def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
+    """The shard in a file's bytes, and whether its tables agree with their checksum.
+
+    Args:
+        image: uint8 [size]; features become a view of it.
+        end: of the same file; its seal, if any, has been checked.
+
+    Raises:
+        NewerVersion: it is of a later c4c.
+        Damaged: it is no shard.
+        MalformedError: nor HDF5 of a shard's form.
+    """
+    image = image[: end.content]
+    root = read_root(image)
+    schema, kind = _heading(root, end)
+    found = read_arrays(image, root)
+    expected = dict(_ARRAYS)
+    for name in TEXTS[kind]:
+        expected |= {name + ending: (dtype, 1) for ending, dtype in _ENDS.items()}
+    _check_arrays(found, expected)
+    arrays = {name: found[name].of(image) for name in expected}
+    agree = schema != 2 or _tables_crc(arrays) == root.attributes.get("tables_crc32")
+    own = {name: arrays[name] for name in _ARRAYS}
+    texts = {name: _texts(arrays, name) for name in TEXTS[kind]}
+    bound = end.seal is not None and end.seal.bound
+    shard = Shard(kind=kind, texts=texts, schema=schema, bound=bound, **own)  # type: ignore[arg-type]
+    _check_rows(shard)
+    return shard, agree
+
+
+def _heading(root: Root, end: End) -> tuple[int, str]:
+    schema, kind = (root.attributes.get(name) for name in ("schema", "kind"))
+    if not isinstance(schema, int) or schema < 1:
+        raise Damaged("it says no schema; it is not a shard")
+    if schema > SCHEMA:
+        raise NewerVersion(f"it has schema {schema}, this c4c reads up to {SCHEMA}; upgrade c4c")
+    if (end.closed, end.seal is not None) != (schema > 1, schema > 2):
+        raise Damaged("the end of a shard is missing; it is cut short")
+    word = kind.decode("latin-1") if isinstance(kind, bytes) else ""
+    if word not in TEXTS:
+        raise Damaged(f"it is a shard of {word!a}, expected clips or captions")
+    return schema, word
+
+
+def _check_arrays(found: dict[str, Array], expected: dict[str, tuple[type, int]]) -> None:
+    extra = sorted(set(found) - set(expected))
+    if extra:
+        raise Damaged(f"it holds '{extra[0]}', which no shard has; do not trust it")
+    for name, (dtype, rank) in expected.items():
+        if name not in found:
+            raise Damaged(f"'{name}' is missing; it is not a shard")
+        if found[name].dtype != dtype or len(found[name].shape) != rank:
+            raise Damaged(f"'{name}' is not a plain array of the expected type")
+    if sum(one.size for name, one in found.items() if name != "features") > MOST_TABLES:
+        raise Damaged("its tables are larger than a shard's")
 
 
 def _tables_crc(arrays: dict[str, npt.NDArray[np.generic]]) -> int:
-    """CRC-32 of all that says where a row lies and what it is: every array but these two."""
+    """CRC-32 that schema 2 has of every array but features and times."""
     found = 0
     for name, data in arrays.items():
         if name not in ("features", "times"):
@@ -174,102 +236,11 @@ def _tables_crc(arrays: dict[str, npt.NDArray[np.generic]]) -> int:
     return found
 
 
-_MARK = b"c4cshard"
-_TRAILER = 32 + len(_MARK)
-
-
-def _trailer(image: bytes | memoryview) -> bytes:
-    """What follows the HDF5 part: its SHA-256, and a mark that a file cut short has lost."""
-    return hashlib.sha256(image).digest() + _MARK
-
-
-def shard_damage(path: Path) -> list[str]:
-    """What is wrong with a shard, a line each; none when every byte is as it was written."""
-    try:
-        shard, whole = _load(path)
-        image = map_file(path)
-    except C4CError as error:
-        return [str(error)]
-    except OSError as error:
-        return [f"Cannot read {path}: {error.strerror}."]
-    found = [f"{path}: '{name}': bytes differ from their checksum" for name in shard.damaged()]
-    if shard.schema > 1:
-        whole = whole and image[-_TRAILER:].tobytes() == _trailer(image[:-_TRAILER].data)
-    if not found and not whole:
-        found = [f"{path}: bytes beside those of the clips differ from the shard's checksum"]
-    return found
-
-
-def read_shard(path: Path) -> Shard:
-    """Open a shard; features are mapped, not read.
-
-    The file is distrusted (``hdf5.py``), and its tables are checked; ``shard_damage`` checks
-    every byte.
-
-    Raises:
-        C4CError: missing, not HDF5, cut short, damaged, of another schema, or made to mislead.
-    """
-    shard, whole = _load(path)
-    if not whole:
-        raise C4CError(
-            f"{path}: its tables differ from their checksum; c4c cache verify --repair sets it "
-            "aside, and extraction makes it anew."
-        )
-    return shard
-
-
-def _load(path: Path) -> tuple[Shard, bool]:
-    """A shard, and whether its tables agree with their checksum."""
-    try:
-        image = map_file(path)
-        with h5py.File(path, "r", locking=False) as file:
-            schema, kind = _heading(path, file, image)
-            arrays: dict[str, Any] = {
-                name: array_of(path, file, name, dtype, rank, image)
-                for name, (dtype, rank) in _ARRAYS.items()
-            }
-            for name in TEXTS[kind]:
-                for end, dtype in _ENDS.items():
-                    arrays[name + end] = array_of(path, file, name + end, dtype, 1, image)
-            extra = set(file) - set(arrays)
-            whole = schema == 1 or _tables_crc(arrays) == int(file.attrs["tables_crc32"])
-        texts = {name: _texts(path, arrays, name) for name in TEXTS[kind]}
-    except C4CError:
-        raise
-    except FileNotFoundError:
-        raise C4CError(f"Shard {path} is missing; run the extraction again.") from None
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, UnicodeError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0][:160]
-        raise C4CError(f"{path} is not a usable shard: {reason}.") from None
-    if extra:
-        raise C4CError(f"{path} holds '{sorted(extra)[0]}', which no shard has; do not trust it.")
-    own = {name: arrays[name] for name in _ARRAYS}
-    shard = Shard(kind=kind, texts=texts, schema=schema, **own)
-    _check(path, shard)
-    return shard, whole
-
-
-_ENDS = {"_bytes": np.uint8, "_offsets": np.int64}
-
-
-def _heading(path: Path, file: h5py.File, image: Image) -> tuple[int, str]:
-    schema = file.attrs.get("schema")
-    if schema not in (1, SCHEMA):
-        raise C4CError(f"{path} has schema {schema}, this c4c reads up to {SCHEMA}; upgrade c4c?")
-    ended = image[-len(_MARK) :].tobytes() == _MARK
-    if ended != (schema == SCHEMA):
-        raise C4CError(f"{path}: the end of a shard is missing; it is cut short.")
-    kind = bytes(file.attrs["kind"]).decode()
-    if kind not in TEXTS:
-        raise C4CError(f"{path} is a shard of '{kind}', expected clips or captions.")
-    return int(schema), kind
-
-
-def _texts(path: Path, arrays: dict[str, npt.NDArray[np.generic]], name: str) -> list[str]:
+def _texts(arrays: dict[str, npt.NDArray[np.generic]], name: str) -> list[str]:
     blob = arrays[f"{name}_bytes"].tobytes()
     ends = arrays[f"{name}_offsets"]
     if len(ends) == 0 or ends[0] != 0 or ends[-1] != len(blob) or (np.diff(ends) < 0).any():
-        raise C4CError(f"{path}: the offsets of '{name}' are not increasing; it is damaged.")
+        raise Damaged(f"the offsets of '{name}' are not increasing")
     bounds = ends.tolist()
     return [
         blob[a:b].decode("utf-8", "surrogateescape")
@@ -277,13 +248,13 @@ def _texts(path: Path, arrays: dict[str, npt.NDArray[np.generic]], name: str) ->
     ]
 
 
-def _check(path: Path, shard: Shard) -> None:
+def _check_rows(shard: Shard) -> None:
     count, frames = len(shard.offsets) - 1, len(shard.features)
     bounds = shard.offsets
     if count < 0 or bounds[0] != 0 or bounds[-1] != frames or (np.diff(bounds) < 0).any():
-        raise C4CError(f"{path}: the offsets are not increasing from 0 to {frames}; damaged.")
+        raise Damaged(f"the offsets are not increasing from 0 to {frames}")
     lengths = {"times": frames, "crc32": count, "status": count}
     wrong = [name for name, length in lengths.items() if len(getattr(shard, name)) != length]
     wrong += [name for name, texts in shard.texts.items() if len(texts) != count]
     if wrong or (count and int(shard.status.max()) >= len(STATUS)):
-        raise C4CError(f"{path}: '{(wrong or ['status'])[0]}' does not fit the other arrays.")
+        raise Damaged(f"'{(wrong or ['status'])[0]}' does not fit the other arrays")

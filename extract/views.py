@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError
+from c4c.errors import C4CError, Damaged
+from c4c.extract.identity import Owner
 from c4c.extract.manifest import Manifest, Part, load_manifests
-from c4c.extract.shards import STATUS, Shard, read_shard
+from c4c.extract.shards import STATUS, Shard
+from c4c.extract.stored import read_shard
+from c4c.inside import is_there
 from c4c.records import Caption, Clip, FeatureBatch
 from c4c.sampling import order_frames, select_frames
 
@@ -38,14 +41,15 @@ class ShardsMissing(C4CError):
 
 
 def _rows(
-    cache: Path, manifests: Sequence[Manifest], kind: str
+    owner: Owner, manifests: Sequence[Manifest], kind: str
 ) -> tuple[list[Shard], dict[tuple[str, str], tuple[int, int]]]:
     """Shards, and for each (split, id) its shard and row."""
+    cache = owner.path
     shards: list[Shard] = []
     places: dict[tuple[str, str], tuple[int, int]] = {}
     for manifest in manifests:
         parts: tuple[Part, ...] = manifest.parts if kind == "clips" else manifest.caption_parts
-        gone = [p for p in parts if not manifest.shard_path(cache, p, kind).exists()]
+        gone = [p for p in parts if not is_there(manifest.shard_path(cache, p, kind), cache)]
         if gone:
             raise ShardsMissing(
                 f"{cache}: {len(gone)} of {len(parts)} {kind} shards of split "
@@ -53,7 +57,9 @@ def _rows(
                 "c4c extract again to complete it."
             )
         for part in parts:
-            shard = read_shard(manifest.shard_path(cache, part, kind))
+            # All of the captions are read in a moment, of the clips perhaps a few.
+            path = manifest.shard_path(cache, part, kind)
+            shard = read_shard(path, owner, whole=kind == "captions")
             row_of = {name: row for row, name in enumerate(shard.texts["ids"])}
             fits = shard.kind == kind and len(row_of) == len(shard.status)
             fits = fits and shard.features.shape[1] == (shards or [shard])[0].features.shape[1]
@@ -78,9 +84,9 @@ class ClipFeatures:
         twins: clip id to the id of its twin.
     """
 
-    def __init__(self, cache: Path, manifests: Sequence[Manifest]) -> None:
-        self._made_of = (cache, manifests)
-        self._shards, places = _rows(cache, manifests, "clips")
+    def __init__(self, owner: Owner, manifests: Sequence[Manifest]) -> None:
+        self._made_of = (owner, manifests)
+        self._shards, places = _rows(owner, manifests, "clips")
         self.missing = tuple(name for manifest in manifests for name in manifest.missing)
         self.twins = {a: b for manifest in manifests for a, b in manifest.twins.items()}
         clips: list[Clip] = []
@@ -100,6 +106,7 @@ class ClipFeatures:
         self._bounds = [(ends[shard][row], ends[shard][row + 1]) for shard, row in self._place]
         self.lengths: npt.NDArray[np.int64] = np.array([b - a for a, b in self._bounds], np.int64)
         self.dim = self._shards[0].features.shape[1] if self._shards else 0
+        self._checked = np.zeros(len(clips), np.bool_)
 
     def __reduce__(self) -> tuple[object, ...]:
         return open_view, (ClipFeatures, *self._made_of)
@@ -107,6 +114,11 @@ class ClipFeatures:
     def _failure(self, name: str, shard: int, row: int) -> Failure:
         held = self._shards[shard]
         return Failure(name, STATUS[held.status[row]], held.texts["messages"][row])
+
+    @property
+    def path(self) -> Path:
+        """The cache folder."""
+        return self._made_of[0].path
 
     @property
     def expected(self) -> int:
@@ -117,9 +129,23 @@ class ClipFeatures:
         return len(self.clips)
 
     def read(self, index: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
-        """Features [F, D] and times [F] of one clip, as views of the file."""
+        """Features [F, D] and times [F] of one clip, as views of the file.
+
+        Its bytes are compared with their checksum when it is read for the first time.
+
+        Raises:
+            Damaged: they differ.
+        """
         first, last = self._bounds[index]
-        shard = self._shards[self._place[index][0]]
+        number, row = self._place[index]
+        shard = self._shards[number]
+        if not self._checked[index]:
+            if not shard.intact(row):
+                raise Damaged(
+                    f"{self.path}: the bytes of '{self.ids[index]}' differ from their checksum; "
+                    "c4c cache verify --repair sets its shard aside, and extraction makes it anew."
+                )
+            self._checked[index] = True
         return shard.features[first:last], shard.times[first:last]
 
     def batch(
@@ -161,7 +187,7 @@ class ClipFeatures:
             wrong = next(
                 i for i, row in zip(indices, rows, strict=True) if not np.isfinite(row).all()
             )
-            raise C4CError(f"{self._made_of[0]}: features of '{self.ids[wrong]}' are not finite.")
+            raise C4CError(f"{self.path}: features of '{self.ids[wrong]}' are not finite.")
         return FeatureBatch(features, torch.tensor(lengths, dtype=torch.int64))
 
 
@@ -174,9 +200,9 @@ class CaptionFeatures:
         features: float16 [N, D].
     """
 
-    def __init__(self, cache: Path, manifests: Sequence[Manifest]) -> None:
-        self._made_of = (cache, manifests)
-        shards, places = _rows(cache, manifests, "captions")
+    def __init__(self, owner: Owner, manifests: Sequence[Manifest]) -> None:
+        self._made_of = (owner, manifests)
+        shards, places = _rows(owner, manifests, "captions")
         self.captions: tuple[Caption, ...] = tuple(c for m in manifests for c in m.captions)
         self.clip_ids = tuple(caption.clip_id for caption in self.captions)
         wanted = [places[m.split, caption.id] for m in manifests for caption in m.captions]
@@ -186,7 +212,9 @@ class CaptionFeatures:
             [np.zeros((0, dim), np.float16), *rows]
         )
         if any(len(row) != 1 or not np.isfinite(row).all() for row in rows):
-            raise C4CError(f"{cache}: a caption's features are missing or not finite; verify it.")
+            raise C4CError(
+                f"{owner.path}: a caption's features are missing or not finite; verify it."
+            )
 
     def __reduce__(self) -> tuple[object, ...]:
         return open_view, (CaptionFeatures, *self._made_of)
@@ -204,16 +232,16 @@ class CaptionFeatures:
 View = TypeVar("View", ClipFeatures, CaptionFeatures)
 
 
-def open_view(kind: type[View], cache: Path, manifests: Sequence[Manifest]) -> View:
+def open_view(kind: type[View], owner: Owner, manifests: Sequence[Manifest]) -> View:
     """A view of what ``manifests`` name, wherever a compaction has moved it meanwhile.
 
     Raises:
-        C4CError: shards that are missing or damaged.
+        C4CError: shards that are missing, damaged, or another cache's.
     """
     try:
-        return kind(cache, manifests)
+        return kind(owner, manifests)
     except ShardsMissing:
-        now = load_manifests(cache)
+        now = load_manifests(owner.path)
         fresh = [now.get(one.split, one) for one in manifests]
         same = all(
             a.clips == b.clips and a.captions == b.captions
@@ -221,4 +249,4 @@ def open_view(kind: type[View], cache: Path, manifests: Sequence[Manifest]) -> V
         )
         if fresh == list(manifests) or not same:
             raise
-        return kind(cache, fresh)
+        return kind(owner, fresh)

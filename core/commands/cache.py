@@ -44,22 +44,33 @@ def info(cache: Path | None, as_json: bool) -> None:
 @FOLDER
 @click.option("--repair", is_flag=True, help="Set damaged shards aside for extraction to redo.")
 def verify(cache: Path | None, repair: bool) -> None:
-    """Read every byte and compare checksums; names what is damaged. Exit 3 if anything is.
+    r"""Read every byte and compare checksums; names what is not as it should be.
 
-    With --repair, damaged shards get the ending .damaged; the same c4c extract as before then
-    makes them anew, and nothing else.
+    \b
+    Exit status, of several the lowest:
+      0  everything is there, and as it was written
+      3  something is damaged or missing
+      4  something cannot be read now; nothing is known of it
+      5  something was made by a newer c4c
+      6  something is whole, but does not belong there (another cache's shard,
+         a symbolic link, a shard that no manifest names)
+
+    With --repair, shards that are proven to be damaged, and no others, get the ending .damaged;
+    the same c4c extract as before then makes them anew, and nothing else.
     """
+    from c4c.extract.findings import DAMAGED, NOTE
     from c4c.extract.inspect import damage
 
-    clean = True
+    codes = set()
     for problem in damage(cache, repair):
         click.echo(problem)
-        clean = False
-    if clean:
+        codes.add(problem.code)
+    code = min(codes - {NOTE}, default=0)
+    if code == 0:
         click.echo("every shard is there and every byte is as it was written", err=True)
-    elif repair:
+    elif repair and code == DAMAGED:
         click.echo("now run the same c4c extract as before", err=True)
-    click.get_current_context().exit(0 if clean else 3)
+    click.get_current_context().exit(code)
 
 
 @command.command()
@@ -84,7 +95,7 @@ def compact(cache: Path | None, shard_clips: int) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
     """Write features for other programs: packed arrays and a table of clips."""
-    from c4c.extract.inspect import export_cache
+    from c4c.extract.export import export_cache
 
     for path in export_cache(cache, split, kind, out):
         click.echo(str(path))

@@ -48,13 +48,13 @@ def lose(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
 def poison(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
     """One clip of the plan kills whoever handles it."""
     ray.init(address=config.address, log_to_driver=False)
-    folder, (manifest,), _ = prepare(config)
+    cache, (manifest,), _ = prepare(config)
     clips = list(manifest.clips)
     bad = clips[4]
     clips[4] = Poison(bad.id, bad.path, bad.start, bad.end)
-    tasks = _Tasks(ray, folder.absolute(), replace(manifest, clips=tuple(clips)), config)
+    tasks = _Tasks(ray, cache, replace(manifest, clips=tuple(clips)), config)
     tasks.run()
-    return summary(folder, [manifest])
+    return summary(cache, [manifest])
 
 
 def main(scene: str, here: Path) -> None:

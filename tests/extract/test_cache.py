@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import resource
+import struct
 import subprocess
 import sys
 import zlib
@@ -19,7 +20,8 @@ from c4c.extract.cache import Cache, create_cache
 from c4c.extract.compact import compact
 from c4c.extract.inspect import damage
 from c4c.extract.manifest import load_manifests, plan, save_manifest
-from c4c.extract.shards import make_shard, read_shard, shard_damage, write_shard
+from c4c.extract.shards import make_shard
+from c4c.extract.stored import read_shard, shard_damage, write_shard
 from c4c.files import write_once
 from c4c.records import Caption, Clip, Dataset, Fingerprint
 
@@ -34,7 +36,8 @@ def dataset(count: int) -> Dataset:
 
 def fill(cache: Path, count: int, shard_clips: int = 4) -> None:
     """What an extraction of ``count`` clips leaves: number 3 of ten has failed."""
-    create_cache(cache, "folder", Fingerprint("m", "w", "s", "p", "f", "d", "float32"))
+    made_by = Fingerprint("m", "w", "s", "p", "f", "d", "float32")
+    owner = create_cache(cache, "folder", made_by).owner
     manifest = plan(dataset(count), load_manifests(cache).get("all"), shard_clips)
     save_manifest(cache, manifest)
     for path, part in manifest.shards(cache):
@@ -54,7 +57,7 @@ def fill(cache: Path, count: int, shard_clips: int = 4) -> None:
         }
         times = [np.arange(len(row), dtype=np.float32) for row in rows]
         status = ["failed" if bad else "ok" for bad in failed]
-        write_shard(path, make_shard(kind, rows, times, status, texts, DIM), cache / "tmp")
+        write_shard(path, make_shard(kind, rows, times, status, texts, DIM), owner)
 
 
 def content(cache: Path) -> dict[str, bytes]:
@@ -236,7 +239,7 @@ def test_features_that_are_not_finite_never_come_out(tmp_path: Path, value: floa
         made = make_shard("clips", rows, [held.seconds(i) for i in range(len(rows))],
                           ["ok"] * len(rows), held.texts, DIM)  # fmt: skip
         path.unlink()
-        write_shard(path, made, tmp_path / "tmp")
+        write_shard(path, made, Cache.open(tmp_path / "cache").owner)
     clips = Cache.open(tmp_path / "cache").clips()
     with pytest.raises(C4CError, match="'clip 000' are not finite"):
         clips.batch([1, 0])
@@ -260,7 +263,7 @@ def change(path: Path, kind: str) -> None:
         rows, [np.zeros(1, np.float32)] * len(ids), ["ok"] * len(ids), texts, dim,
     )  # fmt: skip
     path.unlink()
-    write_shard(path, made, path.parents[3] / "tmp")
+    write_shard(path, made, Cache.open(path.parents[3]).owner)
 
 
 @pytest.mark.parametrize("kind", ["another width", "an id twice", "others' ids", "of captions"])
@@ -320,6 +323,15 @@ def test_the_format_is_as_its_page_says(cache: Path) -> None:
     sealed = {name: value for name, value in manifest.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(sealed).encode() + b"\0").hexdigest()
     assert manifest["sha256"] == digest
+    about = json.loads((cache / "cache.json").read_text())
+    defaults = {"features": "final", "batch": None, "compiled": False}
+    made = {
+        key: value
+        for key, value in about["fingerprint"].items()
+        if key != "weights" and (key not in defaults or defaults[key] != value)
+    }
+    text = json.dumps({"dataset": about["dataset"], "fingerprint": made}, sort_keys=True)
+    identity = hashlib.sha256(text.encode()).hexdigest()
     found = {}
     for name, ids in manifest["parts"]:
         path = cache / "shards" / manifest["split"] / "clips" / name
@@ -327,18 +339,19 @@ def test_the_format_is_as_its_page_says(cache: Path) -> None:
         assert data[-8:] == b"c4cshard"
         assert data[-40:-8] == hashlib.sha256(data[:-40]).digest()
         with h5py.File(path) as file:
-            assert file.attrs["schema"] == 2
+            assert file.attrs["schema"] == 3
             assert bytes(file.attrs["kind"]) == b"clips"
             held = {key: file[key][:] for key in file}
             start = file["features"].id.get_offset()
-        tables = 0
-        order = ("offsets", "crc32", "status", "ids_bytes", "ids_offsets",
-                 "messages_bytes", "messages_offsets")  # fmt: skip
-        for key in order:
-            tables = zlib.crc32(held[key].tobytes(), tables)
-        with h5py.File(path) as file:
-            assert file.attrs["tables_crc32"] == tables
+        head, mark = data[-136:-104], data[-104:-72]
+        first, last, schema, word = struct.unpack("<QQQ8s", data[-72:-40])
+        assert (schema, word) == (3, b"c4cbound")
+        tables = data[:first] + data[last:-136] + data[-104:-40]
+        assert head == hashlib.sha256(tables).digest()
+        place = f"shards/{manifest['split']}/clips/{name}"
+        assert mark == hashlib.sha256(f"{identity}\n{place}".encode()).digest()
         width = held["features"].shape[1]
+        assert (first, last) == (start, start + held["features"].nbytes)
         for row in range(len(held["status"])):
             first, last = held["offsets"][row : row + 2]
             mapped = data[start + 2 * width * first : start + 2 * width * last]

@@ -18,9 +18,13 @@ from c4c.errors import C4CError
 from c4c.extract.cache import Cache, create_cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.identity import Owner
 from c4c.extract.inspect import damage
 from c4c.extract.pipeline import run_extract
-from c4c.extract.shards import _tables_crc, _trailer, make_shard, read_shard, write_shard
+from c4c.extract.seal import seal_of
+from c4c.extract.shards import make_shard
+from c4c.extract.stored import read_shard, write_shard
+from c4c.inside import is_there
 
 
 def rows(count: int = 5, dim: int = 8) -> list[np.ndarray]:
@@ -35,7 +39,7 @@ def shard(tmp_path: Path) -> Path:
     made = make_shard(
         "clips", own, [np.arange(len(r), dtype=np.float32) for r in own], ["ok"] * 5, texts, 8
     )
-    write_shard(tmp_path / "part.h5", made, tmp_path / "tmp")
+    write_shard(tmp_path / "part.h5", made, Owner(tmp_path, "ab" * 32))
     return tmp_path / "part.h5"
 
 
@@ -51,7 +55,7 @@ def test_a_shard_reads_back_and_leaves_nothing_beside_it(shard: Path) -> None:
 def test_the_first_of_two_writers_wins(shard: Path) -> None:
     before = shard.read_bytes()
     other = make_shard("clips", [], [], [], {"ids": [], "messages": []}, 8)
-    write_shard(shard, other, shard.parent / "tmp")
+    write_shard(shard, other, Owner(shard.parent, "ab" * 32))
     assert shard.read_bytes() == before
 
 
@@ -77,7 +81,7 @@ def rebuild(shard: Path, change: str) -> None:
     """Change a shard the way someone hostile would: with checksums that agree."""
     with h5py.File(shard, "r+") as file:
         if change == "unknown dataset":
-            file["more"] = np.zeros(3)
+            file["more"] = np.zeros(3, np.int64)
         elif change == "newer schema":
             file.attrs["schema"] = 99
         elif change == "offsets go backwards":
@@ -88,14 +92,13 @@ def rebuild(shard: Path, change: str) -> None:
             file["status"][0] = 9
         else:
             replace_features(file, change)
-        tables = {name: file[name][:] for name in ORDER}
-        file.attrs["tables_crc32"] = np.uint32(_tables_crc(tables))
+    seal(shard)
+
+
+def seal(shard: Path) -> None:
+    """Give HDF5 that somebody changed the digests of a shard."""
     image = shard.read_bytes()
-    shard.write_bytes(image + _trailer(image))
-
-
-ORDER = ("offsets", "crc32", "status", "ids_bytes", "ids_offsets", "messages_bytes",
-         "messages_offsets")  # fmt: skip
+    shard.write_bytes(image + seal_of(memoryview(image), 0, 0, bytes(32), 3))
 
 
 def replace_features(file: h5py.File, change: str) -> None:
@@ -138,7 +141,7 @@ def replace_features(file: h5py.File, change: str) -> None:
         ("offsets go backwards", "not increasing"),
         ("offsets past the end", "not increasing from 0 to"),
         ("status unknown", "'status' does not fit"),
-        ("external link", "a link to elsewhere"),
+        ("external link", "links to elsewhere"),
         ("soft link", "a link to elsewhere"),
         ("filter", "not a plain array"),
         ("wrong type", "not a plain array"),
@@ -165,15 +168,14 @@ def test_what_is_rebuilt_without_a_change_is_read(shard: Path) -> None:
         features = file["features"][:]
         del file["features"]
         file["features"] = features
-    image = shard.read_bytes()
-    shard.write_bytes(image + _trailer(image))
+    seal(shard)
     assert np.array_equal(read_shard(shard).features, features)
 
 
 def test_hdf5_of_other_programs_is_refused(shard: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file["layer/kernel"] = np.zeros((3, 3))
-    with pytest.raises(C4CError, match="weights.h5 has schema None"):
+    with pytest.raises(C4CError, match="weights.h5 is not what was written: it says no schema"):
         read_shard(tmp_path / "weights.h5")
 
 
@@ -187,7 +189,9 @@ def test_rows_of_zeros_are_told_by_verify_and_temporaries_of_the_dead_by_nobody(
     times = [held.seconds(place) for place in range(len(rows))]
     path.unlink()
     write_shard(
-        path, make_shard("clips", rows, times, ["ok"] * len(rows), held.texts, 128), copy / "tmp"
+        path,
+        make_shard("clips", rows, times, ["ok"] * len(rows), held.texts, 128),
+        Cache.open(copy).owner,
     )
     (copy / "tmp" / "part-9-ff-123.tmp").write_bytes(b"half of a shard")
     (line,) = damage(copy)
@@ -253,16 +257,15 @@ def test_of_two_runs_that_begin_at_once_the_settings_of_the_first_hold(
     """The second looked before the first wrote: it compares all the same."""
     first = Cache.open(copy).fingerprint
     create_cache(tmp_path / "begun", "shapes", first)
-    real = Path.exists
     looked: list[Path] = []
 
-    def too_early(path: Path) -> bool:
+    def too_early(path: Path, root: Path) -> bool:
         if path.name == "cache.json" and not looked:
             looked.append(path)
             return False
-        return real(path)
+        return is_there(path, root)
 
-    monkeypatch.setattr(Path, "exists", too_early)
+    monkeypatch.setattr("c4c.extract.cache.is_there", too_early)
     with pytest.raises(C4CError, match="made with other settings"):
         create_cache(tmp_path / "begun", "shapes", replace(first, batch=7))
     assert looked
