@@ -125,6 +125,9 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json_bytes(value))
 
 
+MOST_BYTES = 2 << 30  # of a file that is read whole: the plan of some million clips has less
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -132,6 +135,8 @@ def read_json(path: Path) -> Any:
         C4CError: it is missing, unreadable, not UTF-8, not JSON, or nested too deeply.
     """
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise C4CError(f"{path} has more than {MOST_BYTES} bytes; is it the right file?")
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise C4CError(f"{path} is not there.") from None

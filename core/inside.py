@@ -78,6 +78,21 @@ def open_regular(path: Path) -> int:
     return handle
 
 
+def list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted by name; nothing when it is missing.
+
+    Raises:
+        Unreadable: it cannot be listed now.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise Unreadable.because(folder, error) from None
+
+
 def regular_files(folder: Path, suffix: str = "") -> Iterator[Path]:
     """Regular files below a folder, links not followed; none when the folder is missing.
 
@@ -88,13 +103,7 @@ def regular_files(folder: Path, suffix: str = "") -> Iterator[Path]:
     Raises:
         Unreadable: a folder cannot be listed now.
     """
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise Unreadable.because(folder, error) from None
-    for entry in entries:
+    for entry in list_folder(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from regular_files(folder / entry.name, suffix)
         elif entry.is_file(follow_symlinks=False) and entry.name.endswith(suffix):

@@ -22,7 +22,7 @@ from c4c.extract.identity import Owner
 from c4c.extract.manifest import Manifest, Part, part_name, save_manifest, superseded
 from c4c.extract.shards import STATUS, Shard, make_shard
 from c4c.extract.stored import read_shard, shard_damage, write_shard
-from c4c.inside import refuse_links
+from c4c.inside import list_folder, refuse_links
 
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 
@@ -156,9 +156,7 @@ def _stale(cache: Path) -> list[Path]:
 
 def _older(folder: Path, prefix: str, moment: float) -> Iterator[Path]:
     """Files last changed before ``moment``; regular ones: c4c makes no others, links lead away."""
-    if not folder.is_dir():
-        return
-    for entry in os.scandir(folder):
+    for entry in list_folder(folder):
         with contextlib.suppress(FileNotFoundError):  # its writer has ended meanwhile
             about = entry.stat(follow_symlinks=False)
             ours = entry.name.startswith(prefix) and stat.S_ISREG(about.st_mode)

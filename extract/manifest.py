@@ -18,7 +18,7 @@ from typing import Any
 
 from c4c.errors import C4CError
 from c4c.files import json_bytes, read_json, write_once
-from c4c.inside import is_there, refuse_links
+from c4c.inside import is_there, list_folder, refuse_links
 from c4c.records import Caption, Clip, Dataset
 
 
@@ -232,7 +232,8 @@ def _read_all(cache: Path) -> dict[Path, Manifest]:
 
 def _manifest_paths(cache: Path) -> list[Path]:
     refuse_links(cache / "manifests", cache)
-    return sorted((cache / "manifests").glob("*.json"))
+    folder = cache / "manifests"
+    return [folder / entry.name for entry in list_folder(folder) if entry.name.endswith(".json")]
 
 
 def _read(path: Path, cache: Path) -> Any:

@@ -1,8 +1,10 @@
-"""Small videos for the tests of faults: every second has a colour of its own."""
+"""What the tests of faults look at: videos whose seconds have colours, and small caches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import signal
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from c4c.cli import group
+from c4c.extract.cache import Cache, commit_shard, create_cache
+from c4c.extract.manifest import load_manifests, plan, save_manifest
+from c4c.extract.shards import Shard, make_shard
+from c4c.extract.stored import holds
+from c4c.records import Caption, Clip, Dataset, Fingerprint
 
 FPS, SECONDS = 8, 3
 
@@ -92,3 +102,95 @@ class Films:
 def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     """A fresh folder of films."""
     return Films(tmp_path_factory.mktemp("films"))
+
+
+class SmallCache:
+    """A cache of random features, made without a backbone in some milliseconds.
+
+    Attributes:
+        path: the folder; ``owner`` what binds its shards.
+    """
+
+    def __init__(self, path: Path, weights: str = "one", clips: int = 8) -> None:
+        self.path, self.weights = path, weights
+        self.fill(clips)
+
+    def fill(self, clips: int, shard_clips: int = 4) -> None:
+        """What an extraction of that many clips leaves, which goes on where one stopped."""
+        made_by = Fingerprint("m", f"{self.weights}.pt", self.weights, "p", "f", "d", "float32")
+        self.cache = create_cache(self.path, "folder", made_by)
+        self.owner = self.cache.owner
+        names = [f"clip {number:03d}" for number in range(clips)]
+        data = Dataset(
+            "folder",
+            "all",
+            tuple(Clip(name, f"/videos/{name}.mp4") for name in names),
+            tuple(Caption(f"{name}#0", name, f"sentence of {name}") for name in names),
+        )
+        manifest = plan(data, load_manifests(self.path).get("all"), shard_clips)
+        if not load_manifests(self.path) or clips != len(load_manifests(self.path)["all"].clips):
+            save_manifest(self.path, manifest)
+        for path, part in load_manifests(self.path)["all"].shards(self.path):
+            if not holds(path, self.owner):
+                commit_shard(self.cache, path, self.shard(path.parent.name, part.ids))
+
+    def shard(self, kind: str, ids: Sequence[str]) -> Shard:
+        """Rows that depend on their id and the weights alone."""
+        rows = []
+        for name in ids:
+            draw = np.random.default_rng(zlib.crc32(f"{self.weights} {name}".encode()))
+            frames = 1 if kind == "captions" else int(draw.integers(1, 5))
+            rows.append(draw.standard_normal((frames, 8)).astype(np.float16))
+        texts = {"ids": list(ids), "messages": [""] * len(ids)}
+        texts |= {"clip_ids": [name[:8] for name in ids], "texts": list(ids)}
+        times = [np.arange(len(row), dtype=np.float32) for row in rows]
+        return make_shard(kind, rows, times, ["ok"] * len(ids), texts, 8)
+
+    def shards(self, kind: str = "clips") -> list[Path]:
+        """Paths of the shards of a kind, sorted."""
+        return sorted((self.path / "shards" / "all" / kind).glob("*.h5"))
+
+    def content(self) -> dict[str, bytes]:
+        """Features of everything, by id."""
+        clips, captions = Cache.open(self.path).clips(), Cache.open(self.path).captions()
+        found = {name: clips.read(i)[0].tobytes() for i, name in enumerate(clips.ids)}
+        return found | {
+            c.id: captions.features[i].tobytes() for i, c in enumerate(captions.captions)
+        }
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., SmallCache]:
+    """Makes small caches: ``small(name, weights, clips)``."""
+
+    def make(name: str = "cache", weights: str = "one", clips: int = 8) -> SmallCache:
+        return SmallCache(tmp_path / name, weights, clips)
+
+    return make
+
+
+def verify(cache: Path, *options: str) -> tuple[int, str]:
+    """Exit status of ``c4c cache verify``, and its words."""
+    done = CliRunner().invoke(group, ["cache", "verify", str(cache), *options])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.fixture(name="verify")
+def verify_fixture() -> Callable[..., tuple[int, str]]:
+    """``c4c cache verify``: gives the exit status, and what was printed."""
+    return verify
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """A test that waits for something ends after ten seconds, as a failure."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("still waiting after 10 seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 10)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
