@@ -9,6 +9,10 @@ class C4CError(Exception):
     """
 
 
+class NewerVersion(C4CError):
+    """A file of a later c4c: nothing is wrong with it, and this c4c cannot read it."""
+
+
 class Interrupted(C4CError):
     """Work was stopped on request (SIGINT) after saving what was done; exit status 130."""
 

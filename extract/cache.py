@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from c4c.errors import C4CError
 from c4c.extract.manifest import Manifest, load_manifests
 from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
-from c4c.files import json_bytes, read_json, write_once
+from c4c.files import json_bytes, write_once
 from c4c.records import Fingerprint
+from c4c.schema import Closed, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,14 @@ __all__ = ["Cache", "CaptionFeatures", "ClipFeatures", "Failure", "create_cache"
 
 SCHEMA = 1
 DEFAULT = Path("c4c-cache")
+
+
+@dataclass(frozen=True, slots=True)
+class _CacheFile:
+    """What ``cache.json`` holds, besides the number of its schema."""
+
+    dataset: str
+    fingerprint: Annotated[Fingerprint, Closed]
 
 
 def find_cache(path: Path | None) -> Path:
@@ -75,23 +84,15 @@ class Cache:
         """Open a cache.
 
         Raises:
-            C4CError: there is none at ``path``, or it is of another schema.
+            C4CError: there is none at ``path``, or its description cannot be read.
+            NewerVersion: it was made by a later c4c.
         """
         path = Path(path)
         if not (path / "cache.json").is_file():
             raise C4CError(f"{path} is not a feature cache (no cache.json); run c4c extract first.")
-        content = read_json(path / "cache.json")
-        try:
-            schema = content["schema"]
-            if schema != SCHEMA:
-                raise C4CError(f"{path} has schema {schema}, this c4c reads {SCHEMA}; upgrade c4c?")
-            unknown = set(content["fingerprint"]) - {one.name for one in fields(Fingerprint)}
-            if unknown:
-                names = ", ".join(sorted(unknown))
-                raise C4CError(f"{path} was made by a newer c4c (it records: {names}); upgrade.")
-            return cls(path, str(content["dataset"]), Fingerprint(**content["fingerprint"]))
-        except (KeyError, TypeError) as error:
-            raise C4CError(f"{path}/cache.json is damaged ({error!r}).") from None
+        remedy = "put back a copy of it, or extract anew into another --cache"
+        held = read_record(path / "cache.json", _CacheFile, SCHEMA, remedy)
+        return cls(path, held.dataset, held.fingerprint)
 
     @cached_property
     def manifests(self) -> dict[str, Manifest]:

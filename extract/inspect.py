@@ -60,7 +60,9 @@ def damage(path: Path | None, repair: bool = False) -> Iterator[str]:
         C4CError: no cache there, or a shard cannot be set aside.
     """
     cache = Cache.open(find_cache(path))
-    yield from manifest_damage(cache.path)
+    if planned := manifest_damage(cache.path):
+        yield from planned
+        return  # without the plan nobody knows which shards should be there
     known = {where for m in cache.manifests.values() for where, _ in m.shards(cache.path)}
     known |= set(superseded(cache.path)[0])
     for manifest in cache.manifests.values():
