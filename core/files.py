@@ -7,6 +7,7 @@ never fills the memory), then text, then JSON or TOML; ``schema.py`` checks what
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -174,21 +175,43 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
 
 
+def file_sha256(path: Path) -> str:
+    """The sha256 of a regular file's bytes, in hexadecimal.
+
+    Raises:
+        C4CError: see ``read_bytes``.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+
+
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
     """A text file as UTF-8, with or without a byte-order mark.
 
     Raises:
         C4CError: see ``read_bytes``; or not UTF-8, or with NUL bytes.
     """
-    data = read_bytes(path, most)
+    return as_text(read_bytes(path, most), str(path))
+
+
+def as_text(data: bytes, where: str) -> str:
+    """Bytes as UTF-8; ``where`` names them in messages.
+
+    Raises:
+        C4CError: they are not UTF-8, or have NUL bytes.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise C4CError(f"{path} line {line} is not UTF-8; convert the file to UTF-8.") from None
+        raise C4CError(f"{where} line {line} is not UTF-8; convert it to UTF-8.") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise C4CError(f"{path} line {line} holds a NUL character; is the file damaged?")
+        raise C4CError(f"{where} line {line} holds a NUL character; is the file damaged?")
     return text
 
 

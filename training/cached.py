@@ -26,7 +26,7 @@ from c4c.training.evaluation import BLOCK, answers, figures
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.splits import evaluated_split
-from c4c.training.task import Task
+from c4c.training.task import Task, put_back
 
 RUNS = Path("c4c-runs")
 
@@ -130,7 +130,7 @@ class CachedTask(Task):
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the head's parameters back."""
-        self.head.load_state_dict(checkpoint.head.state_dict())
+        put_back(self.head, checkpoint.head.state_dict(), checkpoint.path)
 
 
 def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = False) -> Head:

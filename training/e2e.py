@@ -36,7 +36,7 @@ from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
 from c4c.training.splits import evaluated_split
-from c4c.training.task import Task
+from c4c.training.task import Task, put_back
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
 _EVAL_TEXTS = 256  # and captions
@@ -194,8 +194,8 @@ class E2ETask(Task):
         held = checkpoint.backbone_state
         if held is None:
             raise C4CError(f"{checkpoint.path} holds no backbone to go on from.")
-        self.head.load_state_dict(checkpoint.head.state_dict())
-        self.backbone.model.load_state_dict(held)
+        put_back(self.head, checkpoint.head.state_dict(), checkpoint.path)
+        put_back(self.backbone.model, held, checkpoint.path)
 
 
 def _pad(frames: Tensor, lengths: Tensor, longest: int) -> Tensor:
