@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from itertools import repeat
+from pathlib import Path
 from re import fullmatch
 from typing import Annotated, Any, Literal
 
@@ -105,6 +106,8 @@ def _looks(kind: Any) -> tuple[type, ...]:
         return (list,)
     if kind is float:
         return float, int
+    if kind is Path:
+        return (str,)
     return (kind,) if kind in _WORDS else (dict,)
 
 
@@ -227,4 +230,4 @@ def _made(kind: Any, values: list[Any], named: dict[str, Any]) -> Any:
     try:
         return kind(*values, **named)
     except C4CError as error:
-        raise WrongError(f"is refused: {str(error).rstrip('.')}") from None
+        raise WrongError(f"is wrong: {str(error).rstrip('.')}") from None
