@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from c4c.errors import C4CError
+from c4c.extract.head_init import read_head_init
 from c4c.extract.manifest import Manifest, load_manifests
 from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
 from c4c.files import json_bytes, write_once
@@ -149,16 +150,9 @@ class Cache:
         """What heads start from (``Backbone.head_init``), as the extraction stored it.
 
         Raises:
-            C4CError: the file is not there or damaged.
+            C4CError: the file does not exist, is damaged, or is another backbone's.
         """
-        from safetensors.torch import load_file
-
-        path = self.path / "head-init.safetensors"
-        try:
-            found: dict[str, torch.Tensor] = load_file(path)
-            return found
-        except Exception as error:  # safetensors has an error type of its own
-            raise C4CError(f"{path} cannot be read ({error}); extract again.") from None
+        return read_head_init(self.path, self.fingerprint.sha256)[0]
 
     def clips(self, split: str | None = None) -> ClipFeatures:
         """Clip features of one split, or of all.

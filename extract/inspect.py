@@ -12,6 +12,7 @@ import numpy as np
 
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, ClipFeatures, find_cache
+from c4c.extract.head_init import head_init_damage
 from c4c.extract.manifest import Manifest, manifest_damage, superseded
 from c4c.extract.shards import STATUS, read_shard, shard_damage
 from c4c.files import write_atomic
@@ -60,6 +61,8 @@ def damage(path: Path | None, repair: bool = False) -> Iterator[str]:
         C4CError: no cache there, or a shard cannot be set aside.
     """
     cache = Cache.open(find_cache(path))
+    aside = _set_aside if repair else None
+    yield from head_init_damage(cache.path, cache.fingerprint.sha256, aside)
     if planned := manifest_damage(cache.path):
         yield from planned
         return  # without the plan nobody knows which shards should be there
