@@ -76,6 +76,11 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     found = load_checkpoint(config.checkpoint)
     _check_fit(cache, found.meta, config.checkpoint)
     cache.require_features(found.head.projections is not None)
+    if found.head.dim != cache.dim:
+        raise C4CError(
+            f"{config.checkpoint} takes features of {found.head.dim} channels, and those of "
+            f"{cache.path} have {cache.dim}; use a cache of the backbone it was trained on."
+        )
     settings = found.meta.get("config", {})
     limit = config.max_frames or settings.get("max_frames")
     view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))

@@ -63,6 +63,12 @@ class CachedTask(Task):
                 f"{cache.path}: split '{config.train_split}' has no captioned clip to train on; "
                 f"it has {', '.join(cache.splits)}."
             )
+        projections = head.projections
+        if self._clips.dim != (head.dim if projections is None else len(projections.visual)):
+            raise C4CError(
+                f"{cache.path}: features of {self._clips.dim} channels do not fit a {head.name} "
+                "of this size; is its head-init, or --init-head, of another backbone?"
+            )
         self._owners = owners[self._rows]
         self.clip_of = [self._captions.clip_ids[row] for row in self._rows]
         self.texts = [self._captions.captions[row].text for row in self._rows]

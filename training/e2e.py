@@ -31,7 +31,8 @@ from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
 from c4c.training.evaluation import answers, figures
-from c4c.training.frames import DecodedFrames, FrameStore, open_frames
+from c4c.training.frame_store import FrameStore
+from c4c.training.frames import DecodedFrames, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -47,19 +48,30 @@ def verify(cache: Path | None, repair: bool) -> None:
     """Read every byte and compare checksums; names what is damaged. Exit 3 if anything is.
 
     With --repair, damaged shards get the ending .damaged; the same c4c extract as before then
-    makes them anew, and nothing else.
+    makes them anew, and nothing else. CACHE may also be a frame cache of train-e2e: the same
+    training then decodes damaged clips again.
     """
-    from c4c.extract.inspect import damage
-
     clean = True
-    for problem in damage(cache, repair):
+    for problem in _problems(cache, repair):
         click.echo(problem)
         clean = False
     if clean:
-        click.echo("every shard is there and every byte is as it was written", err=True)
+        click.echo("everything is there and every byte is as it was written", err=True)
     elif repair:
-        click.echo("now run the same c4c extract as before", err=True)
+        click.echo("now run the same command as before (extract, or train-e2e)", err=True)
     click.get_current_context().exit(0 if clean else 3)
+
+
+def _problems(cache: Path | None, repair: bool) -> Iterator[str]:
+    """What is wrong with a feature cache, or with the frame caches in a folder."""
+    from c4c.extract.inspect import damage
+    from c4c.training.frame_store import frame_caches, frame_damage
+
+    frames = frame_caches(cache) if cache else []
+    for folder in frames:
+        yield from frame_damage(folder, repair)
+    if not frames:
+        yield from damage(cache, repair)
 
 
 @command.command()
