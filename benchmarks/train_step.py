@@ -27,7 +27,7 @@ from c4c.records import Caption, Clip, Dataset
 from c4c.training.cached import start_head
 from c4c.training.config import TrainE2EConfig
 from c4c.training.e2e import E2ETask
-from c4c.training.frames import FrameStore
+from c4c.training.frame_store import FrameStore
 from c4c.training.journal import Journal
 from c4c.training.loop import Run
 from c4c.training.parallel import World

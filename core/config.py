@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from c4c.errors import C4CError
+from c4c.files import read_toml
+from c4c.schema import Rest, parse
 
 FILE = "c4c.toml"
 
@@ -38,23 +39,42 @@ class DatasetSource:
         return self.videos or self.root
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table ``[datasets.NAME]``."""
+
+    root: Path | None = None
+    videos: Path | None = None
+    captions: Path | None = None
+    others: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.others:
+            raise C4CError(f"unknown key '{min(self.others)}'; known are root, videos, captions.")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What ``c4c.toml`` holds.
+
+    Attributes:
+        datasets: where datasets lie, by name.
+        commands: a table of defaults for each command (``[extract] fps = 2``).
+    """
+
+    datasets: dict[str, Place] = field(default_factory=dict)
+    commands: Annotated[dict[str, dict[str, Any]], Rest] = field(default_factory=dict)
+
+
 @cache
-def load_config(folder: str = ".") -> dict[str, Any]:
+def load_config(folder: str = ".") -> Config:
     """The content of ``c4c.toml`` in ``folder``; empty when there is none.
 
-    A table named like a command holds defaults of its options (``[extract] fps = 2``);
-    ``[datasets.NAME]`` holds ``root``, ``videos`` and ``captions``.
-
     Raises:
-        C4CError: the file is not readable TOML.
+        C4CError: the file is not TOML, or holds something else.
     """
     path = Path(folder) / FILE
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise C4CError(f"{path} is not readable TOML: {error}.") from None
+    return parse(Config, read_toml(path), str(path)) if path.exists() else Config()
 
 
 def dataset_source(
@@ -70,14 +90,14 @@ def dataset_source(
     Raises:
         C4CError: nothing says where the dataset lies; the message lists the three ways.
     """
-    table = load_config().get("datasets", {}).get(name, {})
-    videos = videos or _path(table.get("videos"))
-    captions = captions or _path(table.get("captions"))
+    place = load_config().datasets.get(name, Place())
+    videos = videos or (place.videos and place.videos.expanduser())
+    captions = captions or (place.captions and place.captions.expanduser())
     if root is not None:
         return DatasetSource(name, root, videos, captions, "--root")
-    if "root" in table:
+    if place.root is not None:
         where = f"{FILE} [datasets.{name}]"
-        return DatasetSource(name, Path(table["root"]).expanduser(), videos, captions, where)
+        return DatasetSource(name, place.root.expanduser(), videos, captions, where)
     data = os.environ.get("C4C_DATA")
     if data:
         where = f"$C4C_DATA/{name}"
@@ -88,7 +108,3 @@ def dataset_source(
         f"Where is dataset '{name}'? Looked for --root (not given), a root in {FILE} "
         f"[datasets.{name}] (not there) and $C4C_DATA (not set). Pass --root FOLDER."
     )
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text else None

@@ -1,11 +1,19 @@
-"""Writing files so that a name stands for something whole, or is not there."""
+"""Files: written so that a name stands for something whole, and read with distrust.
+
+What is read is a regular file of sane size (a pipe or a device in its place never blocks and
+never fills the memory), then text, then JSON or TOML; ``schema.py`` checks what is in it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
+import stat
+import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,20 +136,151 @@ def write_json(path: Path, value: Any) -> None:
 MOST_BYTES = 2 << 30  # of a file that is read whole: the plan of some million clips has less
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def require_file(path: Path) -> int:
+    """The size of a regular file in bytes, for libraries that open it by its name.
 
     Raises:
-        C4CError: it is missing, unreadable, not UTF-8, not JSON, or nested too deeply.
+        C4CError: it does not exist, cannot be looked at, or is something else.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise C4CError(f"{path} has more than {MOST_BYTES} bytes; is it the right file?")
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return _size_of(os.stat(path), path)
     except FileNotFoundError:
-        raise C4CError(f"{path} is not there.") from None
+        raise C4CError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise Unreadable.because(path, error) from None
+
+
+def _size_of(about: os.stat_result, path: Path) -> int:
+    if not stat.S_ISREG(about.st_mode):
+        raise C4CError(f"{path} is not a regular file; put the file itself there.")
+    return about.st_size
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file; links are followed.
+        most: bytes that a file of this kind may have.
+
+    Raises:
+        C4CError: missing, unreadable, not a regular file, or larger than ``most``.
+    """
+    require_file(path)
+    try:
+        # Without blocking: the name may have become that of a pipe, which nobody writes to.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as stream:
+            size = _size_of(os.fstat(handle), path)
+            if size > most:
+                raise C4CError(
+                    f"{path} has {size} bytes, and no file of its kind has more than {most}; "
+                    "is it the right one?"
+                )
+            return stream.read(size)
     except OSError as error:
         raise Unreadable.because(path, error) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise C4CError(f"{path} is not usable JSON: {reason}.") from None
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a regular file's bytes, in hexadecimal.
+
+    Raises:
+        C4CError: see ``read_bytes``.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise Unreadable.because(path, error) from None
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """A text file as UTF-8, with or without a byte-order mark.
+
+    Raises:
+        C4CError: see ``read_bytes``; or not UTF-8, or with NUL bytes.
+    """
+    return as_text(read_bytes(path, most), str(path))
+
+
+def as_text(data: bytes, where: str) -> str:
+    """Bytes as UTF-8; ``where`` names them in messages.
+
+    Raises:
+        C4CError: they are not UTF-8, or have NUL bytes.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise C4CError(f"{where} line {line} is not UTF-8; convert it to UTF-8.") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise C4CError(f"{where} line {line} holds a NUL character; is the file damaged?")
+    return text
+
+
+def read_json(path: Path, most: int = MOST_BYTES, allow_nan: bool = False) -> Any:
+    """The value in a JSON file, strictly (``parse_json``).
+
+    Raises:
+        C4CError: see ``read_text`` and ``parse_json``.
+    """
+    return parse_json(read_text(path, most), str(path), allow_nan)
+
+
+def parse_json(text: str, where: str, allow_nan: bool = False) -> Any:
+    """The value of JSON text, strictly: no duplicate key in an object, no NaN unless allowed.
+
+    Args:
+        text: the whole text.
+        where: names it in messages.
+        allow_nan: take NaN, Infinity and -Infinity, which JSON does not know.
+
+    Raises:
+        C4CError: the text is not that, is cut short, or is nested too deeply.
+    """
+    constant = float if allow_nan else _refuse_constant
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
+    except RecursionError:
+        raise C4CError(f"{where} is not JSON: it is nested too deeply.") from None
+    except ValueError as error:
+        raise C4CError(f"{where} is not JSON: {' '.join(str(error).split())}.") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"duplicate key '{twice[:40]}' in one object; keep one")
+    return values
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}, which is no number")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Raises:
+        C4CError: see ``read_text``; or not TOML.
+    """
+    return parse_toml(read_text(path, most=1 << 24), str(path))
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The table of TOML text; ``where`` names it in messages.
+
+    Raises:
+        C4CError: the text is not TOML, or is nested too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise C4CError(f"{where} is not TOML: it is nested too deeply.") from None
+    except ValueError as error:  # also of numbers with thousands of digits
+        raise C4CError(f"{where} is not TOML: {' '.join(str(error).split())}.") from None

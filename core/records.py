@@ -33,6 +33,8 @@ class Clip:
     def __post_init__(self) -> None:
         if not self.id:
             raise C4CError(f"A clip of '{self.path}' has an empty id; give every clip a name.")
+        if "\0" in self.path:
+            raise C4CError(f"Clip '{self.id}': its path holds a NUL character, which no path has.")
         _check_span(self.id, self.start, self.end)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c4c.errors import C4CError
+from c4c.files import as_text, parse_json
 from c4c.progress import say
+from c4c.schema import parse
 
 if TYPE_CHECKING:
     from c4c.extract.cache import Cache
@@ -74,6 +76,11 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     found = load_checkpoint(config.checkpoint)
     _check_fit(cache, found.meta, config.checkpoint)
     cache.require_features(found.head.projections is not None)
+    if found.head.dim != cache.dim:
+        raise C4CError(
+            f"{config.checkpoint} takes features of {found.head.dim} channels, and those of "
+            f"{cache.path} have {cache.dim}; use a cache of the backbone it was trained on."
+        )
     settings = found.meta.get("config", {})
     limit = config.max_frames or settings.get("max_frames")
     view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))
@@ -177,6 +184,17 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
     yield from search(queries, text, head, clips, config.top_k, view, shortlist, rerank)
 
 
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A line of JSON that asks for something."""
+
+    query: str
+
+    def __post_init__(self) -> None:
+        if not self.query.strip() or re.search("[\ud800-\udfff]", self.query):
+            raise C4CError("its query is empty, or holds half a character.")
+
+
 def read_queries(path: str) -> list[str]:
     """Sentences from a file (``-`` is standard input): one a line, or JSON lines with ``query``.
 
@@ -185,13 +203,11 @@ def read_queries(path: str) -> list[str]:
     """
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        lines = data.decode("utf-8-sig").splitlines()
     except OSError as error:
         raise C4CError(f"Cannot read queries from {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise C4CError(f"{path} is not UTF-8; convert it.") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    # Not splitlines(): JSON's texts may hold U+2028 and others that it takes for line ends.
+    for number, line in enumerate(re.split(r"\r?\n|\r", as_text(data, path)), 1):
         line = line.strip()
         if line:
             found.append(_query(line, f"{path} line {number}"))
@@ -202,10 +218,5 @@ def read_queries(path: str) -> list[str]:
 def _query(line: str, where: str) -> str:
     if not line.startswith("{"):
         return line
-    try:
-        text = json.loads(line)["query"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise C4CError(f'{where} is not JSON with a "query"; mend that line.') from None
-    if not isinstance(text, str) or not text.strip():
-        raise C4CError(f'{where}: "query" is empty or not a text.')
-    return text.strip()
+    value = parse_json(line, where)
+    return parse(_Query, value, where, remedy="correct that line").query.strip()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from c4c.errors import C4CError, Misplaced
+from c4c.extract.head_init import read_head_init
 from c4c.extract.identity import Owner, identity_of
 from c4c.extract.manifest import Manifest, load_manifests
 from c4c.extract.shards import Shard
 from c4c.extract.stored import is_bound_to, write_shard
 from c4c.extract.views import CaptionFeatures, ClipFeatures, Failure, open_view
-from c4c.files import json_bytes, read_json, write_once
+from c4c.files import json_bytes, write_once
 from c4c.inside import is_there, refuse_links, regular_files
 from c4c.records import Fingerprint
+from c4c.schema import Closed, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,14 @@ __all__ = [
 
 SCHEMA = 1
 DEFAULT = Path("c4c-cache")
+
+
+@dataclass(frozen=True, slots=True)
+class _CacheFile:
+    """What ``cache.json`` holds, besides the number of its schema."""
+
+    dataset: str
+    fingerprint: Annotated[Fingerprint, Closed]
 
 
 def find_cache(path: Path | None) -> Path:
@@ -126,23 +136,15 @@ class Cache:
         """Open a cache.
 
         Raises:
-            C4CError: there is none at ``path``, or it is of another schema.
+            C4CError: there is none at ``path``, or its description cannot be read.
+            NewerVersion: it was made by a later c4c.
         """
         path = Path(path)
         if not is_there(path / "cache.json", path):
             raise C4CError(f"{path} is not a feature cache (no cache.json); run c4c extract first.")
-        content = read_json(path / "cache.json")
-        try:
-            schema = content["schema"]
-            if schema != SCHEMA:
-                raise C4CError(f"{path} has schema {schema}, this c4c reads {SCHEMA}; upgrade c4c?")
-            unknown = set(content["fingerprint"]) - {one.name for one in fields(Fingerprint)}
-            if unknown:
-                names = ", ".join(sorted(unknown))
-                raise C4CError(f"{path} was made by a newer c4c (it records: {names}); upgrade.")
-            return cls(path, str(content["dataset"]), Fingerprint(**content["fingerprint"]))
-        except (KeyError, TypeError) as error:
-            raise C4CError(f"{path}/cache.json is damaged ({error!r}).") from None
+        remedy = "put back a copy of it, or extract anew into another --cache"
+        held = read_record(path / "cache.json", _CacheFile, SCHEMA, remedy)
+        return cls(path, held.dataset, held.fingerprint)
 
     @cached_property
     def owner(self) -> Owner:
@@ -204,16 +206,9 @@ class Cache:
         """What heads start from (``Backbone.head_init``), as the extraction stored it.
 
         Raises:
-            C4CError: the file is not there or damaged.
+            C4CError: the file does not exist, is damaged, or is another backbone's.
         """
-        from safetensors.torch import load_file
-
-        path = self.path / "head-init.safetensors"
-        try:
-            found: dict[str, torch.Tensor] = load_file(path)
-            return found
-        except Exception as error:  # safetensors has an error type of its own
-            raise C4CError(f"{path} cannot be read ({error}); extract again.") from None
+        return read_head_init(self.path, self.fingerprint.sha256)[0]
 
     def clips(self, split: str | None = None) -> ClipFeatures:
         """Clip features of one split, or of all.

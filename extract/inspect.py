@@ -15,6 +15,7 @@ from c4c.durable import rename_new
 from c4c.errors import C4CError, Misplaced, NewerVersion, Unreadable
 from c4c.extract.cache import Cache, find_cache, list_shards
 from c4c.extract.findings import DAMAGED, MISPLACED, NOTE, Finding
+from c4c.extract.head_init import head_init_damage
 from c4c.extract.identity import Owner
 from c4c.extract.manifest import Manifest, load_manifests, manifest_damage, superseded
 from c4c.extract.shards import STATUS
@@ -80,7 +81,11 @@ def _named(cache: Path, manifests: dict[str, Manifest]) -> dict[Path, frozenset[
 
 
 def _damage(cache: Cache, repair: bool) -> Iterator[Finding]:
-    yield from map(Finding, manifest_damage(cache.path))
+    aside = _put_aside if repair else None
+    yield from head_init_damage(cache.path, cache.fingerprint.sha256, aside)
+    if planned := manifest_damage(cache.path):
+        yield from map(Finding, planned)
+        return  # without the plan nobody knows which shards should be there
     named = _named(cache.path, cache.manifests)
     unbound = []
     todo = list(named)
@@ -136,15 +141,15 @@ def _unfit(path: Path, owner: Owner, expected: frozenset[str]) -> list[Finding]:
 
 
 def _set_aside(path: Path, owner: Owner) -> Iterator[Finding]:
-    """Rename a damaged shard, unless a whole one has come in its place; nothing is replaced."""
+    """Rename a damaged shard, unless a whole one has come in its place."""
+    if {one.code for one in shard_damage(path, owner)} == {DAMAGED} and os.path.lexists(path):
+        yield Finding(f"{path}: set aside as {_put_aside(path).name}")
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename a damaged file to a free name ending in ``.damaged``; nothing is replaced."""
     names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
     try:
-        for target in map(path.with_name, names):
-            again = {one.code for one in shard_damage(path, owner)}
-            if again != {DAMAGED} or not os.path.lexists(path):
-                return
-            if rename_new(path, target):
-                yield Finding(f"{path}: set aside as {target.name}")
-                return
+        return next(target for target in map(path.with_name, names) if rename_new(path, target))
     except OSError as error:
         raise C4CError(f"Cannot set {path} aside: {error.strerror}.") from None

@@ -8,18 +8,21 @@ tried again) only those get new shards.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from c4c.errors import C4CError
-from c4c.files import json_bytes, read_json, write_once
+from c4c.errors import C4CError, Misplaced, NewerVersion, Unreadable
+from c4c.files import json_bytes, read_bytes, write_once
 from c4c.inside import is_there, list_folder, refuse_links
 from c4c.records import Caption, Clip, Dataset
+from c4c.schema import AsList, Range, read_record, sealed
+
+SCHEMA = 1
+REMEDY = "put back a copy of it, or extract anew into another --cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Part:
 
     name: str
     ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"part-[0-9]+-[0-9a-f]+\.h5", self.name):
+            raise C4CError(f"it names a shard '{self.name}', which no c4c wrote; do not trust it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +57,23 @@ class Manifest:
 
     dataset: str
     split: str
-    number: int
-    clips: tuple[Clip, ...]
-    captions: tuple[Caption, ...]
+    number: Annotated[int, Range(1)]
+    clips: tuple[Annotated[Clip, AsList], ...]
+    captions: tuple[Annotated[Caption, AsList], ...]
     missing: tuple[str, ...]
     twins: dict[str, str]
-    parts: tuple[Part, ...]
-    caption_parts: tuple[Part, ...]
+    parts: tuple[Annotated[Part, AsList], ...]
+    caption_parts: tuple[Annotated[Part, AsList], ...]
     files: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, ids, parts in (
+            ("clip", [clip.id for clip in self.clips], self.parts),
+            ("caption", [caption.id for caption in self.captions], self.caption_parts),
+        ):
+            planned = [name for part in parts for name in part.ids]
+            if not len(ids) == len(planned) == len(set(ids)) or set(ids) != set(planned):
+                raise C4CError(f"its parts do not hold each {what} exactly once.")
 
     def replaced(self, files: dict[str, str]) -> frozenset[str]:
         """Ids of the clips whose file had another stamp when it was planned.
@@ -172,29 +188,26 @@ def save_manifest(cache: Path, manifest: Manifest) -> None:
     Raises:
         C4CError: another run planned something else meanwhile.
     """
-    content = _pack(manifest)
-    content["sha256"] = _seal(content)
+    data = json_bytes(sealed(_pack(manifest)))
     path = cache / "manifests" / f"{safe_name(manifest.split)}.{manifest.number:04d}.json"
-    write_once(path, json_bytes(content), cache / "tmp")
-    if read_json(path) != json.loads(json.dumps(content)):
+    write_once(path, data, cache / "tmp")
+    if read_bytes(path) != data:
         raise C4CError(
             f"{cache}: another run planned '{manifest.split}' at the same time; "
             "run the same command again."
         )
 
 
-def _seal(content: dict[str, Any]) -> str:
-    rest = {name: value for name, value in content.items() if name != "sha256"}
-    return _digest([json.dumps(rest)])
-
-
 def manifest_damage(cache: Path) -> list[str]:
-    """Manifests whose content was changed since they were written, a line each."""
+    """Manifests that cannot be read, or were changed since they were written, a line each."""
     found = []
     for path in _manifest_paths(cache):
-        content = _read(path, cache)
-        if "sha256" in content and content["sha256"] != _seal(content):
-            found.append(f"{path}: differs from its checksum; put back a copy, or extract anew")
+        try:
+            _read(path, cache)
+        except (Unreadable, NewerVersion, Misplaced):
+            raise  # nothing says that it was changed
+        except C4CError as error:
+            found.append(str(error))
     return found
 
 
@@ -222,7 +235,7 @@ def _read_all(cache: Path) -> dict[Path, Manifest]:
     found = {}
     for path in _manifest_paths(cache):
         try:
-            found[path] = _unpack(_read(path, cache), path)
+            found[path] = _read(path, cache)
         except C4CError:
             if os.path.lexists(path):
                 raise
@@ -236,9 +249,9 @@ def _manifest_paths(cache: Path) -> list[Path]:
     return [folder / entry.name for entry in list_folder(folder) if entry.name.endswith(".json")]
 
 
-def _read(path: Path, cache: Path) -> Any:
+def _read(path: Path, cache: Path) -> Manifest:
     is_there(path, cache)  # a regular file: no link, no pipe
-    return read_json(path)
+    return read_record(path, Manifest, SCHEMA, REMEDY)
 
 
 def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
@@ -253,7 +266,7 @@ def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
 
 def _pack(manifest: Manifest) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "dataset": manifest.dataset,
         "split": manifest.split,
         "number": manifest.number,
@@ -265,30 +278,3 @@ def _pack(manifest: Manifest) -> dict[str, Any]:
         "caption_parts": [[part.name, part.ids] for part in manifest.caption_parts],
         "files": manifest.files,
     }
-
-
-def _unpack(content: Any, path: Path) -> Manifest:
-    try:
-        if content["schema"] != 1:
-            raise C4CError(f"{path} has schema {content['schema']}, this c4c reads 1; upgrade c4c?")
-        return Manifest(
-            dataset=str(content["dataset"]),
-            split=str(content["split"]),
-            number=int(content["number"]),
-            clips=tuple(Clip(*row) for row in content["clips"]),
-            captions=tuple(Caption(*row) for row in content["captions"]),
-            missing=tuple(content["missing"]),
-            twins=dict(content["twins"]),
-            parts=tuple(_part(row, path) for row in content["parts"]),
-            caption_parts=tuple(_part(row, path) for row in content["caption_parts"]),
-            files=dict(content.get("files", {})),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise C4CError(f"{path} is not a manifest of c4c ({error!r}).") from None
-
-
-def _part(row: Any, path: Path) -> Part:
-    name, ids = row
-    if not re.fullmatch(r"part-[0-9]+-[0-9a-f]+\.h5", name):
-        raise C4CError(f"{path} names a shard '{name}', which no c4c wrote; do not trust it.")
-    return Part(name, tuple(ids))

@@ -23,12 +23,12 @@ from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.decode import Request, decoder_version
 from c4c.extract.encoder import Encoder
+from c4c.extract.head_init import save_head_init
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
 from c4c.extract.shards import STATUS, Shard, make_shard
 from c4c.extract.stamps import file_stamps
 from c4c.extract.stored import holds, read_shard
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
-from c4c.files import write_atomic
 from c4c.progress import Progress, say
 from c4c.records import Caption, Clip, Dataset
 from c4c.signals import StopRequest
@@ -76,7 +76,7 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     datasets = _load(config, source)
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
-    _save_head_init(folder, backbone)
+    save_head_init(folder, backbone.head_init(), backbone.sha256)
     return cache, [_settle(cache, dataset, config) for dataset in datasets], backbone
 
 
@@ -109,15 +109,6 @@ def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
             "pass --videos FOLDER, or check: c4c dataset check " + config.dataset
         )
     return datasets
-
-
-def _save_head_init(folder: Path, backbone: Backbone) -> None:
-    from safetensors.torch import save_file
-
-    path = folder / "head-init.safetensors"
-    if not path.exists():
-        init = {name: value.contiguous() for name, value in backbone.head_init().items()}
-        write_atomic(path, lambda target: save_file(init, target))
 
 
 def _settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:

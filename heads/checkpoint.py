@@ -1,8 +1,8 @@
 """Checkpoints: a folder of safetensors and one JSON file, whole or not there.
 
-``checkpoint.json`` says what it is, ``head.safetensors`` holds the head,
-``backbone.safetensors`` CLIP when it was trained or imported (``--pretrained FOLDER`` reads
-it), ``state.safetensors`` what a resumed run needs. No pickle is written or read.
+``checkpoint.json`` says what it is and has the checksums of the others: ``head.safetensors``
+holds the head, ``backbone.safetensors`` CLIP when it was trained or imported (``--pretrained
+FOLDER`` reads it), ``state.safetensors`` what a resumed run needs. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
-from c4c.files import fsync_folder, read_json
+from c4c.files import file_sha256, fsync_folder, json_bytes, read_json
 from c4c.heads import HEADS
 from c4c.heads.base import Head
 from c4c.heads.projections import Projections
+from c4c.schema import Closed, Range, Rest, parse, sealed
+from c4c.tensors import read_tensors
 
 SCHEMA = 1
 INFO, HEAD, BACKBONE, STATE = (
@@ -34,10 +36,63 @@ INFO, HEAD, BACKBONE, STATE = (
 )
 # A file's name, its tensors, the words beside them.
 _Part = tuple[str, Mapping[str, Tensor], dict[str, str]]
-_OWN_KEYS = ("schema", "head", "shape")
-# No head of that shape is meant; a file that asks for one is damaged, or worse.
-_LARGEST = {"dim": 1 << 16, "positions": 1 << 24, "layers": 1 << 10}
-_WIDTHS = {"vision_width": 1 << 16, "text_width": 1 << 16}  # of a head with projections
+_OWN_KEYS = ("schema", "head", "shape", "files", "sha256")
+_Width = Annotated[int, Range(1, 1 << 16)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The size of a head. None larger is meant; a file that asks for one is damaged, or worse.
+
+    Attributes:
+        dim: D.
+        positions: most frames of a clip.
+        layers: of the transformer.
+        vision_width: what its own projection takes of a frame; ``None`` without projections.
+        text_width: what the other one takes of a text.
+    """
+
+    dim: _Width
+    positions: Annotated[int, Range(1, 1 << 24)]
+    layers: Annotated[int, Range(1, 1 << 10)]
+    vision_width: _Width | None = None
+    text_width: _Width | None = None
+
+    def __post_init__(self) -> None:
+        if (self.vision_width is None) != (self.text_width is None):
+            raise C4CError("it has one of vision_width and text_width; expected both or none.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """Settings of a training, as far as others go by them."""
+
+    max_frames: Annotated[int, Range(1)] | None = None
+    sampling: Literal["uniform", "head", "tail"] = "uniform"
+    eval_order: Literal["ordinary", "reverse", "random"] = "ordinary"
+    rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Features:
+    """What made the features that a head was trained on."""
+
+    sha256: str | None = None
+    rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Info:
+    """What ``checkpoint.json`` holds, besides the number of its schema."""
+
+    head: str
+    shape: Annotated[Shape, Closed]
+    files: dict[str, str] = field(default_factory=dict)  # none in those of before there were any
+    config: _Settings | None = None
+    fingerprint: _Features | None = None
+    chosen_on: str | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,11 +103,13 @@ class Checkpoint:
         head: the head, in float32 on the CPU, in evaluation mode.
         meta: what was saved with it (config, fingerprint, metrics, sampling, …).
         path: its folder.
+        files: sha256 of its other files by name; a file without one is not checked.
     """
 
     head: Head
     meta: dict[str, Any]
     path: Path
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_backbone(self) -> bool:
@@ -62,13 +119,13 @@ class Checkpoint:
     @property
     def backbone_state(self) -> dict[str, Tensor] | None:
         """CLIP's parameters by name, in the precision they were saved in; read when asked for."""
-        return read_tensors(self.path / BACKBONE)[0] if self.has_backbone else None
+        return _read_part(self.path, BACKBONE, self.files) if self.has_backbone else None
 
     @property
     def state(self) -> dict[str, Tensor] | None:
         """What a resumed run needs; read when asked for."""
-        path = self.path / STATE
-        return read_tensors(path)[0] if path.is_file() else None
+        there = (self.path / STATE).is_file()
+        return _read_part(self.path, STATE, self.files) if there else None
 
 
 def save_checkpoint(
@@ -130,48 +187,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     folder = _require(Path(path))
     info = read_json(folder / INFO)
-    if not isinstance(info, dict) or not isinstance(info.get("schema"), int):
-        raise C4CError(f"{folder / INFO} is not a checkpoint of c4c: it has no schema number.")
-    if info["schema"] > SCHEMA:
-        raise C4CError(
-            f"{folder} has schema {info['schema']} and this c4c reads up to {SCHEMA}; update c4c."
-        )
-    state, _ = read_tensors(folder / HEAD)
-    head = _head_of(folder, info, state)
-    meta = {key: value for key, value in info.items() if key not in _OWN_KEYS}
-    return Checkpoint(head, meta, folder)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a safetensors file, and the words stored beside them.
-
-    Raises:
-        C4CError: it is not there, cut short, or not safetensors.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise C4CError(f"{path} is not there; is the checkpoint whole?")
+    held = parse(_Info, info, str(folder / INFO), SCHEMA, _REMEDY)
+    state = _read_part(folder, HEAD, held.files)
     try:
-        with safe_open(path, framework="pt") as stream:
-            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            return state, dict(stream.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "unreadable"
-        raise C4CError(
-            f"{path} is damaged ({reason}); copy it again or go back to another."
-        ) from None
+        head = make_head(held.head, asdict(held.shape), state)
+    except C4CError as error:
+        raise C4CError(f"{folder} does not hold what it says. {error}") from None
+    meta = {key: value for key, value in info.items() if key not in _OWN_KEYS}
+    return Checkpoint(head, meta, folder, held.files)
 
 
-def make_head(name: str, shape: Mapping[str, int], state: Mapping[str, Tensor]) -> Head:
+_REMEDY = "copy the checkpoint again, or go back to another"
+
+
+def _read_part(folder: Path, name: str, files: Mapping[str, str]) -> dict[str, Tensor]:
+    """Tensors of one file of a checkpoint, once its bytes are known to be those written."""
+    path = folder / name
+    if name in files and file_sha256(path) != files[name]:
+        raise C4CError(f"{path} differs from its checksum; {_REMEDY}.")
+    return read_tensors(path)[0]
+
+
+def make_head(name: str, shape: Mapping[str, Any], state: Mapping[str, Tensor]) -> Head:
     """A head of that shape holding ``state`` in float32.
 
     Raises:
         C4CError: parameters are missing, too many, or of another shape.
     """
     with torch.device("meta"):
-        head: Head = HEADS[name](**{key: shape[key] for key in _LARGEST})
-        if _WIDTHS.keys() <= shape.keys():
+        head: Head = HEADS[name](**{key: shape[key] for key in ("dim", "positions", "layers")})
+        if shape.get("vision_width"):
             widths = shape["vision_width"], shape["text_width"]
             head.projections = Projections(*widths, dim=head.dim)
     own = head.state_dict()
@@ -190,32 +235,15 @@ def make_head(name: str, shape: Mapping[str, int], state: Mapping[str, Tensor]) 
     return head.eval()
 
 
-def _head_of(folder: Path, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> Head:
-    shape = info.get("shape")
-    name = info.get("head")
-    known = (_LARGEST.keys(), _LARGEST.keys() | _WIDTHS.keys())
-    if not isinstance(shape, dict) or shape.keys() not in known or not isinstance(name, str):
-        raise C4CError(f"{folder / INFO} lacks 'head' and 'shape' (dim, positions, layers).")
-    for key in shape:
-        number, most = shape[key], (_LARGEST | _WIDTHS)[key]
-        if not (isinstance(number, int) and 1 <= number <= most):
-            raise C4CError(f"{folder / INFO}: {key} is {number!r}, expected 1 to {most}.")
-    try:
-        return make_head(name, shape, state)
-    except C4CError as error:
-        raise C4CError(f"{folder} does not hold what it says. {error}") from None
-
-
 def _write_parts(folder: Path, parts: list[_Part], info: Any) -> None:
-    import json
-
     from safetensors.torch import save_file
 
+    files = {}
     for name, tensors, words in parts:
         whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         save_file(whole, folder / name, {"format": "pt", **words})
-    text = json.dumps(_finite(info), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    (folder / INFO).write_text(text, encoding="utf-8")
+        files[name] = file_sha256(folder / name)
+    (folder / INFO).write_bytes(json_bytes(sealed(_finite({**info, "files": files}))))
     umask = os.umask(0)
     os.umask(umask)
     folder.chmod(0o777 & ~umask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -15,6 +15,37 @@ from c4c.records import Clip
 from c4c.retrieval.evaluate import SCHEMA
 from c4c.retrieval.metrics import Ranks
 from c4c.retrieval.statistics import Interval, interval
+from c4c.schema import Range, parse
+
+_MOST = 1 << 53  # whole numbers up to here are exact as floats
+_REMEDY = "make a results file with c4c retrieve --evaluate --json FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A query as a results file holds it; ``Evaluation.as_dict`` writes it."""
+
+    clip: str
+    rank: Annotated[float, Range(1, _MOST)]
+    ties: Annotated[int, Range(1, _MOST)]
+    caption: str | None = None
+    text: str | None = None
+    first: str = ""
+    twin: str | None = None
+    before_twin: Annotated[float, Range(0, 1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < (self.ties + 1) / 2:
+            raise C4CError(f"rank {self.rank:g} is better than {self.ties} tied answers can be.")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What a comparison needs of a results file, besides the number of its schema."""
+
+    head: str
+    queries: dict[str, tuple[Row, ...]]
+    videos: dict[str, tuple[str, float, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +138,32 @@ def parse_results(found: Any, path: Path, way: str = "t2v") -> Results:
     Raises:
         C4CError: it is none.
     """
+    held = parse(_File, found, str(path), SCHEMA, _REMEDY)
+    queries: dict[str, Query] = {}
+    for number, row in enumerate(held.queries.get(way, ())):
+        key = row.caption if way == "t2v" else row.clip
+        if key is None or key in queries:
+            what = "has no 'caption'" if key is None else f"is another query of '{key}'"
+            raise C4CError(f"{path}: queries.{way}[{number}] {what}; {_REMEDY}.")
+        queries[key] = _query(row)
+    if not queries:
+        raise C4CError(f"{path} has no queries of '{way}'; {_REMEDY}.")
     try:
-        if found["schema"] != SCHEMA:
-            raise C4CError(f"{path} has schema {found['schema']}, this c4c reads {SCHEMA}.")
-        key = "caption" if way == "t2v" else "clip"
-        queries = {str(row[key]): _query(row) for row in found["queries"][way]}
-        videos = {name: Clip(name, *span) for name, span in found.get("videos", {}).items()}
-        return Results(path, str(found["head"]), queries, videos)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise C4CError(
-            f"{path} is no results file ({error!r}); make one with "
-            "c4c retrieve --evaluate --json FILE."
-        ) from None
+        videos = {name: Clip(name, *span) for name, span in held.videos.items()}
+    except C4CError as error:
+        raise C4CError(f"{path}: videos: {error}") from None
+    return Results(path, held.head, queries, videos)
 
 
-def _query(row: dict[str, Any]) -> Query:
-    clip = str(row["clip"])
+def _query(row: Row) -> Query:
     return Query(
-        text=str(row.get("text", clip)),
-        clip=clip,
-        rank=float(row["rank"]),
-        ties=int(row["ties"]),
-        first=str(row.get("first", "")),
-        cluster=min(clip, str(row.get("twin", clip))),
-        before_twin=float(row.get("before_twin", "nan")),
+        text=row.clip if row.text is None else row.text,
+        clip=row.clip,
+        rank=row.rank,
+        ties=row.ties,
+        first=row.first,
+        cluster=min(row.clip, row.clip if row.twin is None else row.twin),
+        before_twin=float("nan") if row.before_twin is None else row.before_twin,
     )
 
 

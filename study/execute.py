@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from c4c import __version__
 from c4c.errors import C4CError
-from c4c.files import read_json, write_json
+from c4c.files import write_json
 from c4c.presets import preset
 from c4c.progress import say
+from c4c.schema import sealed
 from c4c.study.config import STUDIES, StudyConfig
 from c4c.study.plan import Run, default_preset
+from c4c.study.result import SCHEMA, read_result
 from c4c.study.spec import Study
 
 if TYPE_CHECKING:
     from c4c.extract.config import ExtractConfig
     from c4c.retrieval.evaluate import Evaluation
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,7 @@ def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[st
         _prepare(study, config)
         say(f"study {study.name}: {len(todo)} of {len(jobs)} runs to do")
         _work(todo, config.devices or (None,))
-    return [_read(job) for job in jobs if job.result.exists()]
-
-
-def _read(job: Job) -> dict[str, Any]:
-    found = read_json(job.result)
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise C4CError(f"{job.result} is not of this version; remove it and run the study again.")
-    return found
+    return [read_result(job.result, job.run) for job in jobs if job.result.exists()]
 
 
 def _work(todo: list[Job], devices: tuple[str | None, ...]) -> None:
@@ -125,22 +118,20 @@ def perform(job: Job) -> None:
     begun = time.monotonic()
     found = _end_to_end(job) if job.study.mode == "e2e" else _cached(job)
     run = job.run
-    write_json(
-        job.result,
-        {
-            "schema": SCHEMA,
-            "study": job.study.name,
-            "mode": job.study.mode,
-            "dataset": run.dataset,
-            "variant": run.variant,
-            "settings": run.settings,
-            "seed": run.seed,
-            "seconds": round(time.monotonic() - begun, 1),
-            "version": __version__,
-            "revision": revision(),
-            "evaluation": found.as_dict(),
-        },
-    )
+    content = {
+        "schema": SCHEMA,
+        "study": job.study.name,
+        "mode": job.study.mode,
+        "dataset": run.dataset,
+        "variant": run.variant,
+        "settings": run.settings,
+        "seed": run.seed,
+        "seconds": round(time.monotonic() - begun, 1),
+        "version": __version__,
+        "revision": revision(),
+        "evaluation": found.as_dict(),
+    }
+    write_json(job.result, sealed(content))
 
 
 def _cached(job: Job) -> Evaluation:
@@ -299,7 +290,7 @@ def _pretrained(study: Study, config: StudyConfig) -> Path:
         raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
     out = study_folder(study, config) / "pretrain"
     if (out / "done.json").exists():
-        return Path(read_json(out / "done.json")["checkpoint"])
+        return out / "best"  # whatever path the file names
     head = study.settings.get("head", "meanP")
     settings = {"head": head, "resume": "auto", "out": out, **study.pretrain}
     result = train_e2e(TrainE2EConfig(**_backbone(config, settings)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
 from dataclasses import dataclass
+from typing import get_type_hints
 
 from c4c.errors import C4CError
 from c4c.presets import load_presets, preset
+from c4c.schema import parse
 from c4c.study.config import StudyConfig
 from c4c.study.spec import Settings, Study
 
@@ -91,7 +92,7 @@ def _check(study: Study, mode: str, settings: Settings, taken: frozenset[str]) -
     from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 
     kind = TrainE2EConfig if mode == "e2e" else TrainHeadConfig
-    fields = {one.name: one.default for one in dataclasses.fields(kind) if one.name not in taken}
+    fields = {name: hint for name, hint in get_type_hints(kind).items() if name not in taken}
     for key, value in settings.items():
         if key not in fields:
             more = "; --mode e2e may have it" if mode == "cached" else ""
@@ -99,9 +100,4 @@ def _check(study: Study, mode: str, settings: Settings, taken: frozenset[str]) -
                 f"study '{study.name}': training in mode {mode} has no setting '{key}' for a "
                 f"study to change{more}."
             )
-        usual = type(fields[key])
-        wanted = (int, float) if usual is float else (usual,)
-        if usual in (bool, int, float, str) and type(value) not in wanted:
-            raise C4CError(
-                f"study '{study.name}': {key} is {value!r}, expected a value such as {fields[key]}."
-            )
+        parse(fields[key], value, f"study '{study.name}': {key}")

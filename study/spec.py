@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
+from c4c.files import read_toml
+from c4c.schema import parse
 
 MODES = ("cached", "e2e")
 _KEYS = ("question", "mode", "settings", "baseline", "grid", "pretrain")
+_MOST = 10_000  # variants: each is trained, and a grid of ten settings is a mistake
 Settings = dict[str, Any]
 
 
@@ -42,11 +46,11 @@ class Study:
         where = f"study '{self.name}'"
         if self.mode not in MODES:
             raise C4CError(f"{where}: mode is '{self.mode}', expected {' or '.join(MODES)}.")
-        for key, values in self.grid.items():
-            if not isinstance(values, list) or not values:
-                raise C4CError(f"{where}: grid.{key} must be a list of values.")
-        if not self.grid:
+        count = math.prod(len(values) for values in self.grid.values())
+        if not self.grid or not count:
             raise C4CError(f"{where}: [grid] is empty: name a setting and its values.")
+        if count > _MOST:
+            raise C4CError(f"{where}: [grid] has {count} combinations, more than {_MOST}.")
         if self.baseline and self.baseline not in self.variants():
             raise C4CError(f"{where}: the baseline {self.baseline} is no variant of the grid.")
 
@@ -73,11 +77,7 @@ def load_study(name: str) -> Study:
     path = Path(name)
     if not path.is_file():
         raise C4CError(f"No study '{name}': neither a file nor one of {', '.join(shipped)}.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise C4CError(f"{path} is not readable TOML: {error}.") from None
-    return make_study(path.stem, table)
+    return make_study(path.stem, read_toml(path))
 
 
 def make_study(name: str, table: dict[str, Any]) -> Study:
@@ -89,12 +89,5 @@ def make_study(name: str, table: dict[str, Any]) -> Study:
     for key in table:
         if key not in _KEYS:
             raise C4CError(f"study '{name}': unknown key '{key}'. Known: {', '.join(_KEYS)}.")
-    for key in ("grid", "settings", "baseline", "pretrain"):
-        if not isinstance(table.get(key, {}), dict):
-            raise C4CError(f"study '{name}': {key} must be a table of settings.")
-    for key in ("question", "mode"):
-        if not isinstance(table.get(key, ""), str):
-            raise C4CError(f"study '{name}': {key} must be text.")
-    if "grid" not in table:
-        raise C4CError(f"study '{name}': there is no [grid] of settings to vary.")
-    return Study(name=name, **{"question": name, "mode": "cached", **table})
+    content = {"question": name, "mode": "cached", **table, "name": name}
+    return parse(Study, content, f"study '{name}'")

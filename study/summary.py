@@ -135,8 +135,12 @@ def summarise_runs(study: Study, results: Sequence[dict[str, Any]], seed: int = 
 
 def _values(runs: Sequence[dict[str, Any]]) -> _Values:
     found = _Values()
+    results = {
+        way: [parse_results(one["evaluation"], Path("result.json"), way) for one in runs]
+        for way in ("t2v", "v2t")
+    }
     for name, (way, measure) in MEASURES.items():
-        parsed = [parse_results(one["evaluation"], Path("result.json"), way) for one in runs]
+        parsed = results[way]
         keys = list(parsed[0].queries)
         if any(list(one.queries) != keys for one in parsed[1:]):
             raise C4CError(

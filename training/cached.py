@@ -26,7 +26,7 @@ from c4c.training.evaluation import BLOCK, answers, figures
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.splits import evaluated_split
-from c4c.training.task import Task
+from c4c.training.task import Task, put_back
 
 RUNS = Path("c4c-runs")
 
@@ -62,6 +62,12 @@ class CachedTask(Task):
             raise C4CError(
                 f"{cache.path}: split '{config.train_split}' has no captioned clip to train on; "
                 f"it has {', '.join(cache.splits)}."
+            )
+        projections = head.projections
+        if self._clips.dim != (head.dim if projections is None else len(projections.visual)):
+            raise C4CError(
+                f"{cache.path}: features of {self._clips.dim} channels do not fit a {head.name} "
+                "of this size; is its head-init, or --init-head, of another backbone?"
             )
         self._owners = owners[self._rows]
         self.clip_of = [self._captions.clip_ids[row] for row in self._rows]
@@ -130,7 +136,7 @@ class CachedTask(Task):
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the head's parameters back."""
-        self.head.load_state_dict(checkpoint.head.state_dict())
+        put_back(self.head, checkpoint.head.state_dict(), checkpoint.path)
 
 
 def start_head(config: Any, dim: int, init: dict[str, Tensor], hidden: bool = False) -> Head:

@@ -31,12 +31,13 @@ from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
 from c4c.training.evaluation import answers, figures
-from c4c.training.frames import DecodedFrames, FrameStore, open_frames
+from c4c.training.frame_store import FrameStore
+from c4c.training.frames import DecodedFrames, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
 from c4c.training.splits import evaluated_split
-from c4c.training.task import Task
+from c4c.training.task import Task, put_back
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
 _EVAL_TEXTS = 256  # and captions
@@ -194,8 +195,8 @@ class E2ETask(Task):
         held = checkpoint.backbone_state
         if held is None:
             raise C4CError(f"{checkpoint.path} holds no backbone to go on from.")
-        self.head.load_state_dict(checkpoint.head.state_dict())
-        self.backbone.model.load_state_dict(held)
+        put_back(self.head, checkpoint.head.state_dict(), checkpoint.path)
+        put_back(self.backbone.model, held, checkpoint.path)
 
 
 def _pad(frames: Tensor, lengths: Tensor, longest: int) -> Tensor:

@@ -8,61 +8,41 @@ stopped or killed on the way is gone on with.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import queue
+import re
 import shutil
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from io import BufferedWriter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from c4c.errors import C4CError
 from c4c.extract.backbone import Backbone
 from c4c.extract.decode import Decoded, Request, decoder_version
 from c4c.extract.stamps import file_stamps
 from c4c.extract.workers import decode_many
-from c4c.files import fsync_folder, read_json, write_json
-from c4c.progress import Progress, say
+from c4c.files import fsync_folder
+from c4c.progress import say
 from c4c.records import Clip, Dataset
-from c4c.signals import StopRequest
+from c4c.training.frame_part import FramePart, fitted, sync
+from c4c.training.frame_store import (
+    FRAMES,
+    INDEX,
+    FrameStore,
+    Index,
+    clip_crc,
+    read_index,
+    write_index,
+)
 
 _AHEAD = 64  # clips that are decoded before they are wanted
-_SAVE_SECONDS = 15.0  # what a killed run has decoded since then is decoded again
-
-
-@dataclass(frozen=True)
-class FrameStore:
-    """Frames of a split's clips.
-
-    Attributes:
-        pixels: uint8 [F, 3, S, S], mapped.
-        offsets: int64 [N + 1]; clip i has frames ``offsets[i]`` to ``offsets[i + 1]``.
-        ids: clip ids [N]; clips that could not be decoded have no frames.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
-    ids: tuple[str, ...]
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Frames of each clip [N]."""
-        return np.diff(self.offsets)
-
-    def stream(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """Frames [n, 3, S, S] of clips, one after the other."""
-        for place in places:
-            yield self.pixels[self.offsets[place] : self.offsets[place + 1]]
 
 
 class DecodedFrames:
@@ -101,7 +81,7 @@ class DecodedFrames:
                 if not len(found.frames) and clip.id not in self._told:
                     self._told.add(clip.id)
                     say(f"  {clip.id}: {found.status}: {found.message}")
-                yield _fitted(found, self._backbone)
+                yield fitted(found, self._backbone)
         finally:
             done.set()
 
@@ -118,15 +98,6 @@ class DecodedFrames:
                         return
         except BaseException as error:  # whoever waits for frames has to know
             ready.put(error)
-
-
-def _fitted(done: Decoded, backbone: Backbone) -> npt.NDArray[np.uint8]:
-    """Frames [n, 3, S, S] as the backbone takes them; none when there are none."""
-    if not len(done.frames):
-        return np.zeros((0, 3, backbone.image_size, backbone.image_size), np.uint8)
-    pixels = backbone.fit(torch.from_numpy(np.array(done.frames.pixels)))
-    found: npt.NDArray[np.uint8] = pixels.contiguous().numpy()
-    return found
 
 
 def open_frames(
@@ -153,125 +124,106 @@ def open_frames(
             [backbone.image_size, backbone.interpolation, decoder_version(request.decoder)],
         ]
     )
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    target = folder / f"{dataset.split}-{digest}"
+    made_of = hashlib.sha256(key.encode()).hexdigest()
+    split = re.sub(r"[^A-Za-z0-9_.-]", "_", dataset.split)  # a table of captions may say anything
+    target = folder / f"{split}-{made_of[:16]}"
+    _reopen(target)
     if not target.exists():
-        _build(target, dataset, backbone, request, workers)
-    return _open(target, backbone.image_size)
+        _build(target, made_of, dataset, backbone, request, workers)
+    index = read_index(target)
+    ids = tuple(clip.id for clip in dataset.clips)
+    if index.ids != ids or index.made_of not in (None, made_of):
+        raise C4CError(
+            f"{target} is the frame cache of other clips or settings; move it away, and the same "
+            "command makes its own."
+        )
+    if index.damaged():
+        index = _decode_again(target, index, dataset, backbone, request, workers)
+    return FrameStore.open(target, index, backbone.image_size)
+
+
+def _aside(target: Path) -> Path:
+    """Where a frame cache is made before it stands under its name."""
+    return target.parent / f".{target.name}.part"
+
+
+def _reopen(target: Path) -> None:
+    """A frame cache that lost its index is one that is being made: what it has is kept."""
+    if target.exists() and not (target / INDEX).exists():
+        try:
+            os.rename(target, _aside(target))
+        except FileNotFoundError:
+            return  # another run was quicker
+        except OSError as error:
+            raise C4CError(f"Cannot write {target}: {error.strerror}.") from None
 
 
 def _build(
-    target: Path, dataset: Dataset, backbone: Backbone, request: Request, workers: int
+    target: Path,
+    made_of: str,
+    dataset: Dataset,
+    backbone: Backbone,
+    request: Request,
+    workers: int,
 ) -> None:
-    aside = target.parent / f".{target.name}.part"
+    aside = _aside(target)
     most = (request.max_frames or 64) * 3 * backbone.image_size**2
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        with _Part(aside, backbone) as part:
+        with FramePart(aside, backbone, dataset.clips) as part:
             if target.exists():  # another run was quicker
                 shutil.rmtree(aside, ignore_errors=True)
                 return
             left = (len(dataset.clips) - len(part.lengths)) * most
             say(f"frame cache {target}: at most {left / 1e9:.2f} GB more")
-            part.decode(dataset.clips, request, workers)
+            part.decode(request, workers)
             if not any(part.lengths):
                 raise C4CError(f"No clip of {dataset.name} {dataset.split} could be decoded.")
-            ids = [clip.id for clip in dataset.clips]
-            write_json(aside / "index.json", {"ids": ids, "lengths": part.lengths})
+            ids = tuple(clip.id for clip in dataset.clips)
+            counts, crcs = tuple(part.lengths), tuple(part.crcs)
+            write_index(aside, Index(ids, counts, backbone.image_size, made_of, crcs))
             os.rename(aside, target)
             fsync_folder(target.parent)
     except OSError as error:
         raise C4CError(f"Cannot write {target}: {error.strerror}.") from None
 
 
-class _Part:
-    """A frame cache that is being made, by one process at a time; it goes on where one stopped.
+def _decode_again(
+    target: Path,
+    index: Index,
+    dataset: Dataset,
+    backbone: Backbone,
+    request: Request,
+    workers: int,
+) -> Index:
+    """Decode the clips that are damaged, in place; the index says so when they are on the disk.
 
-    ``lengths.bin`` is written after the frames that it counts, so what it says is there.
+    Raises:
+        C4CError: a clip has other frames now, or the cache cannot be written.
     """
-
-    def __init__(self, folder: Path, backbone: Backbone) -> None:
-        self.folder, self.backbone = folder, backbone
-        self.lengths: list[int] = []
-        self._saved = 0  # how many of them are in the file
-        self._at = time.monotonic()
-
-    def __enter__(self) -> _Part:
-        self._pixels = (self.folder / "frames.bin").open("ab")
-        self._counts = (self.folder / "lengths.bin").open("ab")
-        try:
-            fcntl.flock(self._counts, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another run that decodes into {self.folder}")
-            fcntl.flock(self._counts, fcntl.LOCK_EX)
-        if (self.folder / "lengths.bin").exists():  # not renamed while this one waited
-            self._go_on()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pixels.close()
-        self._counts.close()
-
-    def _go_on(self) -> None:
-        """Keep the clips whose frames are whole; cut off what a killed run left behind them."""
-        frame = 3 * self.backbone.image_size**2
-        there = (self.folder / "frames.bin").stat().st_size
-        found = (self.folder / "lengths.bin").read_bytes()
-        lengths = np.frombuffer(found[: len(found) // 8 * 8], np.int64)
-        whole = int(np.searchsorted(np.cumsum(lengths) * frame, there, "right"))
-        self.lengths = lengths[:whole].tolist()
-        self._saved = whole
-        self._pixels.truncate(sum(self.lengths) * frame)
-        self._counts.truncate(whole * 8)
-
-    def decode(self, clips: Sequence[Clip], request: Request, workers: int) -> None:
-        """Frames of all clips that are not there yet.
-
-        Raises:
-            Interrupted: somebody asked to stop; what is decoded is kept.
-        """
-        todo = clips[len(self.lengths) :]
-        bar = Progress("decode", len(clips), done=len(self.lengths))
-        results = decode_many(todo, request, workers)
-        with bar as progress, StopRequest() as stop, contextlib.closing(results):
-            for place, done in results:
-                if stop.name:
-                    self._save()
-                    raise stop.error(
-                        f"stopped by {stop.name} after {len(self.lengths)} of {len(clips)} clips "
-                        "were decoded; the same command goes on"
+    damaged = index.damaged()
+    say(f"{target}: decoding {len(damaged)} damaged clips again")
+    bounds = np.cumsum([0, *index.lengths]) * 3 * backbone.image_size**2
+    crcs = list(index.crc32 or ())
+    clips = [dataset.clips[place] for place in damaged]
+    try:
+        (target / FRAMES).touch()  # it may be lost as a whole
+        results = decode_many(clips, request, workers)
+        with (target / FRAMES).open("rb+") as stream, contextlib.closing(results):
+            for number, done in results:
+                place, frames = damaged[number], fitted(done, backbone)
+                if len(frames) != index.lengths[place]:
+                    raise C4CError(
+                        f"{target}: '{clips[number].id}' has {len(frames)} frames now, and had "
+                        f"{index.lengths[place]}; remove the folder, and look at the video."
                     )
-                self._add(todo[place], done)
-                progress.step()
-        self._save()
-
-    def _add(self, clip: Clip, done: Decoded) -> None:
-        self._pixels.write(_fitted(done, self.backbone).tobytes())
-        if not len(done.frames):
-            say(f"  {clip.id}: {done.status}: {done.message}")
-        self.lengths.append(len(done.frames))
-        if time.monotonic() - self._at > _SAVE_SECONDS:
-            self._save()
-
-    def _save(self) -> None:
-        _sync(self._pixels)
-        self._counts.write(np.array(self.lengths[self._saved :], np.int64).tobytes())
-        _sync(self._counts)
-        self._saved = len(self.lengths)
-        self._at = time.monotonic()
-
-
-def _sync(stream: BufferedWriter) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _open(target: Path, size: int) -> FrameStore:
-    index: Any = read_json(target / "index.json")
-    offsets = np.concatenate([[0], np.cumsum(index["lengths"])]).astype(np.int64)
-    total = int(offsets[-1])
-    path = target / "frames.bin"
-    if not total or path.stat().st_size != total * 3 * size * size:
-        raise C4CError(f"{target} holds no usable frames; remove it and look at the videos.")
-    pixels = np.memmap(path, np.uint8, "r", shape=(total, 3, size, size))
-    return FrameStore(pixels, offsets, tuple(index["ids"]))
+                stream.seek(int(bounds[place]))
+                stream.write(frames.tobytes())
+                crcs[place] = clip_crc(clips[number].id, frames)
+            stream.truncate(int(bounds[-1]))
+            sync(stream)
+    except OSError as error:
+        raise C4CError(f"Cannot write {target}: {error.strerror}.") from None
+    repaired = replace(index, crc32=tuple(crcs))
+    write_index(target, repaired)
+    return repaired

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from c4c.errors import C4CError
 from c4c.heads.base import Head
 from c4c.records import FeatureBatch
 from c4c.training.parallel import World
@@ -163,10 +164,20 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random(state: dict[str, Tensor], device: torch.device) -> None:
-    """Put the generators back to ``state``; a run resumed on another device has no state there."""
-    torch.set_rng_state(state["rng"])
-    if device.type == "cuda" and "rng_cuda" in state:
-        torch.cuda.set_rng_state(state["rng_cuda"], device)
+    """Put the generators back to ``state``; a run resumed on another device has no state there.
+
+    Raises:
+        C4CError: it is not a state of theirs.
+    """
+    try:
+        torch.set_rng_state(state["rng"])
+        if device.type == "cuda" and "rng_cuda" in state:
+            torch.cuda.set_rng_state(state["rng_cuda"], device)
+    except (KeyError, RuntimeError, TypeError):
+        raise C4CError(
+            "The checkpoint holds no state of the random generators that fits; go back to another "
+            "checkpoint, or --overwrite to begin anew."
+        ) from None
 
 
 @contextmanager

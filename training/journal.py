@@ -5,11 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from c4c.errors import C4CError
-from c4c.files import write_atomic
+from c4c.files import as_text, parse_json, read_bytes, write_atomic
+from c4c.schema import Range, Rest, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a line of the log holds.
+
+    Attributes:
+        step: steps taken when it was written.
+        epoch: whole epochs, in the lines that tell the end of one.
+        figures: everything else.
+    """
+
+    step: Annotated[int, Range(0)]
+    epoch: Annotated[int, Range(0)] = 0
+    figures: Annotated[dict[str, float | None], Rest] = field(default_factory=dict)
 
 
 class Journal:
@@ -61,17 +78,22 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     """Lines of a log; one that a crash cut short is left out.
 
     Returns:
-        One dictionary a line; no lines when there is no file.
+        One dictionary a line, with the keys of ``Line``; no lines when there is no file.
+
+    Raises:
+        C4CError: a whole line is damaged.
     """
     if not path.exists():
         return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    data = read_bytes(path)
+    whole = as_text(data[: data.rfind(b"\n") + 1], str(path))
+    rows = []
+    for number, line in enumerate(whole.split("\n")[:-1], 1):
+        where = f"{path} line {number}"
+        row = parse_json(line, where)
+        parse(Line, row, where, remedy="correct or delete that line")
+        rows.append(row)
+    return rows
 
 
 def _board(folder: Path, after: int) -> Any:

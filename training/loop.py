@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
-from c4c.files import read_json
-from c4c.heads.checkpoint import load_checkpoint, standing
+from c4c.heads.checkpoint import INFO, load_checkpoint, standing
 from c4c.progress import Progress, say
+from c4c.schema import Range, parse
 from c4c.signals import StopRequest
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
@@ -38,17 +38,19 @@ _SHOWN = {"loss": ".3f", "t2v_r1": ".1f", "v2t_r1": ".1f", "twin_accuracy": ".1f
 class Position:
     """Where a run stands; kept with the last checkpoint."""
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: Annotated[int, Range(0)] = 0
+    batch: Annotated[int, Range(0)] = 0
+    step: Annotated[int, Range(0)] = 0
     loss: float = 0.0  # summed over the batches of this epoch
-    best: float = -math.inf
+    best: float | None = None  # nothing was evaluated yet
     best_figures: dict[str, float] = field(default_factory=dict)
 
-    def as_meta(self) -> dict[str, Any]:
-        """As JSON holds it (which knows no infinity)."""
-        best = None if math.isinf(self.best) else self.best
-        return {**self.__dict__, "best": best}
+
+@dataclass
+class _Held:
+    """What a run needs of its last checkpoint's description."""
+
+    position: Position
 
 
 class Run:
@@ -205,7 +207,7 @@ class Run:
 
     def _keep(self, found: dict[str, float]) -> None:
         """Write the last checkpoint, and the best one when this is it."""
-        better = bool(found) and score(found) > self.at.best
+        better = bool(found) and (self.at.best is None or score(found) > self.at.best)
         if better:
             self.at.best, self.at.best_figures = score(found), found
         if self.world.leads:
@@ -219,7 +221,7 @@ class Run:
         state: dict[str, Tensor] = {}
         if name == "last":
             state = {**self.optimizer.state(), **random_state(self.task.device)}
-        meta = {**self.meta, "position": self.at.as_meta(), "metrics": self.at.best_figures}
+        meta = {**self.meta, "position": asdict(self.at), "metrics": self.at.best_figures}
         self.task.save(self.out / name, meta, state)
 
     def _begin(self) -> None:
@@ -238,8 +240,8 @@ class Run:
         self.world.equalise(module for _, module, _ in self.task.modules())
 
     def _go_on(self, last: Path) -> None:
-        held = read_json(last / "checkpoint.json")
-        settings = held.get("config", {})
+        checkpoint = load_checkpoint(last)
+        settings = checkpoint.meta.get("config") or {}
         now = self.config.numbers()
         changed = sorted(key for key in now if key in settings and settings[key] != now[key])
         if changed:
@@ -248,14 +250,18 @@ class Run:
                 f"{last} was trained with {key} {settings[key]}, now {now[key]}; pass the same "
                 "settings to resume, or --overwrite to begin anew."
             )
-        checkpoint = load_checkpoint(last)
         state = checkpoint.state
-        if state is None or "position" not in held:
+        if state is None or "position" not in checkpoint.meta:
             raise C4CError(f"{last} holds no state to go on from; it can only be --init-head.")
+        at = parse(_Held, checkpoint.meta, str(last / INFO)).position
+        batches = [len(groups) for groups in self.plan] + [0]  # of each epoch, and after the last
+        if at.epoch >= len(batches) or at.batch > batches[at.epoch]:
+            raise C4CError(
+                f"{last} stands at epoch {at.epoch}, batch {at.batch}, which this run does not "
+                "have; did the data change? --overwrite begins anew."
+            )
+        self.at = at
         self.task.restore(checkpoint)
-        position = dict(held["position"])
-        position["best"] = -math.inf if position["best"] is None else position["best"]
-        self.at = Position(**position)
         restore_random(state, self.task.device)
         self.optimizer.load_state(state)
         say(f"going on from {last}, step {self.at.step}")

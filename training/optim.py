@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from c4c.errors import C4CError
 from c4c.training.config import TrainConfig
 from c4c.training.recipes import RECIPES, Recipe
 
@@ -105,7 +106,11 @@ class Optimizer:
         return found
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what ``state`` gave, for parameters of the same names and shapes."""
+        """Put back what ``state`` gave.
+
+        Raises:
+            C4CError: it is the state of other parameters, or of another optimizer.
+        """
         if self._adam is None:
             return
         for group in self._adam.param_groups:
@@ -116,9 +121,21 @@ class Optimizer:
                     if key.rpartition("/")[0] == name
                 }
                 if own:
+                    self._require_fitting(name, own, parameter)
                     self._adam.state[parameter] = {
                         key: value.clone().to(parameter.device) for key, value in own.items()
                     }
+
+    def _require_fitting(self, name: str, own: dict[str, Tensor], parameter: Tensor) -> None:
+        wanted = {"exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        if isinstance(self._adam, torch.optim.AdamW):
+            wanted["step"] = torch.Size()
+        fits = {key: value.shape for key, value in own.items()} == wanted
+        if not fits or not all(value.is_floating_point() for value in own.values()):
+            raise C4CError(
+                f"The checkpoint's state of '{name}' does not fit this run; go back to another "
+                "checkpoint, or --overwrite to begin anew."
+            )
 
 
 def clamp_logit_scale(scale: Tensor) -> None:

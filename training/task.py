@@ -7,7 +7,7 @@ and the gradient cache do the rest, the same for cached features and for videos.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from c4c.errors import C4CError
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint
 from c4c.kernels import contrastive_loss
@@ -122,3 +123,16 @@ class Task(ABC):
         with self.autocast():
             logits: Tensor = self.head(batch, text)
         return logits
+
+
+def put_back(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Give a module the parameters of the checkpoint at ``path``.
+
+    Raises:
+        C4CError: they are another module's.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise C4CError(f"{path} holds other parameters than this run has: {reason}") from None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from c4c.extract.findings import Finding
 
 FOLDER = click.argument("cache", required=False, type=click.Path(path_type=Path))
 
@@ -55,22 +60,35 @@ def verify(cache: Path | None, repair: bool) -> None:
       6  something is whole, but does not belong there (another cache's shard,
          a symbolic link, a shard that no manifest names)
 
-    With --repair, shards that are proven to be damaged, and no others, get the ending .damaged;
-    the same c4c extract as before then makes them anew, and nothing else.
+    With --repair, files that are proven to be damaged, and no others, get the ending .damaged;
+    the same c4c extract as before then makes them anew, and nothing else. CACHE may also be a
+    frame cache of train-e2e: the same training then decodes damaged clips again.
     """
     from c4c.extract.findings import DAMAGED, NOTE
-    from c4c.extract.inspect import damage
 
     codes = set()
-    for problem in damage(cache, repair):
+    for problem in _problems(cache, repair):
         click.echo(problem)
         codes.add(problem.code)
     code = min(codes - {NOTE}, default=0)
     if code == 0:
-        click.echo("every shard is there and every byte is as it was written", err=True)
+        click.echo("everything is there and every byte is as it was written", err=True)
     elif repair and code == DAMAGED:
-        click.echo("now run the same c4c extract as before", err=True)
+        click.echo("now run the same command as before (extract, or train-e2e)", err=True)
     click.get_current_context().exit(code)
+
+
+def _problems(cache: Path | None, repair: bool) -> Iterator[Finding]:
+    """What is wrong with a feature cache, or with the frame caches in a folder."""
+    from c4c.extract.findings import Finding
+    from c4c.extract.inspect import damage
+    from c4c.training.frame_store import frame_caches, frame_damage
+
+    frames = frame_caches(cache) if cache else []
+    for folder in frames:
+        yield from map(Finding, frame_damage(folder, repair))
+    if not frames:
+        yield from damage(cache, repair)
 
 
 @command.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from c4c.commands.options import Slice
 from c4c.errors import C4CError
+from c4c.files import parse_toml
 
 
 @click.command()
@@ -60,6 +60,6 @@ def setting(text: str) -> tuple[str, Any]:
         raise C4CError(f"--set {text}: expected KEY=VALUE, such as --set epochs=2.")
     name = key.strip().replace("-", "_")
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return name, parse_toml(f"value = {value}", text)["value"]
+    except C4CError:
         return name, value

@@ -7,13 +7,15 @@ it by default. There is no other labelled set, hence no ``val``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from c4c.config import DatasetSource
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
-from c4c.extract.datasets.tables import clean, must, read_json
+from c4c.extract.datasets.tables import clean
 from c4c.extract.datasets.videos import Videos
 from c4c.records import Dataset
+from c4c.schema import read_record
 
 SPLITS = ("train", "test")
 FILES = {"train": ("train_ids.json", "train.json"), "test": ("val_ids.json", "val_1.json")}
@@ -24,6 +26,13 @@ EXPECTED = {  # of 10,024 and 4,926 listed ids these have captions: a paragraph 
 HINT = "ActivityNet Captions gives its JSON files on its page (captions.zip); the videos are apart."
 
 
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """What is said of one video, in sentences one after the other."""
+
+    sentences: tuple[str, ...]
+
+
 def load(source: DatasetSource, split: str) -> Dataset:
     """One split: whole videos, ``{id}.mp4`` without ``v_`` (or with it, or another suffix).
 
@@ -32,15 +41,14 @@ def load(source: DatasetSource, split: str) -> Dataset:
     """
     ids_file, captions_file = (find_file(source, (name,), HINT) for name in FILES[split])
     ids, notes = _ids(ids_file)
-    data = must(read_json(captions_file), dict, str(captions_file))
+    data = read_record(captions_file, dict[str, _Video])
     videos = Videos(source)
     found = Collector(source, split, videos, notes)
     for name in ids:
         if name not in data:
             continue
         where = f"{captions_file} '{name}'"
-        sentences = must(must(data[name], dict, where).get("sentences"), list, f"{where} sentences")
-        text = " ".join(clean(one, f"{where} sentence") for one in sentences)
+        text = " ".join(clean(one, f"{where} sentence") for one in data[name].sentences)
         bare = name.removeprefix("v_")
         found.add(name, text, where, videos.find(bare) or videos.find(f"v_{bare}"))
     found.lacking(ids, EXPECTED[split].clips)
@@ -48,7 +56,5 @@ def load(source: DatasetSource, split: str) -> Dataset:
 
 
 def _ids(path: Path) -> tuple[list[str], list[str]]:
-    listed = must(read_json(path), list, str(path))
-    places = [f"{path} [{number}]" for number in range(len(listed))]
-    names = (must(one, str, place) for place, one in zip(places, listed, strict=True))
-    return unique_ids(zip(places, names, strict=True))
+    listed = read_record(path, list[str])
+    return unique_ids((f"{path} [{number}]", name) for number, name in enumerate(listed))

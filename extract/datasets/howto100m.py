@@ -8,6 +8,7 @@ some stretches without words or without length: those are left out and counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,14 +22,33 @@ from c4c.extract.datasets.shared import (
     span_id,
     unique_ids,
 )
-from c4c.extract.datasets.tables import must, read_json, read_table
+from c4c.extract.datasets.tables import read_table
 from c4c.extract.datasets.videos import Videos
+from c4c.files import read_json
 from c4c.records import Dataset
+from c4c.schema import parse
 
 SPLITS = ("train",)
 EXPECTED: dict[str, Counts] = {}  # everybody has another part of it
+_MOST_BYTES = 64 << 30  # of the captions of all 1.2 million videos
 CAPTIONS = ("caption.json", "raw_caption.json", "raw_caption_superclean.json")
 HINT = "HowTo100M's page gives the CSV and the captions; the videos are downloaded from YouTube."
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """What is said in a video: three lists of one length, with holes where nothing was heard."""
+
+    start: list[object]
+    end: list[object]
+    text: list[object]
+
+    def __post_init__(self) -> None:
+        if not len(self.start) == len(self.end) == len(self.text):
+            raise C4CError(
+                f"it has {len(self.start)} starts, {len(self.end)} ends and {len(self.text)} "
+                "texts; expected as many of each."
+            )
 
 
 def load(source: DatasetSource, split: str) -> Dataset:
@@ -40,7 +60,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
     listing = find_file(source, ("HowTo100M.csv", "HowTo100M_v1.csv", "HowTo100M*.csv"), HINT)
     files, notes = _listed(listing)
     path = find_file(source, CAPTIONS, HINT)
-    data = must(read_json(path, allow_nan=True), dict, str(path))
+    data = parse(dict[str, object], read_json(path, _MOST_BYTES, allow_nan=True), str(path))
     videos = Videos(source)
     found = Collector(source, split, videos, notes)
     odd: list[str] = []
@@ -71,13 +91,9 @@ def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def _stretches(value: Any, where: str) -> Iterator[tuple[str, Any, Any, str]]:
     """(where, start, end, text) of each stretch of a video."""
-    row = must(value, dict, where)
-    start, end, text = (must(row.get(k), list, f"{where} {k}") for k in ("start", "end", "text"))
-    if not len(start) == len(end) == len(text):
-        raise C4CError(
-            f"{where} has {len(start)} starts, {len(end)} ends and {len(text)} texts; "
-            "expected as many of each."
-        )
-    for number, (first, last, words) in enumerate(zip(start, end, text, strict=True)):
+    track = parse(_Track, value, where)
+    for number, (first, last, words) in enumerate(
+        zip(track.start, track.end, track.text, strict=True)
+    ):
         said = str(words) if isinstance(words, str | int) else ""  # NaN where nothing was heard
         yield f"{where} stretch {number}", first, last, said

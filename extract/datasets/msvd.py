@@ -6,15 +6,14 @@ plain values only; ``raw-captions.json`` with the same content (or whole sentenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from c4c.config import DatasetSource
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
-from c4c.extract.datasets.tables import must, read_json, read_lines
+from c4c.extract.datasets.tables import read_lines
 from c4c.extract.datasets.unpickle import read_pickle
 from c4c.extract.datasets.videos import Videos
+from c4c.files import read_json
 from c4c.records import Dataset
+from c4c.schema import parse
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {
@@ -27,6 +26,7 @@ HINT = (
     "CLIP4Clip's authors give the lists and raw-captions.pkl with their code (msvd_data.zip); the "
     "videos (YouTubeClips, .avi) are MSVD's."
 )
+_Sentence = str | list[str]  # a text, or its words
 
 
 def load(source: DatasetSource, split: str) -> Dataset:
@@ -38,19 +38,13 @@ def load(source: DatasetSource, split: str) -> Dataset:
     lines = read_lines(find_file(source, (f"{split}_list.txt",), HINT))
     ids, notes = unique_ids((where, line.strip()) for where, line in lines)
     path = find_file(source, CAPTIONS, HINT)
-    data = must(read_json(path) if path.suffix == ".json" else read_pickle(path), dict, str(path))
+    value = read_json(path) if path.suffix == ".json" else read_pickle(path)
+    data = parse(dict[str, list[_Sentence]], value, str(path))
     videos = Videos(source)
     found = Collector(source, split, videos, notes)
     for name in ids:
-        for where, text in _sentences(data.get(name, []), f"{path} '{name}'"):
-            found.add(name, text, where, videos.find(name))
+        for number, words in enumerate(data.get(name, [])):
+            text = words if isinstance(words, str) else " ".join(words)
+            found.add(name, text, f"{path} '{name}' caption {number}", videos.find(name))
     found.lacking(ids, EXPECTED[split].clips)
     return found.dataset(EXPECTED[split])
-
-
-def _sentences(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """(where, sentence) of a clip: each is a list of words, or a text."""
-    for number, one in enumerate(must(value, list, where)):
-        place = f"{where} caption {number}"
-        words = [one] if isinstance(one, str) else must(one, list, place)
-        yield place, " ".join(must(word, str, f"{place}: a word") for word in words)

@@ -8,100 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from c4c.errors import C4CError
+from c4c.files import parse_json, read_text, require_file
+from c4c.schema import parse
 
-T = TypeVar("T")
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-_WORDS: dict[type, str] = {list: "a list", dict: "an object", str: "a text"}
 _HALF = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        C4CError: missing or unreadable.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise C4CError(f"{path} is not there.") from None
-    except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
-
-
-def read_text(path: Path) -> str:
-    """A text file as UTF-8, with or without a byte-order mark.
-
-    Raises:
-        C4CError: missing, unreadable, not UTF-8, or with NUL bytes.
-    """
-    data = read_bytes(path)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise C4CError(f"{path} line {line} is not UTF-8; convert the file to UTF-8.") from None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise C4CError(f"{path} line {line} holds a NUL character; is the file damaged?")
-    return text
-
-
-def read_json(path: Path, allow_nan: bool = False) -> Any:
-    """A JSON file, strictly: no key twice in one object, no NaN (unless allowed).
-
-    Raises:
-        C4CError: the file is not that, cut short, or nested too deeply.
-    """
-    return parse_json(read_text(path), str(path), allow_nan)
-
-
-def parse_json(text: str, where: str, allow_nan: bool = False) -> Any:
-    """JSON text, as ``read_json`` reads it; ``where`` names it in messages.
-
-    Raises:
-        C4CError: see ``read_json``.
-    """
-    constant = float if allow_nan else _refuse_constant
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
-    except RecursionError:
-        raise C4CError(f"{where} is not JSON: it is nested too deeply.") from None
-    except ValueError as error:
-        raise C4CError(f"{where} is not JSON: {error}.") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key '{twice}' stands twice in one object; keep one")
-    return found
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds {name}, which is no number")
-
-
-def must(value: Any, kind: type[T], where: str) -> T:
-    """``value`` when it is of ``kind``.
-
-    Raises:
-        C4CError: it is something else; ``where`` says which value of which file.
-    """
-    if not isinstance(value, kind):
-        got = type(value).__name__ if value is not None else "not there"
-        raise C4CError(f"{where} is {got}, expected {_WORDS[kind]}.")
-    return value
 
 
 def clean(value: Any, where: str) -> str:
@@ -110,9 +28,9 @@ def clean(value: Any, where: str) -> str:
     Raises:
         C4CError: not a text, or with half a character in it.
     """
-    text = must(value, str, where)
+    text = parse(str, value, where)
     if _HALF.search(text):
-        raise C4CError(f"{where} holds half a character (a lone surrogate); mend it.")
+        raise C4CError(f"{where} holds half a character (a lone surrogate); correct it.")
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
@@ -194,10 +112,10 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not text.startswith("["):
         yield from _json_lines(path)
         return
-    for number, values in enumerate(must(parse_json(text, str(path)), list, str(path)), 1):
+    for number, values in enumerate(parse(list[object], parse_json(text, str(path)), str(path)), 1):
         where = f"{path} row {number}"
-        names = _lower(list(must(values, dict, where)), where)
-        yield where, dict(zip(names, values.values(), strict=True))
+        row = parse(dict[str, object], values, where)
+        yield where, dict(zip(_lower(list(row), where), row.values(), strict=True))
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -206,8 +124,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         from pyarrow import parquet, types
     except ImportError:
         raise C4CError(f"{path} needs pyarrow; install it: pip install 'c4c[parquet]'") from None
-    if not path.is_file():
-        raise C4CError(f"{path} is not there.")
+    require_file(path)
     try:
         with parquet.ParquetFile(path) as file:
             fields = list(file.schema_arrow)

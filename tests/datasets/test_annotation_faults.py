@@ -108,12 +108,12 @@ def test_json_that_is_none_is_named(name: str, split: str, file: str, build: Bui
         ("msrvtt", "train", "msrvtt_data/MSRVTT_data.json", '"sen_id": 0', '"sen_id": NaN', "NaN"),
         ("activitynet", "train", "train.json", "82.73", "NaN", "holds NaN"),
         ("activitynet", "train", "train.json", "82.73", "-Infinity", "holds -Infinity"),
-        ("activitynet", "train", "train.json", "v_ehGHCYKzyZ8", "v_QOlSCBRmfWY", "stands twice"),
-        ("activitynet", "train", "train.json", '["A woman', '[1, "A woman', "sentence is int"),
-        ("didemo", "val", "val_data.json", '"video"', '"file"', "video is not there"),
-        ("didemo", "val", "val_data.json", '"man turns"', "null", "description is not there"),
+        ("activitynet", "train", "train.json", "v_ehGHCYKzyZ8", "v_QOlSCBRmfWY", "duplicate key"),
+        ("activitynet", "train", "train.json", '["A woman', '[1, "A woman', "sentences[0] is 1"),
+        ("didemo", "val", "val_data.json", '"video"', '"file"', "[0] has no 'video'"),
+        ("didemo", "val", "val_data.json", '"man turns"', "null", "description is null"),
         ("msrvtt", "train", "msrvtt_data/MSRVTT_data.json", "caption 0 of", "\\ud800", "half a"),
-        ("howto100m", "train", "caption.json", '"end"', '"start"', "'start' stands twice"),
+        ("howto100m", "train", "caption.json", '"end"', '"start"', "duplicate key 'start'"),
         ("howto100m", "train", "caption.json", '"hi folks"', '"hi", "x"', "2 ends and 3 texts"),
     ],
 )
@@ -133,7 +133,7 @@ def test_ids_that_could_only_be_mistakes_are_refused(name: str, place) -> None:
     place.put("val_ids.json", [name])
     place.put("val_1.json", {name: {"sentences": ["x"]}})
     words = one_line(place.source("activitynet"), "test", "val_ids.json")
-    assert "cannot be the id" in words
+    assert ("half a character" if "\ud800" in name else "cannot be the id") in words
 
 
 @pytest.mark.parametrize("name", ["CON", "a b", "ünï", "-x", "%03d", "a:b", "😀"])

@@ -116,7 +116,7 @@ def damaged_parquet(place) -> None:
     ("name", "make", "words"),
     [
         ("c.parquet", damaged_parquet, "c.parquet is not a parquet file that can be read"),
-        ("c.parquet", lambda place: None, "is not there"),
+        ("c.parquet", lambda place: None, "does not exist"),
         ("c.parquet", lambda p: parquet(p, "c.parquet", [{"video": "a"}]), "needs the columns"),
         ("c.parquet", lambda p: parquet(p, "c.parquet", [{"video": 1, "caption": []}]), "row 1"),
         ("c.csv", lambda place: place.put("c.csv", "video,caption\n"), "has no rows"),
@@ -127,10 +127,10 @@ def damaged_parquet(place) -> None:
         ("c.csv", lambda p: p.put("c.csv", "video,caption,end\na,b,-1\n"), "end is -1"),
         ("c.csv", lambda p: p.put("c.csv", "video,caption,end\na,b,inf\n"), "expected seconds"),
         ("c.csv", lambda p: p.put("c.csv", "video,caption,start,end\nno,b,5,2\n"), "line 2"),
-        ("c.jsonl", lambda p: p.put("c.jsonl", '{"video": "a", "video": "b"}'), "stands twice"),
+        ("c.jsonl", lambda p: p.put("c.jsonl", '{"video": "a", "video": "b"}'), "duplicate key"),
         ("c.jsonl", lambda p: p.put("c.jsonl", '{"video": "a", "start": NaN}'), "holds NaN"),
         ("c.json", lambda p: p.put("c.json", [{"video": "a", "caption": ["x", ""]}]), "no caption"),
-        ("c.json", lambda p: p.put("c.json", [3]), "row 1 is int"),
+        ("c.json", lambda p: p.put("c.json", [3]), "row 1 is 3"),
     ],
 )
 def test_a_wrong_table_is_named(

@@ -106,10 +106,10 @@ def test_a_few_bytes_cannot_claim_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([], "is list, expected an object"),
-        ({"b_1_2": "text"}, "is str, expected a list"),
-        ({"b_1_2": [3]}, "caption 0 is int, expected a list"),
-        ({"b_1_2": [[b"x"]]}, "a word is bytes, expected a text"),
+        ([], "is a list, expected an object"),
+        ({"b_1_2": "text"}, "b_1_2 is 'text', expected a list"),
+        ({"b_1_2": [3]}, r"b_1_2\[0\] is 3, expected a text or a list"),
+        ({"b_1_2": [[b"x"]]}, r"b_1_2\[0\]\[0\] is bytes, expected a text"),
     ],
 )
 def test_captions_of_another_shape_are_named(value: object, words: str, place) -> None:

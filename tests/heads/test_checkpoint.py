@@ -14,6 +14,7 @@ from c4c.errors import C4CError
 from c4c.heads import HEADS, build_head
 from c4c.heads import checkpoint as module
 from c4c.heads.checkpoint import load_checkpoint, save_checkpoint
+from c4c.schema import sealed
 
 every_head = pytest.mark.parametrize("name", list(HEADS))
 META = {"config": {"lr": 1e-4}, "metrics": {"t2v_r1": 31.25}, "sampling": {"max_frames": 12}}
@@ -109,7 +110,7 @@ def test_a_folder_that_is_no_checkpoint_is_not_overwritten(tmp_path: Path) -> No
 
 def edit(folder: Path, **changes: object) -> None:
     info = json.loads((folder / "checkpoint.json").read_text())
-    (folder / "checkpoint.json").write_text(json.dumps({**info, **changes}))
+    (folder / "checkpoint.json").write_text(json.dumps(sealed({**info, **changes})))
 
 
 def shape(**changes: object) -> dict[str, object]:
@@ -119,18 +120,27 @@ def shape(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": 2}, "schema 2.*update c4c"),
+        ({"schema": 2}, "schema 2.*upgrade c4c"),
         ({"schema": "one"}, "no schema number"),
         ({"head": "maxP"}, "Unknown head 'maxP'"),
-        ({"head": 3}, "lacks 'head'"),
+        ({"head": 3}, "head is 3, expected a text"),
         ({"head": "seqLSTM"}, "seqLSTM: parameter"),
-        ({"shape": None}, "lacks 'head' and 'shape'"),
+        ({"shape": None}, "shape is null, expected an object"),
         (shape(dim=128), "seqTransf: .*expected floats"),
         (shape(layers=3), "resblocks.2.* is missing"),
         (shape(layers=1), "resblocks.1.* is not one of its own"),
         (shape(layers=10**9), "layers is 1000000000"),
         (shape(dim=0), "dim is 0"),
         (shape(dim="64"), "dim is '64'"),
+        (shape(dim=True), "dim is true"),
+        (shape(vision_width=8), "expected both or none"),
+        (shape(experts=8), "newer c4c.*experts.*upgrade c4c"),
+        ({"config": None, "metrics": None}, "metrics is null, expected an object"),
+        ({"config": {"max_frames": "12"}}, "config.max_frames is '12', expected a whole number"),
+        ({"config": {"sampling": "odd"}}, "config.sampling is 'odd', expected 'uniform' or"),
+        ({"config": {"lr": 10**400}}, "config.lr is 1000.*64 bits"),
+        ({"fingerprint": {"sha256": 5}}, "fingerprint.sha256 is 5, expected a text or null"),
+        ({"files": ["head.safetensors"]}, "files is a list, expected an object"),
     ],
 )
 def test_what_the_json_gets_wrong_is_named(
@@ -163,11 +173,49 @@ def test_damaged_tensors_are_a_clear_error(
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("part", ["head", "backbone", "state"])
+def test_one_changed_byte_of_a_tensor_is_noticed(tmp_path: Path, part: str) -> None:
+    """A weight that is another number is a head of the right shape that scores otherwise."""
+    extra = {"moment": torch.zeros(64)}
+    save_checkpoint(tmp_path / "c", build_head("meanP", 64), {}, extra, {}, state=extra)
+    path = tmp_path / "c" / f"{part}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(C4CError, match=f"{part}.safetensors differs from its checksum"):
+        found = load_checkpoint(tmp_path / "c")
+        assert (found.state if part == "state" else found.backbone_state) is None
+
+
+def test_a_changed_setting_is_noticed(tmp_path: Path) -> None:
+    """Heads see as many frames as ``config.max_frames`` says."""
+    save_checkpoint(tmp_path / "c", build_head("meanP", 64), {"config": {"max_frames": 12}})
+    path = tmp_path / "c" / "checkpoint.json"
+    path.write_text(path.read_text().replace('"max_frames": 12', '"max_frames": 2'))
+    with pytest.raises(C4CError, match=r"checkpoint\.json differs from its checksum"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_checkpoints_from_before_there_were_checksums_are_read(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "best")
+    info = json.loads((folder / "checkpoint.json").read_text())
+    before = {key: value for key, value in info.items() if key not in ("files", "sha256")}
+    (folder / "checkpoint.json").write_text(json.dumps(before))
+    assert load_checkpoint(folder).meta == META
+
+
+def test_names_that_are_not_utf8_go_into_a_checkpoint(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    save_checkpoint(tmp_path / "c", build_head("meanP", 8), {"config": {"init_head": name}})
+    assert load_checkpoint(tmp_path / "c").meta == {"config": {"init_head": name}}
+
+
 def test_parameters_of_another_kind_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "best")
     state = load_file(folder / "head.safetensors")
     state["logit_scale"] = torch.tensor(3, dtype=torch.int64)
     save_file(state, folder / "head.safetensors")
+    edit(folder, files={})
     with pytest.raises(C4CError, match="logit_scale.*int64"):
         load_checkpoint(folder)
 
@@ -179,5 +227,5 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
     folder = saved(tmp_path / "best")
     (folder / "head.safetensors").unlink()
-    with pytest.raises(C4CError, match="is the checkpoint whole"):
+    with pytest.raises(C4CError, match=r"head\.safetensors does not exist"):
         load_checkpoint(folder)

@@ -1,0 +1,55 @@
+"""Reading safetensors: tensors and words, no code; what is damaged is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from c4c.errors import C4CError
+from c4c.files import parse_json, require_file
+from c4c.schema import parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a safetensors file, and the words stored beside them.
+
+    Raises:
+        C4CError: it does not exist, cannot be read, is cut short, or is not safetensors.
+    """
+    from safetensors import safe_open
+
+    require_file(path)
+    try:
+        with safe_open(path, framework="pt") as stream:
+            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return state, dict(stream.metadata() or {})
+    except OSError as error:
+        raise C4CError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except Exception as error:
+        raise _damaged(str(path), error) from None
+
+
+def parse_tensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same from the bytes of such a file; ``where`` names them in messages.
+
+    Raises:
+        C4CError: they are cut short, or not safetensors.
+    """
+    from safetensors.torch import load
+
+    try:
+        state = load(data)
+        header = data[8 : 8 + int.from_bytes(data[:8], "little")].decode()
+    except Exception as error:
+        raise _damaged(where, error) from None
+    words = parse(dict[str, object], parse_json(header, where), where).get("__metadata__", {})
+    return state, parse(dict[str, str], words, where)
+
+
+def _damaged(where: str, error: Exception) -> C4CError:
+    """Safetensors, torch and Python each have errors of their own for a file that is none."""
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    return C4CError(f"{where} is damaged, or not safetensors ({reason}).")

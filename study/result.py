@@ -1,0 +1,95 @@
+"""The result of one run of a study, as its file holds it, and the check that it is that run's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from c4c.errors import C4CError
+from c4c.files import read_json
+from c4c.retrieval.compare import Row
+from c4c.schema import Range, parse
+from c4c.study.plan import Run
+
+SCHEMA = 1
+_REMEDY = "remove it and run the study again"
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Figures of one direction (``retrieval.metrics.Metrics``)."""
+
+    r1: float
+    r5: float
+    r10: float
+    r50: float
+    median_rank: float
+    mean_rank: float
+    rsum: float
+    gallery: Annotated[int, Range(1)]
+    gallery_expected: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What was evaluated."""
+
+    model: str
+    weights: str
+    split: str | None
+    chosen_on: str | None
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """Figures of both directions."""
+
+    t2v: _Figures
+    v2t: _Figures
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """What a report needs of an evaluation (``retrieval.evaluate.Evaluation.as_dict``)."""
+
+    metrics: _Metrics
+    twin_accuracy: float | None
+    notes: tuple[str, ...]
+    source: _Source
+    queries: dict[str, tuple[Row, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What ``result.json`` holds, besides the number of its schema."""
+
+    study: str
+    mode: str
+    dataset: str
+    variant: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    seconds: float
+    version: str
+    revision: str
+    evaluation: _Evaluation
+
+
+def read_result(path: Path, run: Run) -> dict[str, Any]:
+    """The content of a run's result file.
+
+    Raises:
+        C4CError: it is damaged, or the result of another run.
+        NewerVersion: a later c4c wrote it.
+    """
+    content: dict[str, Any] = read_json(path)
+    result = parse(_Result, content, str(path), SCHEMA, _REMEDY)
+    told = [run.dataset, run.variant, run.settings, run.seed]
+    if [result.dataset, result.variant, result.settings, result.seed] != json.loads(
+        json.dumps(told, default=str)
+    ):
+        raise C4CError(f"{path} is the result of another run; {_REMEDY}.")
+    return content
