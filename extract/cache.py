@@ -159,6 +159,14 @@ class Cache:
         except Exception as error:  # safetensors has an error type of its own
             raise C4CError(f"{path} cannot be read ({error}); extract again.") from None
 
+    def stamps(self, split: str | None = None) -> dict[str, str]:
+        """Stamps of the videos of one split, or of all, by path; caches made before have none.
+
+        Raises:
+            C4CError: no such split.
+        """
+        return {path: one for m in self._chosen(split) for path, one in m.files.items()}
+
     def clips(self, split: str | None = None) -> ClipFeatures:
         """Clip features of one split, or of all.
 

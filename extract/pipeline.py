@@ -24,6 +24,8 @@ from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.decode import Request, decoder_version
 from c4c.extract.encoder import Encoder
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
+from c4c.extract.seen import FILE as SEEN
+from c4c.extract.seen import Seen
 from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
 from c4c.extract.stamps import file_stamps
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
@@ -76,6 +78,7 @@ def prepare(config: ExtractConfig) -> tuple[Path, list[Manifest], Backbone]:
     folder = cache_folder(config)
     backbone = open_backbone(folder, config)
     _save_head_init(folder, backbone)
+    _save_seen(folder, config)
     return folder, [_settle(folder, dataset, config) for dataset in datasets], backbone
 
 
@@ -118,6 +121,14 @@ def _save_head_init(folder: Path, backbone: Backbone) -> None:
     if not path.exists():
         init = {name: value.contiguous() for name, value in backbone.head_init().items()}
         write_atomic(path, lambda target: save_file(init, target))
+
+
+def _save_seen(folder: Path, config: ExtractConfig) -> None:
+    """What a backbone that was trained here has seen is kept with the features it makes."""
+    made_by = Path(config.pretrained or "")
+    if config.pretrained and made_by.is_dir() and not (folder / SEEN).exists():
+        unknown = f"{made_by} does not record which clips it was trained on"
+        write_atomic(folder / SEEN, Seen.read(made_by, unknown).as_bytes())
 
 
 def _settle(folder: Path, dataset: Dataset, config: ExtractConfig) -> Manifest:

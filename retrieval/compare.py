@@ -49,12 +49,14 @@ class Results:
         head: name of the head.
         queries: by caption or clip id, for one direction.
         videos: clips that are right or came first somewhere, by id.
+        notes: what must be said beside its figures.
     """
 
     path: Path
     head: str
     queries: dict[str, Query]
     videos: dict[str, Clip] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def ranks(self, keys: Sequence[str]) -> Ranks:
         """Ranks of some queries, in that order."""
@@ -82,6 +84,7 @@ class Comparison:
         lost: those that B ranks worse, largest loss first.
         differences: by figure: ``R@1``, ``R@5``, ``R@10`` and, where there are any, ``twins``
             in points; ``mean rank``.
+        notes: what must be said beside the figures, of A and of B.
     """
 
     queries: int
@@ -90,6 +93,7 @@ class Comparison:
     won: tuple[Change, ...]
     lost: tuple[Change, ...]
     differences: dict[str, Interval]
+    notes: tuple[str, ...] = ()
 
 
 def read_results(path: Path, way: str = "t2v") -> Results:
@@ -113,7 +117,8 @@ def parse_results(found: Any, path: Path, way: str = "t2v") -> Results:
         key = "caption" if way == "t2v" else "clip"
         queries = {str(row[key]): _query(row) for row in found["queries"][way]}
         videos = {name: Clip(name, *span) for name, span in found.get("videos", {}).items()}
-        return Results(path, str(found["head"]), queries, videos)
+        notes = tuple(str(note) for note in found.get("notes", ()))
+        return Results(path, str(found["head"]), queries, videos, notes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise C4CError(
             f"{path} is no results file ({error!r}); make one with "
@@ -161,6 +166,7 @@ def compare(a: Results, b: Results, seed: int = 0) -> Comparison:
         won=tuple(row for row in rows if row.after.rank < row.before.rank),
         lost=tuple(row for row in reversed(rows) if row.after.rank > row.before.rank),
         differences={name: interval(change, clusters, seed) for name, change in changes.items()},
+        notes=(*(f"A: {note}" for note in a.notes), *(f"B: {note}" for note in b.notes)),
     )
 
 
@@ -170,6 +176,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "queries": found.queries,
         "only_a": found.only_a,
         "only_b": found.only_b,
+        "notes": list(found.notes),
         "differences": {name: asdict(one) for name, one in found.differences.items()},
         "won": [_change(row) for row in found.won],
         "lost": [_change(row) for row in found.lost],

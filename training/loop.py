@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
+from c4c.extract.seen import Seen
 from c4c.files import read_json
 from c4c.heads.checkpoint import load_checkpoint, standing
 from c4c.progress import Progress, say
@@ -127,7 +128,7 @@ class Run:
 
         So a run that goes on from a trained head keeps it unless an epoch does better.
         """
-        found = self.task.evaluate() if self.world.leads else {}
+        found = self.task.measure() if self.world.leads else {}
         self.world.await_leader()
         told |= found
         journal.write({"step": self.at.step, "epoch": self.at.epoch, **told})
@@ -253,6 +254,7 @@ class Run:
         if state is None or "position" not in held:
             raise C4CError(f"{last} holds no state to go on from; it can only be --init-head.")
         self.task.restore(checkpoint)
+        self.task.seen |= Seen.read(last)  # clips may have left the split since then
         position = dict(held["position"])
         position["best"] = -math.inf if position["best"] is None else position["best"]
         self.at = Position(**position)
