@@ -76,6 +76,7 @@ class Dataset:
         twins: for synthetic benchmarks, clip id to the id of its twin (the same events in
             another order).
         notes: what the loader noticed (counts that differ, duplicates), a line each.
+        unseen: captions of the missing clips: what the annotations hold is known without videos.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Dataset:
     missing: tuple[str, ...] = ()
     twins: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unseen: tuple[Caption, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
