@@ -32,7 +32,7 @@ def compare_page(a: Results, b: Results, found: Comparison, show: int) -> str:
         found: their comparison.
         show: queries of each kind.
     """
-    from c4c.retrieval.page import page, table
+    from c4c.retrieval.page import items, page, table
     from c4c.retrieval.report import film
 
     won, lost = found.won[:show], found.lost[:show]
@@ -42,6 +42,7 @@ def compare_page(a: Results, b: Results, found: Comparison, show: int) -> str:
         f"{len(found.won)} won, {len(found.lost)} lost."
     )
     parts = [
+        items([f"note: {note}" for note in found.notes]),
         table(difference_rows(found)),
         film("Won", [_example(row, frames) for row in won]),
         film("Lost", [_example(row, frames) for row in lost]),
@@ -59,7 +60,7 @@ def _example(row: Change, frames: dict[str, Frames]) -> Example:
         for label, name in answers.items()
         if name in frames
     )
-    return Example(f"{row.before.text}: rank {row.before.rank:g} to {row.after.rank:g}", strips)
+    return Example(row.before.text, strips, f"rank {row.before.rank:g} to {row.after.rank:g}")
 
 
 def _thumbnails(rows: Sequence[Change], videos: dict[str, Clip]) -> dict[str, Frames]:

@@ -78,6 +78,7 @@ class Dataset:
         twins: for synthetic benchmarks, clip id to the id of its twin (the same events in
             another order).
         notes: what the loader noticed (counts that differ, duplicates), a line each.
+        unseen: captions of the missing clips: what the annotations hold is known without videos.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Dataset:
     missing: tuple[str, ...] = ()
     twins: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unseen: tuple[Caption, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -193,3 +195,64 @@ class Fingerprint:
             if getattr(self, name) != getattr(other, name)
             and (name != "batch" or None not in (self.batch, other.batch))
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Clips that were recognised among others.
+
+    Attributes:
+        clips: how many.
+        by_id: how many of them by their id; ``by_file`` (the same file and stretch) and
+            ``by_content`` (a file of the same content) likewise.
+        first: the id of the first one; empty when there is none.
+    """
+
+    clips: int = 0
+    by_id: int = 0
+    by_file: int = 0
+    by_content: int = 0
+    first: str = ""
+
+    def __str__(self) -> str:
+        ways = {"id": self.by_id, "file": self.by_file, "content": self.by_content}
+        told = ", ".join(f"{number} by {way}" for way, number in ways.items() if number)
+        return f"first '{self.first}'; {told}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What of the evaluated clips the model has seen before.
+
+    Attributes:
+        evaluated: how many clips were evaluated.
+        trained: those that it was trained on.
+        chosen: those that its best epoch was chosen on.
+        unknown: why there may be more; empty when everything is recorded.
+    """
+
+    evaluated: int
+    trained: Overlap = field(default_factory=Overlap)
+    chosen: Overlap = field(default_factory=Overlap)
+    unknown: str = ""
+
+    def notes(self, split_chosen_on: bool = False) -> list[str]:
+        """What must be said beside the figures, a line each.
+
+        Args:
+            split_chosen_on: it is said already that this split chose the best epoch.
+        """
+        lines = []
+        if self.trained.clips:
+            lines.append(
+                f"leak: {self.trained.clips} of {self.evaluated} evaluated clips were trained on "
+                f"({self.trained}): figures are not of unseen clips"
+            )
+        if self.chosen.clips and not split_chosen_on:
+            lines.append(
+                f"the best epoch was chosen on {self.chosen.clips} of {self.evaluated} evaluated "
+                f"clips ({self.chosen}): figures are optimistic"
+            )
+        if self.unknown:
+            lines.append(f"it is not known whether evaluated clips were trained on: {self.unknown}")
+        return lines

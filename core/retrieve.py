@@ -104,6 +104,7 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
     Raises:
         C4CError: see ``open_head``; or the split has no captions.
     """
+    from c4c.leaks import find_leak
     from c4c.retrieval.evaluate import evaluate
 
     cache, head, view, trained = open_head(config)
@@ -119,8 +120,9 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
         "chosen_on": trained.get("chosen_on"),
     }
     rerank = _rerank(config, cache, split)
+    leak = find_leak(cache, split, config.checkpoint, trained)
     return evaluate(
-        head, clips, captions, view, config.ties, True, config.shortlist, rerank, source
+        head, clips, captions, view, config.ties, True, config.shortlist, rerank, source, leak
     )
 
 

@@ -210,6 +210,14 @@ class Cache:
         """
         return read_head_init(self.path, self.fingerprint.sha256)[0]
 
+    def stamps(self, split: str | None = None) -> dict[str, str]:
+        """Stamps of the videos of one split, or of all, by path; caches made before have none.
+
+        Raises:
+            C4CError: no such split.
+        """
+        return {path: one for m in self._chosen(split) for path, one in m.files.items()}
+
     def clips(self, split: str | None = None) -> ClipFeatures:
         """Clip features of one split, or of all.
 

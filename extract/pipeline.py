@@ -25,10 +25,13 @@ from c4c.extract.decode import Request, decoder_version
 from c4c.extract.encoder import Encoder
 from c4c.extract.head_init import save_head_init
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
+from c4c.extract.seen import FILE as SEEN
+from c4c.extract.seen import Seen
 from c4c.extract.shards import STATUS, Shard, make_shard
 from c4c.extract.stamps import file_stamps
 from c4c.extract.stored import holds, read_shard
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
+from c4c.files import write_atomic
 from c4c.progress import Progress, say
 from c4c.records import Caption, Clip, Dataset
 from c4c.signals import StopRequest
@@ -77,6 +80,7 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
     save_head_init(folder, backbone.head_init(), backbone.sha256)
+    _save_seen(folder, config)
     return cache, [_settle(cache, dataset, config) for dataset in datasets], backbone
 
 
@@ -109,6 +113,14 @@ def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
             "pass --videos FOLDER, or check: c4c dataset check " + config.dataset
         )
     return datasets
+
+
+def _save_seen(folder: Path, config: ExtractConfig) -> None:
+    """What a backbone that was trained here has seen is kept with the features it makes."""
+    made_by = Path(config.pretrained or "")
+    if config.pretrained and made_by.is_dir() and not (folder / SEEN).exists():
+        unknown = f"{made_by} does not record which clips it was trained on"
+        write_atomic(folder / SEEN, Seen.read(made_by, unknown).as_bytes())
 
 
 def _settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:

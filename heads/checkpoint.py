@@ -136,6 +136,7 @@ def save_checkpoint(
     backbone_info: Mapping[str, str] | None = None,
     state: Mapping[str, Tensor] | None = None,
     head_state: Mapping[str, Tensor] | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a checkpoint, replacing the one that stood there.
 
@@ -147,6 +148,7 @@ def save_checkpoint(
         backbone_info: ``model`` and ``quick_gelu`` ("true", "false") of that CLIP.
         state: further tensors that a resumed run needs.
         head_state: the head's parameters when they are to be stored in another precision.
+        beside: content of further files of the folder, by name.
 
     Returns:
         The folder.
@@ -170,6 +172,8 @@ def save_checkpoint(
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-tmp-"))
         try:
+            for name, content in (beside or {}).items():
+                (temporary / name).write_bytes(content)
             _write_parts(temporary, parts, info)
             _move(temporary, folder)
         finally:

@@ -46,6 +46,7 @@ class _File:
     head: str
     queries: dict[str, tuple[Row, ...]]
     videos: dict[str, tuple[str, float, float | None]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,14 @@ class Results:
         head: name of the head.
         queries: by caption or clip id, for one direction.
         videos: clips that are right or came first somewhere, by id.
+        notes: what must be said beside its figures.
     """
 
     path: Path
     head: str
     queries: dict[str, Query]
     videos: dict[str, Clip] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def ranks(self, keys: Sequence[str]) -> Ranks:
         """Ranks of some queries, in that order."""
@@ -113,6 +116,7 @@ class Comparison:
         lost: those that B ranks worse, largest loss first.
         differences: by figure: ``R@1``, ``R@5``, ``R@10`` and, where there are any, ``twins``
             in points; ``mean rank``.
+        notes: what must be said beside the figures, of A and of B.
     """
 
     queries: int
@@ -121,6 +125,7 @@ class Comparison:
     won: tuple[Change, ...]
     lost: tuple[Change, ...]
     differences: dict[str, Interval]
+    notes: tuple[str, ...] = ()
 
 
 def read_results(path: Path, way: str = "t2v") -> Results:
@@ -152,7 +157,7 @@ def parse_results(found: Any, path: Path, way: str = "t2v") -> Results:
         videos = {name: Clip(name, *span) for name, span in held.videos.items()}
     except C4CError as error:
         raise C4CError(f"{path}: videos: {error}") from None
-    return Results(path, held.head, queries, videos)
+    return Results(path, held.head, queries, videos, held.notes)
 
 
 def _query(row: Row) -> Query:
@@ -194,6 +199,7 @@ def compare(a: Results, b: Results, seed: int = 0) -> Comparison:
         won=tuple(row for row in rows if row.after.rank < row.before.rank),
         lost=tuple(row for row in reversed(rows) if row.after.rank > row.before.rank),
         differences={name: interval(change, clusters, seed) for name, change in changes.items()},
+        notes=(*(f"A: {note}" for note in a.notes), *(f"B: {note}" for note in b.notes)),
     )
 
 
@@ -203,6 +209,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "queries": found.queries,
         "only_a": found.only_a,
         "only_b": found.only_b,
+        "notes": list(found.notes),
         "differences": {name: asdict(one) for name, one in found.differences.items()},
         "won": [_change(row) for row in found.won],
         "lost": [_change(row) for row in found.lost],

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from c4c.errors import C4CError
 from c4c.extract.cache import CaptionFeatures, ClipFeatures
 from c4c.heads.base import Head
+from c4c.records import Leak
 from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, twin_accuracy
 from c4c.retrieval.ranking import Rerank, View, rank_split
 from c4c.retrieval.rerank import LABELS
@@ -39,7 +40,8 @@ class Evaluation:
         source: what was evaluated: dataset, split, cache, checkpoint, weights.
         missing: annotated clips without a video.
         failed: clips that could not be extracted.
-        notes: what must be said beside the figures.
+        leak: what of the gallery the model has seen in training; ``None`` when nobody looked.
+        notes: what must be said beside the figures, leaks among them.
     """
 
     head: str
@@ -57,6 +59,7 @@ class Evaluation:
     source: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    leak: Leak | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,6 +79,7 @@ class Evaluation:
             "twin_accuracy": self.twins,
             "missing": list(self.missing),
             "failed": list(self.failed),
+            "leak": asdict(self.leak) if self.leak else None,
             "notes": list(self.notes),
             "videos": {name: list(found) for name, found in self.videos.items()},
             "queries": {
@@ -107,6 +111,7 @@ def evaluate(
     shortlist: int | None = None,
     rerank: Rerank | None = None,
     source: dict[str, Any] | None = None,
+    leak: Leak | None = None,
 ) -> Evaluation:
     """Rank every caption's clip and every captioned clip's captions.
 
@@ -123,6 +128,7 @@ def evaluate(
         shortlist: candidates a query that a tight head scores; the others stay behind them.
         rerank: how scores are re-weighted, for loose heads.
         source: what is evaluated, kept with the figures.
+        leak: what of the clips the model has seen in training, likewise.
 
     Raises:
         C4CError: no caption with a clip, scores that are NaN, unknown ``ties``, or a tight head
@@ -142,6 +148,7 @@ def evaluate(
     ranked = rank_split(head.eval(), clips, text, own, twins, view, shortlist, rerank, progress)
     found = ranked.ranks
     several = len(np.unique(own)) < len(own)
+    chosen_here = _chosen_here(source or {})
     by_authors = summarise(found, len(clips), several, "authors", clips.expected)
     return Evaluation(
         head=head.name,
@@ -164,10 +171,12 @@ def evaluate(
         source=source or {},
         missing=clips.missing,
         failed=tuple(failure.clip_id for failure in clips.failed),
+        leak=leak,
         notes=(
+            *(leak.notes(bool(chosen_here)) if leak else ()),
             *_notes(head, clips, len(captions) - len(kept), several, shortlist),
             *([LABELS[rerank.kind]] if rerank else []),
-            *_chosen_here(source or {}),
+            *chosen_here,
         ),
     )
 

@@ -23,10 +23,13 @@ class Ranks:
     Attributes:
         ahead: int64 [Q], how many wrong answers score higher.
         ties: int64 [Q], how many answers share the right one's score, itself included.
+        places: int64 [Q], from 1 on, where a sort puts the right answer (``sorted_places``);
+            ``None`` when nothing was sorted.
     """
 
     ahead: npt.NDArray[np.int64]
     ties: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64] | None = None
 
     def expected(self) -> npt.NDArray[np.float64]:
         """Rank from 1 on, on average over every order of the tied answers, [Q]."""
@@ -101,7 +104,23 @@ def rank_targets(similarity: Array, targets: Array) -> Ranks:
     own = np.take_along_axis(similarity, targets[:, None].astype(np.int64), 1)
     ahead = (similarity > own).sum(1, dtype=np.int64)
     ties = (similarity == own).sum(1, dtype=np.int64)
-    return Ranks(ahead, ties)
+    places = ahead + 1
+    tied = np.flatnonzero(ties > 1)
+    places[tied] = sorted_places(similarity[tied], targets[tied])
+    return Ranks(ahead, ties, places)
+
+
+def sorted_places(similarity: Array, targets: Array) -> npt.NDArray[np.int64]:
+    """Where torch's sort puts each row's right column, from 1 on, [Q].
+
+    The authors' code ranks so where clips have several captions. The sort is not a stable one:
+    which of two tied clips it puts first is its own affair, and may differ between machines.
+    """
+    import torch
+
+    rows = torch.from_numpy(np.ascontiguousarray(similarity, np.float64))
+    order = torch.argsort(rows, dim=-1, descending=True).numpy()
+    return np.asarray((order == np.asarray(targets)[:, None]).argmax(axis=1) + 1, np.int64)
 
 
 def group_maximum(similarity: Array, clip_of_caption: Array) -> tuple[Array, Array]:
@@ -157,8 +176,8 @@ def retrieval_metrics(
         clip_of_caption: int [captions], the column of each caption's clip.
         ties: ``expected`` counts a tie as every order of the tied answers on average, so a
             constant similarity scores chance; ``authors`` counts as CLIP4Clip's code does,
-            where a tie gives a query several ranks (or, with several captions a clip, the
-            rank of an unstable sort).
+            where a tie gives a query several ranks (from text to video with several captions a
+            clip, the place that an unstable sort gives it).
         gallery_expected: clips of the complete benchmark, when some are missing here.
 
     Raises:
@@ -215,18 +234,30 @@ def _fair(ranks: Ranks, lower_median: bool) -> dict[str, float]:
     }
 
 
-def _authors(ranks: Ranks, lower_median: bool) -> dict[str, float]:
-    """As ``np.where(sorted == diagonal)`` counts: every tied place is a rank of the query."""
-    tied = 1 if lower_median else ranks.ties  # their path for several captions ranks once
-    repeats = np.broadcast_to(tied, ranks.ahead.shape)
-    first = np.repeat(ranks.ahead, repeats)
-    starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
-    places = first + np.arange(len(first)) - starts + 1
+def _authors(ranks: Ranks, several: bool) -> dict[str, float]:
+    """As their two ways of counting do: a sort's place, or every tied place.
+
+    With ``several`` captions a clip, from text to video, it is the double argsort: one place a
+    query. Else it is ``np.where(sorted == diagonal)``: every tied place is a rank of the query.
+    """
+    places = _sorted(ranks) if several else _every_place(ranks)
     return {
         **{f"r{k}": 100 * float((places <= k).mean()) for k in RECALLS},
-        "median_rank": _median(places, lower_median),
+        "median_rank": _median(places, several),
         "mean_rank": float(places.mean()),
     }
+
+
+def _sorted(ranks: Ranks) -> npt.NDArray[np.int64]:
+    if ranks.places is None:
+        raise ValueError("these ranks were counted without a sort")
+    return ranks.places
+
+
+def _every_place(ranks: Ranks) -> npt.NDArray[np.int64]:
+    first = np.repeat(ranks.ahead, ranks.ties)
+    starts = np.repeat(np.cumsum(ranks.ties) - ranks.ties, ranks.ties)
+    return np.asarray(first + np.arange(len(first)) - starts + 1)
 
 
 def _median(values: Array, lower: bool) -> float:

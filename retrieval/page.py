@@ -61,6 +61,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=scroll><table>{''.join(lines)}</table></div>"
 
 
+def items(lines: Sequence[str]) -> str:
+    """Lines of text as a list; nothing when there are none."""
+    if not lines:
+        return ""
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """A percentage and, where it is known, its interval."""

@@ -18,7 +18,7 @@ from c4c.kernels import topk_similarity
 from c4c.kernels.ranks import ground_truth_counts
 from c4c.progress import Progress
 from c4c.records import FeatureBatch
-from c4c.retrieval.metrics import Ranks, retrieval_ranks, twin_wins
+from c4c.retrieval.metrics import Ranks, retrieval_ranks, sorted_places, twin_wins
 from c4c.retrieval.rerank import DECIMALS, group_ranks, ranks_of, score_blocks, weigh
 
 # Clips encoded at once by a loose head, and paired with every caption at once by a tight one.
@@ -197,8 +197,13 @@ def vector_ranks(text: Tensor, video: Tensor, own: Indices) -> dict[str, Ranks]:
 
 def _counted(queries: Tensor, gallery: Tensor, targets: Indices) -> Ranks:
     greater, equal, right = ground_truth_counts(queries, gallery, torch.from_numpy(targets))
-    ahead, ties = greater.cpu().numpy(), (equal + right).cpu().numpy()
-    return Ranks(ahead.astype(np.int64), ties.astype(np.int64))
+    ahead = greater.cpu().numpy().astype(np.int64)
+    ties = (equal + right).cpu().numpy().astype(np.int64)
+    places = ahead + 1
+    for row in np.flatnonzero(ties > 1):  # few: the whole matrix is never made
+        scores = (queries[row].double() * gallery.double()).sum(1, keepdim=True).T
+        places[row] = sorted_places(scores.cpu().numpy(), targets[row : row + 1])[0]
+    return Ranks(ahead, ties, places)
 
 
 def _vector_twins(

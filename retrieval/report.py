@@ -32,10 +32,11 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A query and the answers that heads gave."""
+    """A query, the answers that heads gave, and what became of it in a few words."""
 
     query: str
     strips: tuple[Strip, ...]
+    outcome: str = ""
 
 
 def render_report(
@@ -86,7 +87,8 @@ def _example(example: Example) -> str:
         f"{_image(strip.frames)}</div>"
         for strip in example.strips
     )
-    return f"<div class=query><b>“{html.escape(example.query)}”</b>{strips}</div>"
+    outcome = f": {html.escape(example.outcome)}" if example.outcome else ""
+    return f"<div class=query><b>“{html.escape(example.query)}”{outcome}</b>{strips}</div>"
 
 
 def _image(frames: Pixels) -> str:

@@ -122,11 +122,8 @@ def group_ranks(scored: Iterator[tuple[Indices, Scores]], own: Indices) -> Ranks
 
 
 def _joined(parts: Any) -> Ranks:
-    parts = list(parts)
-    return Ranks(
-        np.concatenate([part.ahead for part in parts]),
-        np.concatenate([part.ties for part in parts]),
-    )
+    columns = zip(*((part.ahead, part.ties, part.places) for part in parts), strict=True)
+    return Ranks(*map(np.concatenate, columns))
 
 
 def search_reranked(

@@ -19,16 +19,21 @@ from typing import TYPE_CHECKING, Any
 from c4c import __version__
 from c4c.errors import C4CError
 from c4c.files import write_json
-from c4c.presets import preset
 from c4c.progress import say
 from c4c.schema import sealed
 from c4c.study.config import STUDIES, StudyConfig
-from c4c.study.plan import Run, default_preset
+from c4c.study.data import (
+    extraction,
+    make_shapes_once,
+    named_backbone,
+    needed_splits,
+    splits_of,
+)
+from c4c.study.plan import Run
 from c4c.study.result import SCHEMA, read_result
 from c4c.study.spec import Study
 
 if TYPE_CHECKING:
-    from c4c.extract.config import ExtractConfig
     from c4c.retrieval.evaluate import Evaluation
 
 
@@ -68,7 +73,7 @@ def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[st
     part, parts = config.part
     todo = [job for job in jobs[part::parts] if not job.result.exists()]
     if todo:
-        _prepare(study, config)
+        _prepare(study, config, runs)
         say(f"study {study.name}: {len(todo)} of {len(jobs)} runs to do")
         _work(todo, config.devices or (None,))
     return [read_result(job.result, job.run) for job in jobs if job.result.exists()]
@@ -140,16 +145,17 @@ def _cached(job: Job) -> Evaluation:
     from c4c.training.config import TrainHeadConfig
 
     cache = extraction(job.config, job.run.dataset).cache
+    splits = splits_of(job.config, job.run)
     result = train_head(
         TrainHeadConfig(
-            cache=cache, eval_split=job.config.select_on, **_training(job), **job.run.settings
+            cache=cache, eval_split=splits.eval_split, **_training(job), **job.run.settings
         )
     )
     return run_evaluate(
         RetrieveConfig(
             cache=cache,
             checkpoint=result.checkpoint,
-            split=reported_split(job.config, job.run.dataset),
+            split=splits.report,
             device=job.device,
         )
     )
@@ -168,32 +174,33 @@ def _end_to_end(job: Job) -> Evaluation:
     settings = dict(run.settings)
     if settings.pop("post_pretrain", False):
         settings["pretrained"] = str(_pretrained(job.study, config))
-    base = extraction(config, run.dataset)
+    splits = splits_of(config, run)
+    base = extraction(config, run.dataset, (splits.report,))
     result = train_e2e(
         TrainE2EConfig(
             dataset=run.dataset,
             root=base.root,
             videos=base.videos,
             captions=base.captions,
-            eval_split=config.select_on,
+            eval_split=splits.eval_split,
             **_training(job),
-            **_backbone(config, settings),
+            **named_backbone(config, settings),
         )
     )
     cache = job.folder / "cache"
-    split = reported_split(config, run.dataset)
     run_extract(
         replace(
             base,
             cache=cache,
-            splits=(split,),
             backbone=settings.get("backbone", base.backbone),
             pretrained=str(result.checkpoint),
             device=job.device,
         )
     )
     return run_evaluate(
-        RetrieveConfig(cache=cache, checkpoint=result.checkpoint, split=split, device=job.device)
+        RetrieveConfig(
+            cache=cache, checkpoint=result.checkpoint, split=splits.report, device=job.device
+        )
     )
 
 
@@ -207,22 +214,16 @@ def _training(job: Job) -> dict[str, Any]:
     }
 
 
-def _backbone(config: StudyConfig, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the backbone that the user named over the preset's."""
-    named = {"backbone": config.backbone, "pretrained": config.pretrained}
-    given = {key: value for key, value in named.items() if value is not None}
-    return {**given, **settings} if "pretrained" in settings else {**settings, **given}
-
-
-def _prepare(study: Study, config: StudyConfig) -> None:
+def _prepare(study: Study, config: StudyConfig, runs: list[Run]) -> None:
     """What runs share: data, features, the post-pretrained backbone. One process does it."""
     from c4c.extract.pipeline import run_extract
 
+    needed = {one: needed_splits(config, one, runs) for one in config.datasets}
     with _alone(study_folder(study, config)):
-        for dataset in config.datasets:
-            _make_shapes(config, dataset)
+        for dataset, splits in needed.items():
+            make_shapes_once(config, dataset)
             if study.mode == "cached":
-                run_extract(extraction(config, dataset))
+                run_extract(extraction(config, dataset, splits))
         if study.pretrain and any(one.get("post_pretrain") for one in study.variants()):
             _pretrained(study, config)
 
@@ -234,51 +235,6 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _make_shapes(config: StudyConfig, dataset: str) -> None:
-    """The synthetic dataset is made where it is not there."""
-    from c4c.config import dataset_source
-    from c4c.extract.datasets.shapes import Recipe, make_shapes
-
-    if dataset == "shapes":
-        source = dataset_source("shapes", config.root, config.videos, config.captions)
-        if not source.root.exists():
-            say(f"making the dataset shapes in {source.root}")
-            make_shapes(source.root, Recipe())
-
-
-def extraction(config: StudyConfig, dataset: str) -> ExtractConfig:
-    """How a study extracts a dataset: by its preset, where everyone looks for the cache."""
-    from c4c.extract.cache import DEFAULT
-    from c4c.extract.config import ExtractConfig
-
-    settings = preset(config.preset or default_preset(dataset), dataset, "extract")
-    return ExtractConfig(
-        dataset=dataset,
-        root=config.root,
-        videos=config.videos,
-        captions=config.captions,
-        cache=config.cache or DEFAULT / dataset,
-        splits=_splits(config, dataset),
-        device=config.devices[0] if config.devices else None,
-        workers=config.workers,
-        **_backbone(config, settings),
-    )
-
-
-def reported_split(config: StudyConfig, dataset: str) -> str:
-    """The split that a benchmark is reported on: ``test``, or ``val`` where that is the gallery."""
-    return "test" if "test" in _splits(config, dataset) else "val"
-
-
-def _splits(config: StudyConfig, dataset: str) -> tuple[str, ...]:
-    """The usual splits of a dataset; for a user's own, those that its captions name."""
-    from c4c.config import dataset_source
-    from c4c.extract.datasets import divisions
-
-    source = dataset_source(dataset, config.root, config.videos, config.captions)
-    return divisions(source)[0]
 
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:
@@ -293,7 +249,7 @@ def _pretrained(study: Study, config: StudyConfig) -> Path:
         return out / "best"  # whatever path the file names
     head = study.settings.get("head", "meanP")
     settings = {"head": head, "resume": "auto", "out": out, **study.pretrain}
-    result = train_e2e(TrainE2EConfig(**_backbone(config, settings)))
+    result = train_e2e(TrainE2EConfig(**named_backbone(config, settings)))
     write_json(out / "done.json", {"checkpoint": str(result.checkpoint)})
     return result.checkpoint
 

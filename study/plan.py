@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -16,9 +17,17 @@ from c4c.study.spec import Settings, Study
 
 # What a study does itself; the rest goes to the training as it is.
 _OWN = frozenset({"post_pretrain"})
-# What belongs to a run's place and device, never to a study.
-_TAKEN = frozenset({"out", "cache", "seed", "resume", "overwrite", "device", "eval_split"})
-_PLACES = frozenset({"dataset", "root", "videos", "captions"})
+# What belongs to a run's place and device, never to a study, and what says it instead.
+_TAKEN = {
+    "out": "pass --out FOLDER",
+    "cache": "pass --cache FOLDER",
+    "seed": "pass --seeds N",
+    "resume": "finished runs are kept, and others go on, by themselves",
+    "overwrite": "remove the study's folder to begin anew",
+    "device": "pass --device",
+    "eval_split": "pass --select-on SPLIT",
+}
+_PLACES = {name: f"pass --{name}" for name in ("dataset", "root", "videos", "captions")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
             raise C4CError(f"--set {key}: study '{study.name}' varies {key} itself.")
     command = "train-e2e" if study.mode == "e2e" else "train-head"
     if study.pretrain:
-        _check(study, "e2e", study.pretrain, _TAKEN - {"eval_split"})
+        own = {key: advice for key, advice in _TAKEN.items() if key != "eval_split"}
+        _check(study, "e2e", study.pretrain, own)
     runs = []
     for seed in range(config.seeds):
         for dataset in config.datasets:
@@ -87,15 +97,17 @@ def default_preset(dataset: str) -> str:
     raise C4CError(f"No preset knows dataset '{dataset}'; pass --preset.")
 
 
-def _check(study: Study, mode: str, settings: Settings, taken: frozenset[str]) -> None:
+def _check(study: Study, mode: str, settings: Settings, taken: dict[str, str]) -> None:
     """Refuse what the training does not have, and values of another kind, before any work."""
     from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 
     kind = TrainE2EConfig if mode == "e2e" else TrainHeadConfig
     fields = {name: hint for name, hint in get_type_hints(kind).items() if name not in taken}
+    e2e = {one.name: "--mode e2e has it" for one in dataclasses.fields(TrainE2EConfig)}
     for key, value in settings.items():
         if key not in fields:
-            more = "; --mode e2e may have it" if mode == "cached" else ""
+            advice = taken.get(key) or (e2e.get(key) if mode == "cached" else None)
+            more = f"; {advice}" if advice else ""
             raise C4CError(
                 f"study '{study.name}': training in mode {mode} has no setting '{key}' for a "
                 f"study to change{more}."

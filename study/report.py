@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from c4c.retrieval.page import Bar, bars, page, table
+from c4c.retrieval.page import Bar, bars, items, page, table
 from c4c.study.spec import Study
 from c4c.study.summary import ALPHA, CHANCE, Figure, Variant
 
@@ -156,20 +156,14 @@ def html_page(
     study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]], wanted: int
 ) -> str:
     """The report as one self-contained page."""
-    parts = [_items(verdicts(study, variants)), table(rows_of(variants))]
+    parts = [items(verdicts(study, variants)), table(rows_of(variants))]
     parts += [_plot(variants, "twins", _TWINS, CHANCE, "var(--one)")]
     parts += [_plot(variants, "t2v_r1", "Text to video.", None, "var(--two)")]
     if rows := published(study, variants):
         parts += [f"<h2>Published, not measured here</h2><p>{source()}</p>", table(rows)]
     if notes := _notes(variants):
-        parts += ["<h2>Notes</h2>", _items(notes)]
+        parts += ["<h2>Notes</h2>", items(notes)]
     return page(study.question, how_made(study, results, wanted), parts)
-
-
-def _items(lines: Sequence[str]) -> str:
-    import html
-
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
 
 
 def _plot(

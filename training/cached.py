@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
+from c4c.extract.seen import FILE as SEEN
+from c4c.extract.seen import Seen
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -25,7 +27,7 @@ from c4c.training.config import TrainHeadConfig, TrainResult
 from c4c.training.evaluation import BLOCK, answers, figures
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
-from c4c.training.splits import evaluated_split
+from c4c.training.splits import seen_by, settle
 from c4c.training.task import Task, put_back
 
 RUNS = Path("c4c-runs")
@@ -74,12 +76,15 @@ class CachedTask(Task):
         self.texts = [self._captions.captions[row].text for row in self._rows]
         own = [self._clips.clips[place] for place in self._owners]
         self.stretches = [(clip.path, clip.start) for clip in own]
-        self.eval_split = evaluated_split(
+        settled = settle(
             config.eval_split,
             cache.splits,
             config.train_split,
-            lambda split: cache.clips(split).clips,
+            (list(dict.fromkeys(own)) if config.learns else [], cache.stamps(config.train_split)),
+            lambda split: (cache.clips(split).clips, cache.stamps(split)),
+            Seen.read(cache.path) | seen_by(config.init_head),
         )
+        self.eval_split, self.leak, self.seen = settled.split, settled.leak, settled.seen
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """The head, and its projections at their share of the learning rate."""
@@ -132,7 +137,8 @@ class CachedTask(Task):
 
     def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Write the head."""
-        save_checkpoint(folder, self.head, meta, state=state or None)
+        beside = {SEEN: self.seen.as_bytes()}
+        save_checkpoint(folder, self.head, meta, state=state or None, beside=beside)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the head's parameters back."""
@@ -193,7 +199,7 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
             "chosen_on": task.eval_split,
             "fingerprint": asdict(cache.fingerprint),
         }
-        if config.head == "meanP" and config.tune == "head":
+        if not config.learns:
             found = _keep_mean(task, out, meta) if world.leads else None
             world.barrier()
             return found or TrainResult(out / "best", out / "last")
@@ -203,7 +209,7 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
 def _keep_mean(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult:
     """Mean pooling of features that do not change has nothing to train: evaluate and keep it."""
     say("meanP has no parameters: nothing to train on cached features; evaluating it")
-    found = task.evaluate()
+    found = task.measure()
     for name in ("best", "last"):
         task.save(out / name, {**meta, "metrics": found}, {})
     return TrainResult(out / "best", out / "last", found)

@@ -146,6 +146,11 @@ class TrainHeadConfig(TrainConfig):
         TrainConfig.__post_init__(self)
         _one_of("tune", self.tune, ("head", "projections"))
 
+    @property
+    def learns(self) -> bool:
+        """Whether anything is trained: mean pooling of features that do not change has nothing."""
+        return self.head != "meanP" or self.tune != "head"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainE2EConfig(TrainConfig):

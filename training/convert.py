@@ -14,7 +14,7 @@ from c4c.extract.patch3d import add_patch3d
 from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
-from c4c.heads.checkpoint import HEAD, load_checkpoint, make_head, save_checkpoint
+from c4c.heads.checkpoint import BACKBONE, HEAD, load_checkpoint, make_head, save_checkpoint
 from c4c.tensors import read_tensors
 
 _PATCH3D = "visual.conv2.weight"
@@ -36,15 +36,17 @@ def import_checkpoint(
         source: ``pytorch_model.bin.N``, OpenAI's archive or state dict, or safetensors.
         folder: the checkpoint to write.
         overwrite: replace a checkpoint that stands there.
-        exact_gelu: the weights were trained with GELU, not CLIP's quick approximation;
-            files that say so themselves are believed.
+        exact_gelu: the weights were trained with GELU, not CLIP's quick approximation, which
+            is taken for granted otherwise.
 
     Returns:
         What it is: ``head``, ``backbone`` (open_clip's name or ``auto``), ``patch``
-        ("2d", "3d"), ``parameters`` (how many numbers), ``folder``.
+        ("2d", "3d"), ``gelu`` ("exact", "quick"), ``parameters`` (how many numbers),
+        ``folder``.
 
     Raises:
-        C4CError: no weights, not tensors only, or parameters missing or of another shape.
+        C4CError: no weights, not tensors only, parameters missing or of another shape, or the
+            file says itself that it is of the other GELU.
     """
     if folder.exists() and not overwrite:
         raise C4CError(f"{folder} is there already; name another --out or pass --overwrite.")
@@ -58,10 +60,13 @@ def import_checkpoint(
     except C4CError as error:
         raise C4CError(f"{source}: {error}") from None
     gelu = known.get("quick_gelu") or ("false" if exact_gelu else "true")
+    if exact_gelu and gelu == "true":
+        raise C4CError(f"{source} says that it is of QuickGELU; leave --exact-gelu out.")
     found: dict[str, Any] = {
         "head": name,
         "backbone": known.get("model", backbone),
         "patch": "3d" if _PATCH3D in clip else "2d",
+        "gelu": "quick" if gelu == "true" else "exact",
         "parameters": sum(value.numel() for value in state.values()),
     }
     info = {"model": str(found["backbone"]), "quick_gelu": gelu}
@@ -98,19 +103,23 @@ def check_clip(clip: Mapping[str, Tensor]) -> str:
     return _KNOWN.get(key, "auto")
 
 
-def export_checkpoint(folder: Path, target: Path, overwrite: bool = False) -> int:
+def export_checkpoint(
+    folder: Path, target: Path, overwrite: bool = False, exact_gelu: bool = False
+) -> int:
     """Write a checkpoint as the authors' code reads it: ``torch.save`` of a state dict.
 
     Args:
         folder: the checkpoint.
         target: the file; numbers keep the precision they have in the checkpoint.
         overwrite: replace a file that stands there.
+        exact_gelu: write a backbone with GELU too. The file cannot say so, and the authors'
+            code computes CLIP's quick approximation whatever the weights were trained with.
 
     Returns:
         How many tensors were written.
 
     Raises:
-        C4CError: no checkpoint, no backbone in it, or the file cannot be written.
+        C4CError: no checkpoint, no backbone in it, one with GELU, or the file cannot be written.
     """
     if target.exists() and not overwrite:
         raise C4CError(f"{target} is there already; name another --out or pass --overwrite.")
@@ -121,6 +130,16 @@ def export_checkpoint(folder: Path, target: Path, overwrite: bool = False) -> in
             f"{folder} has a head and no CLIP, and the authors' files hold both; export a "
             "checkpoint of train-e2e or of import-checkpoint."
         )
+    _, told = read_tensors(checkpoint.path / BACKBONE)
+    exact = told.get("quick_gelu") == "false"
+    if exact and not exact_gelu:
+        raise C4CError(
+            f"{folder} has a backbone with exact GELU, and the authors' code always computes "
+            "QuickGELU: it would give other similarities. Pass --exact-gelu to write the weights "
+            "all the same, for code that computes GELU."
+        )
+    if exact_gelu and not exact:
+        raise C4CError(f"{folder} has a backbone with QuickGELU; leave --exact-gelu out.")
     own, _ = read_tensors(checkpoint.path / HEAD)
     state = to_authors(checkpoint.head.name, own, clip)
     write_atomic(target, lambda path: torch.save(state, path))

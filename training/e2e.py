@@ -21,6 +21,7 @@ from c4c.extract.backbone import Backbone, load_backbone, uses_quick_gelu
 from c4c.extract.datasets import divisions, load_dataset
 from c4c.extract.decode import Request, decoder_version
 from c4c.extract.patch3d import add_patch3d, has_patch3d
+from c4c.extract.seen import FILE as SEEN
 from c4c.extract.weights import state_sha256
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
@@ -36,7 +37,7 @@ from c4c.training.frames import DecodedFrames, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
-from c4c.training.splits import evaluated_split
+from c4c.training.splits import seen_by, settle, stamped
 from c4c.training.task import Task, put_back
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
@@ -188,6 +189,7 @@ class E2ETask(Task):
             backbone_state=own,
             backbone_info={"model": self.backbone.name, "quick_gelu": gelu},
             state=state or None,
+            beside={SEEN: self.seen.as_bytes()},
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -247,11 +249,16 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         Interrupted: stopped on request, with everything saved.
     """
     with many_processes() as world:
-        there = _splits(config)
         load = cache(lambda split: _load_split(config, split))
-        eval_split = evaluated_split(
-            config.eval_split, there, config.train_split, lambda split: load(split).clips
+        settled = settle(
+            config.eval_split,
+            _splits(config),
+            config.train_split,
+            stamped(load(config.train_split)),
+            lambda split: stamped(load(split)),
+            seen_by(config.init_head) | seen_by(config.pretrained),
         )
+        eval_split = settled.split
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
@@ -279,6 +286,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         )
         evaluated = (datasets[eval_split], stores[eval_split]) if eval_split else None
         task = E2ETask(config, backbone, head, (dataset, train), evaluated)
+        task.leak, task.seen = settled.leak, settled.seen
         sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
         fingerprint = backbone.fingerprint(sampling, decoder_version(config.decoder))
         meta = {
@@ -291,9 +299,11 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
 
 
 def _splits(config: TrainE2EConfig) -> tuple[str, ...]:
-    """The splits that go with the one to train on: ``val`` of another division would leak."""
+    """Splits to be evaluated on: one that is named may be any, ``val`` is that of the division."""
     source = dataset_source(config.dataset, config.root, config.videos, config.captions)
     known = divisions(source)
+    if config.eval_split != "auto":
+        return tuple(dict.fromkeys(split for division in known for split in division))
     return next((one for one in known if config.train_split in one), known[0])
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
+from c4c.extract.seen import Seen
 from c4c.heads.checkpoint import INFO, load_checkpoint, standing
 from c4c.progress import Progress, say
 from c4c.schema import Range, parse
@@ -129,7 +130,7 @@ class Run:
 
         So a run that goes on from a trained head keeps it unless an epoch does better.
         """
-        found = self.task.evaluate() if self.world.leads else {}
+        found = self.task.measure() if self.world.leads else {}
         self.world.await_leader()
         told |= found
         journal.write({"step": self.at.step, "epoch": self.at.epoch, **told})
@@ -262,6 +263,7 @@ class Run:
             )
         self.at = at
         self.task.restore(checkpoint)
+        self.task.seen |= Seen.read(last)  # clips may have left the split since then
         restore_random(state, self.task.device)
         self.optimizer.load_state(state)
         say(f"going on from {last}, step {self.at.step}")

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from c4c.errors import C4CError
+from c4c.extract.seen import Seen
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint
 from c4c.kernels import contrastive_loss
-from c4c.records import FeatureBatch
+from c4c.records import FeatureBatch, Overlap
 from c4c.training.batches import Indices, epoch_batches, group_batches
 from c4c.training.config import TrainConfig
 from c4c.training.losses import mil_nce, symmetric_cross_entropy
@@ -43,6 +44,8 @@ class Task(ABC):
         clip_of: clip id of each training caption.
         texts: the training captions.
         stretches: (video, start in seconds) of each training caption's clip.
+        seen: the clips that went into what is trained, this run's and those before it.
+        leak: clips of the evaluated split that were trained on.
         encoder_trains: whether anything below the head has a gradient.
     """
 
@@ -52,6 +55,8 @@ class Task(ABC):
     clip_of: Sequence[str]
     texts: Sequence[str]
     stretches: Sequence[tuple[str, float]]
+    seen: Seen = Seen.nothing()
+    leak: Overlap = Overlap()
     encoder_trains: bool = False
 
     @abstractmethod
@@ -76,6 +81,12 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Figures on the evaluated split; empty when there is none."""
+
+    def measure(self) -> dict[str, float]:
+        """``evaluate``, and how many of the evaluated clips were trained on, if any."""
+        found = self.evaluate()
+        leaked = {"leaked_clips": float(self.leak.clips)} if found and self.leak.clips else {}
+        return found | leaked
 
     @abstractmethod
     def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:

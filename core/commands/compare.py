@@ -36,6 +36,8 @@ def command(
     click.echo(f"{found.queries} queries, from {first.head} ({a}) to {second.head} ({b})")
     if found.only_a or found.only_b:
         click.echo(f"note: not compared: {found.only_a} only in A, {found.only_b} only in B")
+    for note in found.notes:
+        click.echo(f"note: {note}")
     click.echo(render(difference_rows(found)))
     for label, rows in (("won", found.won), ("lost", found.lost)):
         click.echo(f"{label}: {len(rows)}")

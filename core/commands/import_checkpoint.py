@@ -25,7 +25,8 @@ def command(file: Path, out: Path, overwrite: bool, exact_gelu: bool, as_json: b
 
     found = import_checkpoint(file, out, overwrite=overwrite, exact_gelu=exact_gelu)
     say(
-        f"{found['head']}, {found['patch']} patch, {found['parameters'] / 1e6:.1f} million "
-        f"numbers. As a backbone: --backbone {found['backbone']} --pretrained {out}"
+        f"{found['head']}, {found['patch']} patch, {found['gelu']} GELU, "
+        f"{found['parameters'] / 1e6:.1f} million numbers. As a backbone: "
+        f"--backbone {found['backbone']} --pretrained {out}"
     )
     click.echo(json.dumps(found, ensure_ascii=False) if as_json else str(out))

@@ -38,7 +38,10 @@ class Report:
     needed: tuple[str, ...]
 
     def table(self) -> str:
-        """Expected and found, a line a split, then what was noticed."""
+        """Expected and found, a line a split, then what was noticed.
+
+        Captions are those that the annotations name, whether their video is there or not yet.
+        """
         rows = [_HEAD, *(self._row(one) for one in self.datasets)]
         rows += [(split, *("-" for _ in _HEAD[1:])) for split in self.unread]
         lines = [f"{row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
@@ -50,7 +53,7 @@ class Report:
 
     def _row(self, one: Dataset) -> tuple[str, ...]:
         counts = self.expected.get(one.split, Counts(None, None))
-        texts = [caption.text for caption in one.captions]
+        texts = [caption.text for caption in (*one.captions, *one.unseen)]
         numbers = (
             counts.clips,
             len(one.clips) + len(one.missing),
@@ -86,7 +89,8 @@ class Report:
         """
         unread = [split for split in self.unread if split in self.needed]
         if unread:
-            return f"{self.name} {unread[0]}: {self.unread[unread[0]]}"
+            reason = self.unread[unread[0]].removeprefix(f"{self.name}: ")
+            return f"{self.name} {unread[0]}: {reason}"
         odd = [one for one in self.datasets if one.missing or one.notes]
         if strict and odd:
             missing = sum(len(one.missing) for one in odd)

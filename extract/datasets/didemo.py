@@ -1,8 +1,8 @@
 """DiDeMo: holiday videos from Flickr, found by a paragraph: all descriptions, joined.
 
 Annotators saw the first 30 seconds of a video, so a clip is the seconds 0 to 31, as the authors
-cut it. Lists name files, with suffixes that need not be those on disk, some with a bare dot at
-the end: what counts is the name before them.
+cut it. Lists name files with suffixes of all kinds, some with a bare dot at the end; on disk are
+the very names, or these with another suffix in its place or behind it.
 """
 
 from __future__ import annotations
@@ -43,19 +43,33 @@ def load(source: DatasetSource, split: str) -> Dataset:
     Raises:
         C4CError: annotations that are missing or wrong.
     """
-    lines = read_lines(find_file(source, (f"{split}_list.txt",), HINT))
-    ids, notes = unique_ids((where, bare_stem(line.strip())) for where, line in lines)
+    listed = [
+        (at, line.strip())
+        for at, line in read_lines(find_file(source, (f"{split}_list.txt",), HINT))
+    ]
+    ids, notes = unique_ids((where, _stem(file)) for where, file in listed)
+    files: dict[str, dict[str, None]] = {name: {} for name in ids}
+    for _, file in listed:
+        files[_stem(file)][file] = None
     path = find_file(source, (f"{split}_data.json",), HINT)
     texts: dict[str, list[str]] = {name: [] for name in ids}
     for number, row in enumerate(read_record(path, list[_Row])):
-        name = bare_stem(row.video.strip())
-        if name in texts:
+        file = row.video.strip()
+        if (name := _stem(file)) in texts:
             texts[name].append(clean(row.description, f"{path} [{number}] description"))
+            files[name][file] = None
     videos = Videos(source, bare=True)
     found = Collector(source, split, videos, notes)
     for name in ids:
         if texts[name]:
-            text = " ".join(texts[name])
-            found.add(name, text, f"{path} '{name}'", videos.find(name), end=END)
+            named = (videos.find(file) for file in (*files[name], name))
+            video = next((one for one in named if one is not None), None)
+            found.add(name, " ".join(texts[name]), f"{path} '{name}'", video, end=END)
     found.lacking(ids, EXPECTED[split].clips)
     return found.dataset(EXPECTED[split])
+
+
+def _stem(file: str) -> str:
+    """A listed name less its suffix, of whatever kind."""
+    stem = bare_stem(file)
+    return stem if stem != file else file.rpartition(".")[0] or file

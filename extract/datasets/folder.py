@@ -34,15 +34,18 @@ def load(source: DatasetSource, split: str) -> Dataset:
         C4CError: no folder, no video, or a captions file with a wrong line.
     """
     videos = Videos(source)
-    if not videos.paths:
-        raise C4CError(f"There are no videos below {source.video_root} (from {source.looked}).")
     if source.captions is not None:
         rows = list(read_rows(source.captions, source.video_root))
         return load_rows(source, split, rows, videos, str(source.captions))
     if split != "all":
         raise C4CError(f"folder has split 'all' only; '{split}' needs --captions FILE.")
+    if not videos.paths:
+        passed_over = "".join(f"; {note}" for note in videos.notes())
+        raise C4CError(
+            f"There are no videos below {source.video_root} (from {source.looked}){passed_over}."
+        )
     clips = _whole_videos(videos.paths, source.video_root)
-    notes = _by_path_notes(clips) + alike_notes(clip.id for clip in clips)
+    notes = _by_path_notes(clips) + alike_notes(clip.id for clip in clips) + videos.notes()
     return Dataset("folder", split, clips, notes=tuple(notes))
 
 

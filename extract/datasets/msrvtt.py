@@ -4,6 +4,9 @@
 validation set: its 9,000 training clips are all that are not in test. So ``val`` is the 497
 validation clips of the full split, and ``train-8.5k`` is ``train`` without them: a run that
 chooses on ``val`` trains on ``train-8.5k``.
+
+Three layouts are read: that of CLIP4Clip's authors, the archive of Frozen in Time, and the
+edition on the Hugging Face hub with one file a split.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
-from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
+from c4c.extract.datasets.shared import Collector, Counts, find_file, look_for, unique_ids
 from c4c.extract.datasets.tables import read_lines, read_table
-from c4c.extract.datasets.videos import Videos
+from c4c.extract.datasets.unpickle import read_pickle
+from c4c.extract.datasets.videos import Videos, bare_stem
 from c4c.records import Dataset
-from c4c.schema import read_record
+from c4c.schema import parse, read_record
 
 SPLITS = ("train", "test")
 DIVISIONS = (  # splits that belong together; no clip may be in two of one division
@@ -39,18 +44,27 @@ EXPECTED = {
 }
 DATA = ("MSRVTT_data.json", "MSR_VTT.json")
 TEST = ("MSRVTT_JSFUSION_test.csv",)
-LISTS = {  # as CLIP4Clip's authors give them, then as in the layout of videos/all/
+# Frozen in Time names the test clips, and which of its sentences stands for each.
+FROZEN_TEST, FROZEN_SENTENCES = ("val_list_jsfusion.txt",), ("jsfusion_val_caption_idx.pkl",)
+LISTS = {  # as CLIP4Clip's authors give them, then as in Frozen's archive
     "train": ("MSRVTT_train.9k.csv", "train_list_jsfusion.txt"),
-    "train-7k": ("MSRVTT_train.7k.csv", "train_list_miech.txt"),
+    "train-7k": ("MSRVTT_train.7k.csv",),
     "train-full": ("train_list_full.txt",),
     "val-full": ("val_list_full.txt",),
     "test-full": ("test_list_full.txt",),
+}
+HUB = {
+    "train": ("msrvtt_train_9k.json",),
+    "train-7k": ("msrvtt_train_7k.json",),
+    "test": ("msrvtt_test_1k.json",),
 }
 FULL = {"train-full": ("train",), "val-full": ("validate", "val"), "test-full": ("test",)}
 HINT = (
     "CLIP4Clip's authors give the lists and MSRVTT_data.json with their code (msrvtt_data.zip); "
     "the videos are MSR-VTT's."
 )
+# (where, video id, sentence) of every sentence that is read, ids of the split, notes on its list.
+_Annotations = tuple[list[tuple[str, str, str]], list[str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +110,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
     Raises:
         C4CError: annotations that are missing or wrong.
     """
-    if split == "test":
-        path = find_file(source, TEST, HINT)
-        captions = list(_test_captions(path))
-        ids, notes = unique_ids((where, name) for where, name, _ in captions)
-    else:
-        path = find_file(source, DATA, HINT)
-        data = read_record(path, _Data)
-        ids, notes = _listed(source, split, data, path)
-        captions = list(_captions(data, path))
-        notes += _unknown(captions, data)
+    captions, ids, notes = _annotations(source, split)
     videos = Videos(source, suffixes=(".mp4", ".webm"))
     found, wanted = Collector(source, split, videos, notes), set(ids)
     for where, name, text in captions:
@@ -115,9 +120,68 @@ def load(source: DatasetSource, split: str) -> Dataset:
     return found.dataset(EXPECTED[split])
 
 
-def _test_captions(path: Path) -> Iterator[tuple[str, str, str]]:
-    for where, row in read_table(path, ("video_id", "sentence")):
-        yield where, row["video_id"].strip(), row["sentence"]
+def _annotations(source: DatasetSource, split: str) -> _Annotations:
+    lists = TEST if split == "test" else LISTS.get(split, ())
+    whole = look_for(source, lists) and (split == "test" or look_for(source, DATA))
+    hub = look_for(source, HUB.get(split, ()))
+    if hub is not None and not whole:
+        return _own_ids(list(_hub(hub)))
+    if split == "test":
+        return _test(source)
+    path = find_file(source, DATA, HINT)
+    data = read_record(path, _Data)
+    ids, notes = _listed(source, split, data, path)
+    captions = list(_captions(data, path))
+    return captions, ids, notes + _unknown(captions, data)
+
+
+def _own_ids(captions: list[tuple[str, str, str]]) -> _Annotations:
+    """Annotations of a file that is a list itself."""
+    ids, notes = unique_ids((where, name) for where, name, _ in captions)
+    return captions, ids, notes
+
+
+def _hub(path: Path) -> Iterator[tuple[str, str, str]]:
+    """The hub's edition: a row a video with its sentence, or the list of its sentences."""
+    seen: dict[str, str] = {}
+    for where, row in read_table(path, ("caption",)):
+        video = row.get("video_id") or bare_stem(parse(str, row.get("video"), f"{where} video"))
+        name = parse(str, video, f"{where} video_id").strip()
+        if (other := seen.setdefault(name, where)) != where:
+            raise C4CError(f"{where}: '{name}' has a row already ({other}); keep one.")
+        said = row["caption"]
+        for text in said if isinstance(said, list) else [said]:
+            yield where, name, text
+
+
+def _test(source: DatasetSource) -> _Annotations:
+    frozen = look_for(source, FROZEN_SENTENCES)
+    if look_for(source, TEST) is None and frozen is not None:
+        return _frozen_test(source, frozen)
+    path = find_file(source, TEST, HINT)
+    rows = read_table(path, ("video_id", "sentence"))
+    return _own_ids([(where, row["video_id"].strip(), row["sentence"]) for where, row in rows])
+
+
+def _frozen_test(source: DatasetSource, chosen: Path) -> _Annotations:
+    """Frozen's 1k-A: a list of clips, and the number of the sentence that stands for each."""
+    ids, notes = _read_list(find_file(source, FROZEN_TEST, HINT))
+    path = find_file(source, DATA, HINT)
+    said: dict[str, list[tuple[str, str, str]]] = {name: [] for name in ids}
+    for caption in _captions(read_record(path, _Data), path):
+        if caption[1] in said:
+            said[caption[1]].append(caption)
+    numbers = parse(dict[str, Any], read_pickle(chosen), str(chosen))
+    captions = []
+    for name in ids:
+        number = numbers.get(name)
+        if type(number) is not int or not 0 <= number < len(said[name]):
+            raise C4CError(
+                f"{chosen}: '{name}' has sentence {number!r}, and {path} has {len(said[name])} "
+                "of it; are the two of one archive?"
+            )
+        captions.append(said[name][number])
+    return captions, ids, notes
 
 
 def _captions(data: _Data, path: Path) -> Iterator[tuple[str, str, str]]:
@@ -147,9 +211,37 @@ def _listed(
         ids, notes = _read_list(find_file(source, LISTS["train"], HINT))
         held, _ = _full(source, "val-full", data, path)
         return [name for name in ids if name not in set(held)], notes
+    if split == "train-7k" and look_for(source, LISTS[split]) is None:
+        return _derived_7k(source, data, path)
     if split in FULL:
         return _full(source, split, data, path)
     return _read_list(find_file(source, LISTS[split], HINT))
+
+
+def _derived_7k(source: DatasetSource, data: _Data, path: Path) -> tuple[list[str], list[str]]:
+    """The "7k" list is train and val of the full split; nothing else may stand in for it.
+
+    1k-B's list (``train_list_miech.txt``) looks like it and holds hundreds of 1k-A's test clips.
+
+    Raises:
+        C4CError: these two are missing, or are not the published ones.
+    """
+    try:
+        parts = [_full(source, split, data, path) for split in ("train-full", "val-full")]
+    except C4CError as error:
+        reason = str(error).removeprefix(f"{source.name}: ")
+        raise C4CError(
+            f"{source.name}: {LISTS['train-7k'][0]} does not exist, and the 7k list cannot be "
+            f"made from those of the full split: {reason}"
+        ) from None
+    ids, _ = unique_ids((str(path), name) for names, _ in parts for name in names)
+    wanted = EXPECTED["train-7k"].clips
+    if len(ids) != wanted:
+        raise C4CError(
+            f"{source.name}: {LISTS['train-7k'][0]} does not exist, and train and val of the full "
+            f"split are {len(ids)} clips together, expected {wanted}; put that list there."
+        )
+    return ids, [note for _, notes in parts for note in notes]
 
 
 def _read_list(path: Path) -> tuple[list[str], list[str]]:

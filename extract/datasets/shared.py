@@ -39,6 +39,22 @@ def find_file(source: DatasetSource, names: tuple[str, ...], hint: str) -> Path:
         C4CError: it is not there (the message says where it was looked for), or it is there
             several times with different content.
     """
+    found = look_for(source, names)
+    if found is None:
+        other = f" (or {', '.join(names[1:])})" if names[1:] else ""
+        raise C4CError(
+            f"{source.name}: {names[0]}{other} is not in {source.root} (from {source.looked}), "
+            f"nor below it. {hint} Or pass --root and --videos."
+        )
+    return found
+
+
+def look_for(source: DatasetSource, names: tuple[str, ...]) -> Path | None:
+    """``find_file`` without the message: none when no file has any of the names.
+
+    Raises:
+        C4CError: there are several with different content.
+    """
     for name in names:
         if os.path.isfile(source.root / name):
             return source.root / name
@@ -51,11 +67,7 @@ def find_file(source: DatasetSource, names: tuple[str, ...], hint: str) -> Path:
                     f"and {found[1]}; pass the folder of the right one as --root, and --videos."
                 )
             return found[0]
-    other = f" (or {', '.join(names[1:])})" if names[1:] else ""
-    raise C4CError(
-        f"{source.name}: {names[0]}{other} is not in {source.root} (from {source.looked}), nor "
-        f"below it. {hint} Or pass --root and --videos."
-    )
+    return None
 
 
 def check_id(name: str, where: str) -> str:
@@ -125,6 +137,7 @@ class Collector:
         self.notes = list(notes)
         self._clips: dict[str, Clip] = {}
         self._captions: list[Caption] = []
+        self._unseen: list[Caption] = []
         self._missing: dict[str, None] = {}
         self._numbers: dict[str, int] = {}
         self._empty: list[str] = []
@@ -160,12 +173,14 @@ class Collector:
         except C4CError as error:
             raise C4CError(f"{where}: {error}") from None
         number = self._numbers[name] = self._numbers.get(name, -1) + 1
+        caption = Caption(f"{name}#{number}", name, text)
         if path is None:
             self._missing[name] = None
+            self._unseen.append(caption)
             return
         if self._clips.setdefault(name, clip) != clip:
             raise C4CError(f"{where}: clip '{name}' stands earlier with another span or video.")
-        self._captions.append(Caption(f"{name}#{number}", name, text))
+        self._captions.append(caption)
 
     def lacking(self, ids: Iterable[str], expected: int | None) -> None:
         """Note which of the listed ``ids`` got no caption, unless as many did as published."""
@@ -188,6 +203,7 @@ class Collector:
             tuple(self._captions),
             tuple(sorted(self._missing)),
             notes=tuple(self.notes + self._counted(expected) + self._noticed()),
+            unseen=tuple(self._unseen),
         )
 
     def _counted(self, expected: Counts | None) -> list[str]:

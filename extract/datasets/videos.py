@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +13,25 @@ from c4c.errors import C4CError
 from c4c.progress import say
 
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".ts", ".mts"}
-    | {".mpg", ".mpeg", ".gif", ".flv", ".wmv", ".3gp", ".ogv"}
+    {".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".webm", ".mkv", ".ts", ".mts", ".m2ts"}
+    | {".m2t", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".gif", ".flv", ".f4v", ".wmv"}
+    | {".asf", ".3gp", ".3gpp", ".3g2", ".3gp2", ".ogv", ".ogm", ".rm", ".rmvb", ".dv", ".mxf"}
+    | {".h264", ".264", ".hevc", ".265", ".y4m", ".nut", ".amv", ".mjpeg", ".mjpg"}
+)
+# What lies beside videos and is none: passed over without a word unless a list names it.
+OTHER_SUFFIXES = frozenset(
+    {".txt", ".md", ".rst", ".pdf", ".html", ".xml", ".json", ".jsonl", ".ndjson", ".csv", ".tsv"}
+    | {".parquet", ".arrow", ".pkl", ".pickle", ".p", ".npy", ".npz", ".h5", ".hdf5", ".pt"}
+    | {".pth", ".bin", ".safetensors", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".log", ".lock"}
+    | {".py", ".sh", ".ipynb", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+    | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".svg", ".wav", ".mp3", ".m4a", ".aac", ".flac"}
+    | {".ogg", ".opus", ".srt", ".vtt", ".ass", ".sub", ".part", ".ytdl", ".tmp", ".crdownload"}
+    | {".md5", ".sha1", ".sha256", ".docx", ".xlsx", ".db", ".sqlite"}
 )
 
 
-def scan_videos(source: DatasetSource, bare: bool = False) -> list[Path]:
-    """Every video file below the source's videos folder, by suffix, sorted.
-
-    Hidden files are passed over.
-
-    Args:
-        source: where the dataset lies.
-        bare: take files without any suffix too.
+def scan_files(source: DatasetSource) -> list[Path]:
+    """Every file below the source's videos folder, sorted; hidden files are passed over.
 
     Raises:
         C4CError: there is no such folder.
@@ -36,12 +43,7 @@ def scan_videos(source: DatasetSource, bare: bool = False) -> list[Path]:
             f"There is no folder {root} (from {looked}) to look for videos in; "
             "pass --root or --videos FOLDER."
         )
-    suffixes = VIDEO_SUFFIXES | {""} if bare else VIDEO_SUFFIXES
-    return sorted(
-        path
-        for path in files_below(root)
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
+    return sorted(path for path in files_below(root) if not path.name.startswith("."))
 
 
 def files_below(root: Path) -> Iterator[Path]:
@@ -88,36 +90,63 @@ class Videos:
     """The videos of a dataset, found by path below the root, by file name, or by stem.
 
     Names are looked up among the files that are there, never opened as paths, and compared in
-    Unicode's NFC. Where several files fit, it takes the one in the published place (``layout``),
-    else the one with the best suffix, else the first in order, and ``notes`` says so.
+    Unicode's NFC. A file that is named in full is the video, whatever its suffix; by its stem
+    only one with the suffix of a video. Where several files fit, it takes the one in the
+    published place (``layout``), else the one with the best suffix, else the first in order, and
+    ``notes`` says so.
 
     Args:
         source: where the dataset lies.
         suffixes: suffixes in order of preference, when the benchmark has such an order.
         bare: files without suffix are videos too.
+
+    Attributes:
+        paths: every file with the suffix of a video, sorted.
     """
 
     def __init__(
         self, source: DatasetSource, suffixes: tuple[str, ...] = (), bare: bool = False
     ) -> None:
         self.root, self._suffixes = source.video_root, suffixes
-        self.paths = scan_videos(source, bare)
+        known = VIDEO_SUFFIXES | {""} if bare else VIDEO_SUFFIXES
+        self.paths: list[Path] = []
+        self._unknown: Counter[str] = Counter()
+        self._others: list[Path] = []
         self._tables: list[dict[str, list[Path]]] = [{}, {}, {}, {}]
-        for path in self.paths:
-            below = path.relative_to(self.root).as_posix()
-            keys = (below, path.name, path.stem, bare_stem(path.name))
-            for table, key in zip(self._tables, keys, strict=True):
-                table.setdefault(nfc(key), []).append(path)
+        for path in scan_files(source):
+            suffix = path.suffix.lower()
+            if suffix in known:
+                self.paths.append(path)
+                self._enter(path, path.stem, bare_stem(path.name))
+            elif suffix in OTHER_SUFFIXES:
+                self._others.append(path)
+            else:
+                self._unknown += Counter([suffix] if suffix else [])
+                self._enter(path)
         self._known: dict[str, Path | None] = {}
         self._several: dict[str, tuple[int, Path]] = {}
+
+    def _enter(self, path: Path, *stems: str) -> None:
+        """Make a file known by its path below the root, its name, and these stems."""
+        keys = (path.relative_to(self.root).as_posix(), path.name, *stems)
+        for table, key in zip(self._tables, keys, strict=False):
+            table.setdefault(nfc(key), []).append(path)
 
     def find(self, name: str, layout: str = "") -> Path | None:
         """The video called ``name``, or none; ``layout`` is how its path ends where published."""
         if name not in self._known:
             key = nfc(name)
-            fit = next((table[key] for table in self._tables if key in table), [])
+            fit = self._fitting(key)
+            if not fit and self._others:  # seldom a video, and there may be millions of them
+                for path in self._others:
+                    self._enter(path)
+                self._others = []
+                fit = self._fitting(key)
             self._known[name] = self._choose(name, fit, layout) if fit else None
         return self._known[name]
+
+    def _fitting(self, key: str) -> list[Path]:
+        return next((table[key] for table in self._tables if key in table), [])
 
     def _choose(self, name: str, fit: list[Path], layout: str) -> Path:
         fit = [p for p in fit if layout and p.as_posix().endswith(f"/{layout}")] or fit
@@ -139,7 +168,20 @@ class Videos:
         return order.index(suffix) if suffix in order else len(order)
 
     def notes(self) -> list[str]:
-        """Which of the names asked for stood for several files."""
+        """Which names asked for stood for several files, and which files may be videos or not."""
+        return self._several_notes() + self._unknown_notes()
+
+    def _unknown_notes(self) -> list[str]:
+        taken = {path for path in self._known.values() if path is not None}
+        left = self._unknown - Counter(path.suffix.lower() for path in taken)
+        if not left:
+            return []
+        told = (f"{n} {printable(suffix)}" for suffix, n in sorted(left.items()))
+        return [
+            f"{left.total()} files are passed over, their suffix is no video's ({', '.join(told)})"
+        ]
+
+    def _several_notes(self) -> list[str]:
         if not self._several:
             return []
         name, (count, path) = min(self._several.items())

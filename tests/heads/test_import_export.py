@@ -282,3 +282,39 @@ def test_a_head_without_clip_cannot_be_exported(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best", build_head("seqLSTM", 64), {})
     with pytest.raises(C4CError, match="a head and no CLIP"):
         export_checkpoint(tmp_path / "best", tmp_path / "out.bin")
+
+
+def test_a_backbone_of_exact_gelu_is_exported_only_when_told_and_then_says_so(
+    tmp_path: Path,
+) -> None:
+    state = released("meanP")
+    torch.save(state, tmp_path / "m.bin")
+    run = CliRunner().invoke
+
+    def command(name: str, source: str, target: str, *flags: str) -> object:
+        words = [name, str(tmp_path / source), "--out", str(tmp_path / target), *flags]
+        return run(group, words)
+
+    done = command("import-checkpoint", "m.bin", "exact", "--exact-gelu")
+    assert "2d patch, exact GELU" in done.stderr
+    refused = command("export-checkpoint", "exact", "out.bin")
+    assert isinstance(refused.exception, C4CError)
+    assert "always computes QuickGELU" in str(refused.exception)
+    assert not (tmp_path / "out.bin").exists()
+    told = command("export-checkpoint", "exact", "out.bin", "--exact-gelu")
+    assert told.exit_code == 0
+    assert "the authors' code would compute QuickGELU" in told.stderr
+    same(torch.load(tmp_path / "out.bin", weights_only=True), state)
+    back = import_checkpoint(tmp_path / "out.bin", tmp_path / "back", exact_gelu=True)
+    assert back["gelu"] == "exact"
+
+
+def test_a_flag_that_contradicts_the_weights_is_refused(tmp_path: Path) -> None:
+    torch.save(released("meanP"), tmp_path / "m.bin")
+    import_checkpoint(tmp_path / "m.bin", tmp_path / "quick")
+    with pytest.raises(C4CError, match="QuickGELU; leave --exact-gelu out"):
+        export_checkpoint(tmp_path / "quick", tmp_path / "out.bin", exact_gelu=True)
+    clip = {key: value.contiguous() for key, value in openai_state().items()}
+    save_file(clip, tmp_path / "m.safetensors", {"quick_gelu": "true"})
+    with pytest.raises(C4CError, match="says that it is of QuickGELU"):
+        import_checkpoint(tmp_path / "m.safetensors", tmp_path / "own", exact_gelu=True)

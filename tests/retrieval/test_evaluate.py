@@ -109,6 +109,7 @@ def test_ranks_in_blocks_equal_those_of_the_matrix(several: bool) -> None:
     for way in ("t2v", "v2t"):
         assert found[way].ahead.tolist() == expected[way].ahead.tolist()
         assert found[way].ties.tolist() == expected[way].ties.tolist()
+    assert found["t2v"].places.tolist() == expected["t2v"].places.tolist()
 
 
 def test_the_results_hold_every_query() -> None:

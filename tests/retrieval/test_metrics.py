@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,67 @@ def test_the_authors_column_gives_tied_queries_several_ranks() -> None:
     similarity = np.array([[1.0, 1.0], [0.0, 1.0]])
     found = retrieval_metrics(similarity, np.arange(2), "authors")["t2v"]
     assert found.r1 == pytest.approx(200 / 3)  # three ranks for two queries
+
+
+def the_authors(similarity: np.ndarray, owners: np.ndarray) -> dict[str, dict[str, float]]:
+    """What their code prints with several captions a clip, told again step by step.
+
+    A stack [clips, most captions, clips] is filled with -inf where a clip has fewer captions.
+    Text to video: argsort, argsort again, the diagonal is each caption's rank. Video to text:
+    the best of each group; the places where a sorted row equals its diagonal.
+    """
+    groups = [similarity[owners == clip] for clip in range(similarity.shape[1])]
+    most = max(map(len, groups))
+    filled = [
+        np.concatenate((group, np.full((most - len(group), similarity.shape[1]), -np.inf)))
+        for group in groups
+    ]
+    stack = torch.tensor(np.stack(filled))
+    second = stack.permute(1, 0, 2).argsort(dim=-1, descending=True).argsort(dim=-1)
+    ranks = torch.flatten(torch.diagonal(second, dim1=1, dim2=2))
+    own = torch.flatten(torch.diagonal(stack, dim1=0, dim2=2))
+    t2v = ranks[~(torch.isinf(own) | torch.isnan(own))].numpy()
+    best = stack.max(dim=1).values.T.numpy()
+    ordered, diagonal = np.sort(-best, axis=1), np.diag(-best)[:, None]
+    v2t = np.where(ordered - diagonal == 0)[1]
+    return {
+        way: {
+            **{f"r{k}": 100 * float((found < k).mean()) for k in (1, 5, 10)},
+            "median_rank": float(middle(found)) + 1,
+            "mean_rank": float(found.mean()) + 1,
+        }
+        for way, found, middle in (
+            ("t2v", t2v, lambda ranks: torch.from_numpy(ranks).median()),
+            ("v2t", v2t, np.median),
+        )
+    }
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_with_several_captions_a_clip_ties_count_as_in_the_authors_code(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    clips = int(generator.integers(2, 120))
+    owners = np.sort(np.concatenate([np.arange(clips), generator.integers(0, clips, 3 * clips)]))
+    similarity = generator.integers(0, 5, (len(owners), clips)).astype(np.float32)
+    found = retrieval_metrics(similarity, owners, "authors")
+    for way, figures in the_authors(similarity, owners).items():
+        for name, value in figures.items():
+            assert getattr(found[way], name) == pytest.approx(value, rel=1e-12), (way, name)
+
+
+def test_the_port_of_the_authors_code_gives_their_golden_figures() -> None:
+    held = np.load(GOLDEN / "metrics.npz")
+    port = the_authors(held["multi.sim"], held["multi.video_of_caption"])
+    for way, (theirs, ours) in itertools.product(("t2v", "v2t"), NAMES.items()):
+        assert port[way][ours] == pytest.approx(float(held[f"multi.{way}.{theirs}"]), rel=1e-5)
+
+
+def test_a_gallery_of_tied_clips_does_not_give_every_caption_the_best_place() -> None:
+    """Two captions a clip, all clips the same: a sort puts every clip at a place of its own."""
+    owners = np.repeat(np.arange(10), 2)
+    found = retrieval_metrics(np.zeros((20, 10)), owners, "authors")["t2v"]
+    assert found.r1 == pytest.approx(10)
+    assert found.mean_rank == pytest.approx(5.5)
 
 
 @st.composite

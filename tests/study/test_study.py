@@ -71,8 +71,9 @@ def test_a_setting_that_the_training_lacks_is_refused() -> None:
         ({"epochs": "many"}, "epochs is 'many', expected a whole number"),
         ({"batch": 2.5}, "batch is 2.5"),
         ({"init_head": 5}, "init_head is 5, expected a text or null"),
-        ({"eval_split": "test"}, "no setting 'eval_split'"),
-        ({"device": "cpu"}, "no setting 'device'"),
+        ({"eval_split": "test"}, "no setting 'eval_split' .*; pass --select-on SPLIT"),
+        ({"device": "cpu"}, "no setting 'device' .*; pass --device"),
+        ({"root": "/data"}, "no setting 'root' .*; pass --root"),
     ):
         config = StudyConfig(name="heads", datasets=("shapes",), settings=settings)
         with pytest.raises(C4CError, match=words):

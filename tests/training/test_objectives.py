@@ -13,8 +13,9 @@ from c4c.extract.backbone import load_backbone
 from c4c.extract.cache import Cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
+from c4c.extract.seen import ClipSet
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.records import Clip
+from c4c.records import Clip, Overlap
 from c4c.retrieve import RetrieveConfig, run_evaluate
 from c4c.training.batches import epoch_batches, group_batches
 from c4c.training.cached import CachedTask, start_head, train_head
@@ -175,11 +176,16 @@ def test_a_file_listed_twice_leaks_under_another_name_too(
         "val": [Clip("c", "/v/1.mp4"), Clip("d", "/v/2.mp4", 4.0, 8.0)],
     }
     there = ("train", "val")
-    assert evaluated_split("auto", there, "train", held.__getitem__) is None
+
+    def trained(split: str) -> Overlap:
+        return ClipSet.of(held["train"]).shared(held[split])
+
+    assert evaluated_split("auto", there, "train", trained) is None
     assert "1 clips of 'val' are in 'train' too" in capsys.readouterr().err
-    assert evaluated_split("val", there, "train", held.__getitem__) == "val"
+    assert evaluated_split("val", there, "train", trained) == "val"
+    assert "leak: 1 clips of 'val' are trained on" in capsys.readouterr().err
     held["val"].pop(0)
-    assert evaluated_split("auto", there, "train", held.__getitem__) == "val"
+    assert evaluated_split("auto", there, "train", trained) == "val"
 
 
 def test_a_3d_patch_is_trained_kept_and_goes_on(shapes_root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""Which data the runs of a study need, and how they are extracted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from c4c.config import DatasetSource, dataset_source
+from c4c.errors import C4CError
+from c4c.presets import preset
+from c4c.progress import say
+from c4c.study.config import StudyConfig
+from c4c.study.plan import Run, default_preset
+
+if TYPE_CHECKING:
+    from c4c.extract.config import ExtractConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The splits of one run.
+
+    Attributes:
+        train: trained on.
+        select: chooses the best epoch; ``None`` when nothing does.
+        report: what the result is of.
+        eval_split: how the training is told of ``select``.
+    """
+
+    train: str
+    select: str | None
+    report: str
+    eval_split: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Each split once."""
+        named = (self.train, self.select, self.report)
+        return tuple(dict.fromkeys(one for one in named if one is not None))
+
+
+def splits_of(config: StudyConfig, run: Run) -> Splits:
+    """The splits of a run: those of the division of its dataset that it trains in.
+
+    Reported is ``test``, or ``val`` where that is the gallery; the best epoch is chosen on
+    ``val`` where there is one, unless the user named a split.
+
+    Raises:
+        C4CError: the dataset has no such splits.
+    """
+    from c4c.extract.datasets import divisions
+
+    ways = divisions(_source(config, run.dataset))
+    known = tuple(dict.fromkeys(split for way in ways for split in way))
+    train = run.settings.get("train_split", "train")
+    way = next((one for one in ways if train in one), ())
+    report = _role("test", way) or _role("val", way)
+    if report is None:
+        lacking = f"no split '{train}'" if not way else f"neither test nor val beside '{train}'"
+        raise C4CError(f"{run.dataset} has {lacking} for a study. It has {', '.join(known)}.")
+    if config.select_on not in (*known, "auto", "none"):
+        raise C4CError(
+            f"--select-on {config.select_on}: {run.dataset} has no such split. "
+            f"It has {', '.join(known)}."
+        )
+    named = None if config.select_on == "none" else config.select_on
+    select = _role("val", way) if config.select_on == "auto" else named
+    # A val that the training finds by itself is checked against what it trains on.
+    found = config.select_on == "auto" and select in (None, "val")
+    return Splits(train, select, report, "auto" if found else select or "none")
+
+
+def _role(role: str, way: Sequence[str]) -> str | None:
+    """The split of a division that plays a role: ``test``, or the likes of ``test-full``."""
+    return next((one for one in way if one == role or one.startswith(f"{role}-")), None)
+
+
+def _source(config: StudyConfig, dataset: str) -> DatasetSource:
+    return dataset_source(dataset, config.root, config.videos, config.captions)
+
+
+def needed_splits(config: StudyConfig, dataset: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Every split that some run on a dataset trains on, chooses by or reports.
+
+    Raises:
+        C4CError: the dataset has no such splits.
+    """
+    own = (splits_of(config, run).all for run in runs if run.dataset == dataset)
+    return tuple(dict.fromkeys(split for splits in own for split in splits))
+
+
+def extraction(config: StudyConfig, dataset: str, splits: tuple[str, ...] = ()) -> ExtractConfig:
+    """How a study extracts a dataset: by its preset, where everyone looks for the cache."""
+    from c4c.extract.cache import DEFAULT
+    from c4c.extract.config import ExtractConfig
+
+    settings = preset(config.preset or default_preset(dataset), dataset, "extract")
+    return ExtractConfig(
+        dataset=dataset,
+        root=config.root,
+        videos=config.videos,
+        captions=config.captions,
+        cache=config.cache or DEFAULT / dataset,
+        splits=splits,
+        device=config.devices[0] if config.devices else None,
+        workers=config.workers,
+        **named_backbone(config, settings),
+    )
+
+
+def named_backbone(config: StudyConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the backbone that the user named over the preset's."""
+    named = {"backbone": config.backbone, "pretrained": config.pretrained}
+    given = {key: value for key, value in named.items() if value is not None}
+    return {**given, **settings} if "pretrained" in settings else {**settings, **given}
+
+
+def make_shapes_once(config: StudyConfig, dataset: str) -> None:
+    """The synthetic dataset is made where it does not exist."""
+    from c4c.extract.datasets.shapes import Recipe, make_shapes
+
+    if dataset == "shapes":
+        source = _source(config, dataset)
+        if not source.root.exists():
+            say(f"making the dataset shapes in {source.root}")
+            make_shapes(source.root, Recipe())
