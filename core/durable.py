@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from c4c.progress import say
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)
 _NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_FLAGS = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+_SAID: set[str] = set()
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 
@@ -65,8 +65,9 @@ def _fsync(handle: int, path: Path, what: str) -> None:
         if error.errno not in _NO_SYNC:
             raise
         _note(
-            f"the file system of {path.parent} cannot sync {what} ({error.strerror}): after a "
-            "power failure what was written last may be missing; verify then, and run again"
+            f"sync of {what}",
+            f"the file system of {path} cannot sync {what} ({error.strerror}): after a power "
+            "failure what was written last may be missing; verify then, and run again",
         )
 
 
@@ -129,9 +130,10 @@ def rename_new(source: Path, target: Path) -> bool:
         if os.path.lexists(target):
             return False
         _note(
+            "names",
             f"the file system of {target.parent} has no hard links, and no rename that does not "
             "replace: of two runs that write one file at the same moment the last one's holds; "
-            "let one run at a time write there"
+            "let one run at a time write there",
         )
         os.rename(source, target)
     fsync_folder(target.parent)
@@ -148,7 +150,8 @@ def _rename_without_replacing(source: Path, target: Path) -> None:
         raise OSError(code, os.strerror(code), str(target))
 
 
-@functools.cache
-def _note(words: str) -> None:
-    """Say it once."""
-    say(words)
+def _note(about: str, words: str) -> None:
+    """Say what a file system lacks, once."""
+    if about not in _SAID:
+        _SAID.add(about)
+        say(words)

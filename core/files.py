@@ -48,7 +48,8 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
         with _temporary(path.parent / name) as (temporary, mode):
             if callable(data):
                 _call(data, temporary, path)
-                os.chmod(temporary, mode)  # some libraries put a file of their own there
+                if temporary.stat().st_mode & 0o777 != mode:
+                    os.chmod(temporary, mode)  # a library put a file of its own there
                 fsync_file(temporary)
             else:
                 write_synced(temporary, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import weakref
@@ -16,6 +17,8 @@ from c4c.extract.hdf5 import Image
 def map_file(handle: int, size: int) -> Image:
     """A file's bytes, mapped read-only, uint8 [size]; the handle may be closed afterwards.
 
+    Where the file system cannot map (some of FUSE) they are read.
+
     Python's own ``mmap`` keeps a descriptor open for each map (until 3.13), and a large cache
     has more shards than a process may open files; so the C function is called.
 
@@ -27,6 +30,9 @@ def map_file(handle: int, size: int) -> Image:
     address = _libc().mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, handle, 0)
     if address == ctypes.c_void_p(-1).value:
         code = ctypes.get_errno()
+        if code == errno.ENODEV:
+            with open(os.dup(handle), "rb") as stream:
+                return np.frombuffer(stream.read(size), np.uint8)
         raise OSError(code, os.strerror(code))
     held: Any = (ctypes.c_uint8 * size).from_address(address)
     weakref.finalize(held, _libc().munmap, address, size).atexit = False

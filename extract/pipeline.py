@@ -32,6 +32,7 @@ from c4c.extract.stamps import file_stamps
 from c4c.extract.stored import holds, read_shard
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
 from c4c.files import write_atomic
+from c4c.inside import is_there
 from c4c.progress import Progress, say
 from c4c.records import Caption, Clip, Dataset
 from c4c.signals import StopRequest
@@ -65,7 +66,7 @@ def settled(config: ExtractConfig) -> ExtractConfig:
     folder = cache_folder(config)
     if config.batch is not None:
         return config
-    known = (folder / "cache.json").exists() and Cache.open(folder).fingerprint.batch
+    known = is_there(folder / "cache.json", folder) and Cache.open(folder).fingerprint.batch
     return replace(config, batch=known or BATCH)
 
 

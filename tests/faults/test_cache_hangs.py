@@ -1,5 +1,7 @@
 """Whatever stands in a cache's place of a file, every reader ends, at once and within bounds."""
 
+import ctypes
+import errno
 import os
 import random
 import subprocess
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from c4c.errors import C4CError, Damaged
+from c4c.extract import mapping
 from c4c.extract import seal as seals
 from c4c.extract.cache import Cache, create_cache
 from c4c.extract.compact import compact
@@ -284,3 +287,18 @@ def test_a_new_cache_in_place_of_a_pipe_is_refused(tmp_path: Path, small: Any) -
     os.mkfifo(tmp_path / "new" / "cache.json")
     with pytest.raises(C4CError, match="not a regular file"):
         create_cache(tmp_path / "new", "folder", made_by)
+
+
+def test_a_file_system_that_cannot_map_is_read(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = small()
+    before = cache.content()
+
+    class Library:
+        @staticmethod
+        def mmap(*_: object) -> int:
+            ctypes.set_errno(errno.ENODEV)
+            return int(ctypes.c_void_p(-1).value or 0)
+
+    monkeypatch.setattr(mapping, "_libc", Library)
+    assert cache.content() == before
+    assert list(damage(cache.path)) == []

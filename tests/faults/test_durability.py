@@ -52,11 +52,11 @@ class Recorder:
         def call(source: Any, target: Any, **more: Any) -> Any:
             done = real(source, target, **more)
             what = "link" if name == "link" else "rename"
-            path, name = Path(os.fspath(source)), Path(os.fspath(target))
-            if name.is_dir():
-                inside = [path / one.relative_to(name) for one in name.rglob("*")]
+            path, final = Path(os.fspath(source)), Path(os.fspath(target))
+            if final.is_dir():
+                inside = [path / one.relative_to(final) for one in final.rglob("*")]
                 self.contents[len(self.calls)] = [path, *inside]
-            self.calls.append((what, path, name))
+            self.calls.append((what, path, final))
             return done
 
         return call
