@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from c4c.errors import C4CError
+from c4c.errors import C4CError, Misplaced, Unreadable
 
 
 def fsync_folder(folder: Path) -> None:
@@ -140,12 +140,12 @@ def require_file(path: Path) -> int:
     except FileNotFoundError:
         raise C4CError(f"{path} does not exist.") from None
     except (OSError, ValueError) as error:
-        raise C4CError(f"Cannot read {path}: {getattr(error, 'strerror', error)}.") from None
+        raise Unreadable.because(path, error) from None
 
 
 def _size_of(about: os.stat_result, path: Path) -> int:
     if not stat.S_ISREG(about.st_mode):
-        raise C4CError(f"{path} is not a regular file; put the file itself there.")
+        raise Misplaced(f"{path} is not a regular file; put the file itself there.")
     return about.st_size
 
 
@@ -172,7 +172,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
                 )
             return stream.read(size)
     except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+        raise Unreadable.because(path, error) from None
 
 
 def file_sha256(path: Path) -> str:
@@ -186,7 +186,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
+        raise Unreadable.because(path, error) from None
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:

@@ -62,7 +62,7 @@ def damage(path: Path | None, repair: bool = False) -> Iterator[str]:
     """
     cache = Cache.open(find_cache(path))
     aside = _set_aside if repair else None
-    yield from head_init_damage(cache.path, cache.fingerprint.sha256, aside)
+    yield from map(str, head_init_damage(cache.path, cache.fingerprint.sha256, aside))
     if planned := manifest_damage(cache.path):
         yield from planned
         return  # without the plan nobody knows which shards should be there

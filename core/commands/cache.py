@@ -69,7 +69,7 @@ def _problems(cache: Path | None, repair: bool) -> Iterator[str]:
 
     frames = frame_caches(cache) if cache else []
     for folder in frames:
-        yield from frame_damage(folder, repair)
+        yield from map(str, frame_damage(folder, repair))
     if not frames:
         yield from damage(cache, repair)
 

@@ -7,14 +7,11 @@ the end: what counts is the name before them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from c4c.config import DatasetSource
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
-from c4c.extract.datasets.tables import clean, read_lines
+from c4c.extract.datasets.tables import clean, must, read_json, read_lines
 from c4c.extract.datasets.videos import Videos, bare_stem
 from c4c.records import Dataset
-from c4c.schema import read_record
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {
@@ -29,14 +26,6 @@ HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One description of a part of a video."""
-
-    video: str
-    description: str
-
-
 def load(source: DatasetSource, split: str) -> Dataset:
     """One split. Ids are file names without suffix; videos may have any suffix, or none.
 
@@ -47,10 +36,12 @@ def load(source: DatasetSource, split: str) -> Dataset:
     ids, notes = unique_ids((where, bare_stem(line.strip())) for where, line in lines)
     path = find_file(source, (f"{split}_data.json",), HINT)
     texts: dict[str, list[str]] = {name: [] for name in ids}
-    for number, row in enumerate(read_record(path, list[_Row])):
-        name = bare_stem(row.video.strip())
+    for number, one in enumerate(must(read_json(path), list, str(path))):
+        where = f"{path} [{number}]"
+        row = must(one, dict, where)
+        name = bare_stem(must(row.get("video"), str, f"{where} video").strip())
         if name in texts:
-            texts[name].append(clean(row.description, f"{path} [{number}] description"))
+            texts[name].append(clean(row.get("description"), f"{where} description"))
     videos = Videos(source, bare=True)
     found = Collector(source, split, videos, notes)
     for name in ids:

@@ -9,16 +9,15 @@ chooses on ``val`` trains on ``train-8.5k``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
-from c4c.extract.datasets.tables import read_lines, read_table
+from c4c.extract.datasets.tables import must, read_json, read_lines, read_table
 from c4c.extract.datasets.videos import Videos
 from c4c.records import Dataset
-from c4c.schema import read_record
 
 SPLITS = ("train", "test")
 DIVISIONS = (  # splits that belong together; no clip may be in two of one division
@@ -53,43 +52,6 @@ HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Video:
-    """A video; in the other layout nobody says which split it is of."""
-
-    video_id: str
-    split: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    """A caption of a video."""
-
-    video_id: str
-    caption: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Annotation:
-    """The same in the other layout."""
-
-    image_id: str
-    caption: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The JSON file: ``sentences``, or ``annotations`` in the other layout, which has no videos."""
-
-    videos: tuple[_Video, ...] = ()
-    sentences: tuple[_Sentence, ...] | None = None
-    annotations: tuple[_Annotation, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.sentences is None and self.annotations is None:
-            raise C4CError("it has neither 'sentences' nor 'annotations'.")
-
-
 def load(source: DatasetSource, split: str) -> Dataset:
     """One split. Videos are ``{video_id}.mp4``, else ``.webm``, anywhere below the videos folder.
 
@@ -102,10 +64,10 @@ def load(source: DatasetSource, split: str) -> Dataset:
         ids, notes = unique_ids((where, name) for where, name, _ in captions)
     else:
         path = find_file(source, DATA, HINT)
-        data = read_record(path, _Data)
+        data = must(read_json(path), dict, str(path))
         ids, notes = _listed(source, split, data, path)
         captions = list(_captions(data, path))
-        notes += _unknown(captions, data)
+        notes += _unknown(captions, data, path)
     videos = Videos(source, suffixes=(".mp4", ".webm"))
     found, wanted = Collector(source, split, videos, notes), set(ids)
     for where, name, text in captions:
@@ -120,25 +82,30 @@ def _test_captions(path: Path) -> Iterator[tuple[str, str, str]]:
         yield where, row["video_id"].strip(), row["sentence"]
 
 
-def _captions(data: _Data, path: Path) -> Iterator[tuple[str, str, str]]:
-    """(where, video id, text) of each caption."""
-    if data.sentences is not None:
-        for number, one in enumerate(data.sentences):
-            yield f"{path} sentences[{number}]", one.video_id, one.caption
-        return
-    for number, other in enumerate(data.annotations or ()):
-        yield f"{path} annotations[{number}]", other.image_id, other.caption
+def _captions(data: dict[str, Any], path: Path) -> Iterator[tuple[str, str, str]]:
+    """(where, video id, text), from ``sentences``, or ``annotations`` in the other layout."""
+    key, name = ("sentences", "video_id") if "sentences" in data else ("annotations", "image_id")
+    for number, one in enumerate(must(data.get(key), list, f"{path}: {key}")):
+        where = f"{path} {key}[{number}]"
+        row = must(one, dict, where)
+        yield where, must(row.get(name), str, f"{where} {name}"), row.get("caption", "")
 
 
-def _unknown(captions: list[tuple[str, str, str]], data: _Data) -> list[str]:
+def _videos(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The rows of ``videos``; the other layout has none."""
+    rows = must(data.get("videos", []), list, f"{path}: videos")
+    return [must(one, dict, f"{path} videos[{place}]") for place, one in enumerate(rows)]
+
+
+def _unknown(captions: list[tuple[str, str, str]], data: dict[str, Any], path: Path) -> list[str]:
     """A note on captions of videos that the same file does not list."""
-    listed = {row.video_id for row in data.videos}
+    listed = {str(row.get("video_id")) for row in _videos(data, path)}
     odd = [where for where, name, _ in captions if listed and name not in listed]
     return [f"{len(odd)} captions are of unknown videos (first: {odd[0]})"] if odd else []
 
 
 def _listed(
-    source: DatasetSource, split: str, data: _Data, path: Path
+    source: DatasetSource, split: str, data: dict[str, Any], path: Path
 ) -> tuple[list[str], list[str]]:
     """Ids of a split, and notes on the list they come from."""
     if split == "val":
@@ -161,15 +128,16 @@ def _read_list(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _full(
-    source: DatasetSource, split: str, data: _Data, path: Path
+    source: DatasetSource, split: str, data: dict[str, Any], path: Path
 ) -> tuple[list[str], list[str]]:
     """Ids of a part of the full split: by each video's ``split``, else from a list."""
-    if not any(row.split for row in data.videos):
+    rows = _videos(data, path)
+    if not any("split" in row for row in rows):
         return _read_list(find_file(source, LISTS[split], HINT))
     ids, notes = unique_ids(
-        (f"{path} videos[{number}]", row.video_id)
-        for number, row in enumerate(data.videos)
-        if row.split in FULL[split]
+        (f"{path} videos[{place}]", must(row.get("video_id"), str, f"{path} videos[{place}] id"))
+        for place, row in enumerate(rows)
+        if row.get("split") in FULL[split]
     )
     if not ids:
         raise C4CError(f"{path}: no video has the split {' or '.join(FULL[split])}.")
