@@ -211,7 +211,7 @@ def frame_damage(folder: Path, repair: bool = False) -> Iterator[C4CError]:
 def _damaged_clips(
     folder: Path, index: Index, crcs: Sequence[int | None], size: int
 ) -> Generator[C4CError, None, set[int]]:
-    """An error for each clip that is not as it was written; gives the places of those that differ."""
+    """An error for each clip that is not as it was written; returns the places of those."""
     damaged: set[int] = set()
     try:
         require_file(folder / FRAMES)
