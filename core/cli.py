@@ -63,20 +63,9 @@ class ConfiguredGroup(LazyGroup):
         if os.path.exists("c4c.toml"):
             from c4c.config import load_config
 
-            ctx.default_map = {**load_config().commands, **(ctx.default_map or {})}
+            ctx.default_map = {**load_config(), **(ctx.default_map or {})}
             _refuse_unknown(ctx.default_map)
         return super().invoke(ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; what ``c4c.toml`` has for it is checked against its options."""
-        command = super().get_command(ctx, cmd_name)
-        if command is not None and ctx.default_map and cmd_name in ctx.default_map:
-            from c4c.defaults import option_defaults
-
-            table = ctx.default_map[cmd_name]
-            checked = option_defaults(command, table, f"c4c.toml [{cmd_name}]")
-            ctx.default_map = {**ctx.default_map, cmd_name: checked}
-        return command
 
 
 def _refuse_unknown(tables: Any) -> None:

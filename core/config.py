@@ -40,7 +40,7 @@ class DatasetSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class _Place:
     """A table ``[datasets.NAME]``."""
 
     root: Path | None = None
@@ -53,28 +53,18 @@ class Place:
             raise C4CError(f"unknown key '{min(self.others)}'; known are root, videos, captions.")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What ``c4c.toml`` holds.
-
-    Attributes:
-        datasets: where datasets lie, by name.
-        commands: a table of defaults for each command (``[extract] fps = 2``).
-    """
-
-    datasets: dict[str, Place] = field(default_factory=dict)
-    commands: Annotated[dict[str, dict[str, Any]], Rest] = field(default_factory=dict)
-
-
 @cache
-def load_config(folder: str = ".") -> Config:
+def load_config(folder: str = ".") -> dict[str, Any]:
     """The content of ``c4c.toml`` in ``folder``; empty when there is none.
 
+    A table named like a command holds defaults of its options (``[extract] fps = 2``);
+    ``[datasets.NAME]`` holds ``root``, ``videos`` and ``captions``.
+
     Raises:
-        C4CError: the file is not TOML, or holds something else.
+        C4CError: the file is not TOML.
     """
     path = Path(folder) / FILE
-    return parse(Config, read_toml(path), str(path)) if path.exists() else Config()
+    return read_toml(path) if path.exists() else {}
 
 
 def dataset_source(
@@ -90,7 +80,8 @@ def dataset_source(
     Raises:
         C4CError: nothing says where the dataset lies; the message lists the three ways.
     """
-    place = load_config().datasets.get(name, Place())
+    places = parse(dict[str, _Place], load_config().get("datasets", {}), f"{FILE}: datasets")
+    place = places.get(name, _Place())
     videos = videos or (place.videos and place.videos.expanduser())
     captions = captions or (place.captions and place.captions.expanduser())
     if root is not None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from c4c.durable import fsync_file, fsync_folder, give_name, make_folder, write_synced
-from c4c.errors import C4CError, Unreadable
+from c4c.errors import C4CError, Misplaced, Unreadable
 from c4c.inside import is_there, refuse_links
 
 __all__ = [
@@ -153,7 +153,7 @@ def require_file(path: Path) -> int:
 
 def _size_of(about: os.stat_result, path: Path) -> int:
     if not stat.S_ISREG(about.st_mode):
-        raise C4CError(f"{path} is not a regular file; put the file itself there.")
+        raise Misplaced(f"{path} is not a regular file; put the file itself there.")
     return about.st_size
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from c4c.errors import C4CError
+
 Check = Callable[[Any], Any]
 
 _BITS = 1 << 63  # whole numbers go to places of 64 bits
@@ -32,12 +34,12 @@ class WrongError(Exception):
     Args:
         words: what it is.
         expected: what it should be.
-        newer: it is a later version's.
+        kind: the error that it becomes.
     """
 
-    def __init__(self, words: str, expected: str = "", newer: bool = False) -> None:
+    def __init__(self, words: str, expected: str = "", kind: type[C4CError] = C4CError) -> None:
         super().__init__(words)
-        self.words, self.expected, self.newer = words, expected, newer
+        self.words, self.expected, self.kind = words, expected, kind
         self.place = ""
 
 

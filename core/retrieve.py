@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c4c.errors import C4CError
-from c4c.files import as_text, parse_json
+from c4c.files import parse_json
 from c4c.progress import say
 from c4c.schema import parse
 
@@ -205,11 +205,13 @@ def read_queries(path: str) -> list[str]:
     """
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        lines = data.decode("utf-8-sig").split("\n")  # not U+2028, which JSON's texts may hold
     except OSError as error:
         raise C4CError(f"Cannot read queries from {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise C4CError(f"{path} is not UTF-8; convert it.") from None
     found = []
-    # Not splitlines(): JSON's texts may hold U+2028 and others that it takes for line ends.
-    for number, line in enumerate(re.split(r"\r?\n|\r", as_text(data, path)), 1):
+    for number, line in enumerate(lines, 1):
         line = line.strip()
         if line:
             found.append(_query(line, f"{path} line {number}"))

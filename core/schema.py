@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from c4c.errors import C4CError, NewerVersion
+from c4c.errors import C4CError, Damaged, NewerVersion
 from c4c.files import read_json
 from c4c.plain import Range, WrongError, is_not, shown
 from c4c.typed import AsList, Closed, Rest, check_of
@@ -46,8 +46,8 @@ def parse(kind: type[T], value: Any, where: str, schema: int | None = None, reme
         remedy: what to do about a value that is wrong, for messages.
 
     Raises:
-        C4CError: a key is missing, a value is of another type, not finite or out of bounds, or
-            the record differs from its checksum.
+        C4CError: a key is missing, or a value is of another type, not finite or out of bounds.
+        Damaged: the record differs from its checksum.
         NewerVersion: ``schema`` is above the known one, or a ``Closed`` record has unknown keys.
 
     Example:
@@ -63,7 +63,7 @@ def parse(kind: type[T], value: Any, where: str, schema: int | None = None, reme
             _check_schema(value, schema)
         record: T = check_of(kind)(value)
         if schema is not None and "sha256" in value and value["sha256"] != _seal(value):
-            raise WrongError("differs from its checksum")
+            raise WrongError("differs from its checksum", kind=Damaged)
         return record
     except WrongError as wrong:
         raise _told(wrong, where, remedy) from None
@@ -90,14 +90,16 @@ def _check_schema(value: Any, newest: int) -> None:
     if type(number) is not int or number < 1:
         raise WrongError("is not a file of c4c: it has no schema number")
     if number > newest:
-        raise WrongError(f"has schema {shown(number)}, this c4c reads up to {newest}", newer=True)
+        raise WrongError(
+            f"has schema {shown(number)}, this c4c reads up to {newest}", kind=NewerVersion
+        )
 
 
 def _told(wrong: WrongError, where: str, remedy: str) -> C4CError:
     """The error that users see, on one line."""
     place = wrong.place.removeprefix(".")
     expected = f", expected {wrong.expected}" if wrong.expected else ""
-    advice = "upgrade c4c" if wrong.newer else remedy
+    advice = "upgrade c4c" if wrong.kind is NewerVersion else remedy
     line = f"{where}{': ' + place if place else ''} {wrong.words}{expected}"
     line += f"; {advice}." if advice else "."
-    return NewerVersion(line) if wrong.newer else C4CError(line)
+    return wrong.kind(line)

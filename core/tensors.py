@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c4c.errors import C4CError
+from c4c.errors import Damaged, Unreadable
 from c4c.files import parse_json, require_file
 from c4c.schema import parse
 
@@ -17,7 +17,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors of a safetensors file, and the words stored beside them.
 
     Raises:
-        C4CError: it does not exist, cannot be read, is cut short, or is not safetensors.
+        C4CError: it does not exist, or cannot be read.
+        Damaged: it is cut short, or not safetensors.
     """
     from safetensors import safe_open
 
@@ -27,7 +28,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
             return state, dict(stream.metadata() or {})
     except OSError as error:
-        raise C4CError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise Unreadable.because(path, error) from None
     except Exception as error:
         raise _damaged(str(path), error) from None
 
@@ -36,7 +37,7 @@ def parse_tensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str,
     """The same from the bytes of such a file; ``where`` names them in messages.
 
     Raises:
-        C4CError: they are cut short, or not safetensors.
+        Damaged: they are cut short, or not safetensors.
     """
     from safetensors.torch import load
 
@@ -49,7 +50,7 @@ def parse_tensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str,
     return state, parse(dict[str, str], words, where)
 
 
-def _damaged(where: str, error: Exception) -> C4CError:
+def _damaged(where: str, error: Exception) -> Damaged:
     """Safetensors, torch and Python each have errors of their own for a file that is none."""
     reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return C4CError(f"{where} is damaged, or not safetensors ({reason}).")
+    return Damaged(f"{where} is damaged, or not safetensors ({reason}).")

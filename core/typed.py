@@ -16,7 +16,7 @@ from pathlib import Path
 from re import fullmatch
 from typing import Annotated, Any, Literal
 
-from c4c.errors import C4CError
+from c4c.errors import C4CError, NewerVersion
 from c4c.plain import PLAIN, Check, Range, WrongError, bounded, is_not, literal, shown, text
 
 _DEEPEST = 32  # lists and tables inside each other, where a record takes any value
@@ -211,7 +211,7 @@ def _record(kind: Any, closed: bool) -> Check:
         unknown = {name: inner for name, inner in value.items() if name not in checks}
         if closed and unknown:
             names = ", ".join(sorted(unknown))[:100]
-            raise WrongError(f"is of a newer c4c (it records: {names})", newer=True)
+            raise WrongError(f"is of a newer c4c (it records: {names})", kind=NewerVersion)
         found = {}
         for name, check in checks.items():
             if name in value:

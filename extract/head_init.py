@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c4c.errors import C4CError
-from c4c.extract.findings import Finding
+from c4c.errors import C4CError, Damaged
 from c4c.files import read_bytes, write_atomic
 from c4c.inside import is_there
 from c4c.progress import say
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 NAME = "head-init.safetensors"
 # One key with both: safetensors writes several in no order, and the same run has the same bytes.
 _KEY = "sha256"
-
-
-class DamagedInit(C4CError):
-    """The file is not as it was written, or is another backbone's."""
 
 
 def save_head_init(folder: Path, init: dict[str, Tensor], backbone: str) -> None:
@@ -66,7 +61,7 @@ def read_head_init(folder: Path, backbone: str) -> tuple[dict[str, Tensor], bool
         backbone: sha256 of the backbone that made the cache.
 
     Raises:
-        DamagedInit: the file is damaged, or of another backbone.
+        Damaged: the file differs from what was written, or is another backbone's.
         C4CError: it does not exist, or cannot be read.
     """
     path = folder / NAME
@@ -76,15 +71,15 @@ def read_head_init(folder: Path, backbone: str) -> tuple[dict[str, Tensor], bool
     data = read_bytes(path)
     try:
         tensors, words = parse_tensors(data, str(path))
-    except C4CError as error:
-        raise DamagedInit(f"{error} To write it again, {remedy}.") from None
+    except Damaged as error:
+        raise Damaged(f"{error} To write it again, {remedy}.") from None
     if _KEY not in words:
         return tensors, False
     theirs, _, own = words[_KEY].partition(" ")
     if own != _sha256(tensors):
-        raise DamagedInit(f"{path}: its tensors differ from their checksum; {remedy}.")
+        raise Damaged(f"{path}: its tensors differ from their checksum; {remedy}.")
     if theirs != backbone:
-        raise DamagedInit(
+        raise Damaged(
             f"{path} is of another backbone ({theirs[:12]}, the cache is of {backbone[:12]}); "
             f"{remedy}."
         )
@@ -99,8 +94,8 @@ def _sha256(tensors: dict[str, Tensor]) -> str:
 
 def head_init_damage(
     folder: Path, backbone: str, set_aside: Callable[[Path], Path] | None = None
-) -> Iterator[Finding]:
-    """What is wrong with the file, a line each; one without checksums is told on stderr.
+) -> Iterator[C4CError]:
+    """What is wrong with the file; one without checksums is told on stderr.
 
     Args:
         folder: the cache.
@@ -110,9 +105,7 @@ def head_init_damage(
     try:
         if not read_head_init(folder, backbone)[1]:
             say(f"{folder / NAME}: from before it had a checksum; extraction adds one")
-    except DamagedInit as error:
-        yield Finding(str(error))
-        if set_aside:
-            yield Finding(f"{folder / NAME}: set aside as {set_aside(folder / NAME).name}")
     except C4CError as error:
-        yield Finding.of(error)
+        yield error
+        if set_aside and isinstance(error, Damaged):
+            yield Damaged(f"{folder / NAME}: set aside as {set_aside(folder / NAME).name}")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from c4c.errors import C4CError
+from c4c.errors import C4CError, Damaged
 from c4c.files import file_sha256, fsync_folder, json_bytes, read_json
 from c4c.heads import HEADS
 from c4c.heads.base import Head
@@ -208,7 +208,7 @@ def _read_part(folder: Path, name: str, files: Mapping[str, str]) -> dict[str, T
     """Tensors of one file of a checkpoint, once its bytes are known to be those written."""
     path = folder / name
     if name in files and file_sha256(path) != files[name]:
-        raise C4CError(f"{path} differs from its checksum; {_REMEDY}.")
+        raise Damaged(f"{path} differs from its checksum; {_REMEDY}.")
     return read_tensors(path)[0]
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError, NewerVersion
+from c4c.errors import C4CError, Damaged, NewerVersion, Unreadable
 from c4c.files import as_text, json_bytes, parse_json, read_bytes, require_file, write_atomic
 from c4c.progress import say
 from c4c.schema import Range, parse, sealed
@@ -160,7 +160,7 @@ class FrameStore:
         if self.crc32 is None or place in self._checked:
             return
         if clip_crc(self.ids[place], self._frames(place)) != self.crc32[place]:
-            raise C4CError(
+            raise Damaged(
                 f"{self.folder}: the frames of '{self.ids[place]}' differ from their checksum; "
                 f"{_remedy(self.folder)}, which decodes that clip again."
             )
@@ -173,8 +173,8 @@ def frame_caches(folder: Path) -> list[Path]:
     return [one for one in found if (one / LENGTHS).exists() and not one.name.startswith(".")]
 
 
-def frame_damage(folder: Path, repair: bool = False) -> Iterator[str]:
-    """Everything in a frame cache that is missing or changed, a line each.
+def frame_damage(folder: Path, repair: bool = False) -> Iterator[C4CError]:
+    """Everything in a frame cache that is missing or changed, an error each.
 
     Args:
         folder: the frame cache.
@@ -188,15 +188,15 @@ def frame_damage(folder: Path, repair: bool = False) -> Iterator[str]:
     try:
         data = read_bytes(path)
     except C4CError as error:
-        yield str(error)
+        yield error
         return
     try:
         index = _parsed(data, folder)
     except C4CError as error:
-        yield str(error)
+        yield error
         if repair and not isinstance(error, NewerVersion):
             path.rename(path.with_name(f"{INDEX}.damaged"))
-            yield f"{path}: set aside as {INDEX}.damaged"
+            yield Damaged(f"{path}: set aside as {INDEX}.damaged")
         return
     if index.crc32 is None or index.size is None:
         say(f"{folder}: from before frames had checksums; it is read, and cannot be checked")
@@ -205,13 +205,13 @@ def frame_damage(folder: Path, repair: bool = False) -> Iterator[str]:
     if repair and damaged:
         crcs = tuple(None if i in damaged else crc for i, crc in enumerate(index.crc32))
         write_index(folder, replace(index, crc32=crcs))
-        yield f"{folder}: {len(damaged)} clips will be decoded again"
+        yield Damaged(f"{folder}: {len(damaged)} clips will be decoded again")
 
 
 def _damaged_clips(
     folder: Path, index: Index, crcs: Sequence[int | None], size: int
-) -> Generator[str, None, set[int]]:
-    """A line for each clip that is not as it was written; gives the places of those that differ."""
+) -> Generator[C4CError, None, set[int]]:
+    """An error for each clip that is not as it was written; returns the places of those."""
     damaged: set[int] = set()
     try:
         require_file(folder / FRAMES)
@@ -219,18 +219,18 @@ def _damaged_clips(
             for place, (name, count) in enumerate(zip(index.ids, index.lengths, strict=True)):
                 crc = _crc_of(name, stream, 3 * size * size * count)
                 if crcs[place] is None:
-                    yield f"{folder}: '{name}' is damaged, and will be decoded again"
+                    yield Damaged(f"{folder}: '{name}' is damaged, and will be decoded again")
                 elif crc != crcs[place]:
                     damaged.add(place)
-                    yield f"{folder}: the frames of '{name}' differ from their checksum"
+                    yield Damaged(f"{folder}: the frames of '{name}' differ from their checksum")
             if stream.read(1):
-                yield f"{folder / FRAMES} goes on behind its last clip"
+                yield Damaged(f"{folder / FRAMES} goes on behind its last clip")
                 damaged |= {len(index.ids) - 1}
     except C4CError as error:
-        yield str(error)
+        yield error
         damaged = set() if (folder / FRAMES).exists() else set(range(len(index.ids)))
     except OSError as error:
-        yield f"Cannot read {folder / FRAMES}: {error.strerror}."
+        yield Unreadable.because(folder / FRAMES, error)
     return damaged
 
 

@@ -26,7 +26,7 @@ class Line:
 
     step: Annotated[int, Range(0)]
     epoch: Annotated[int, Range(0)] = 0
-    figures: Annotated[dict[str, float | None], Rest] = field(default_factory=dict)
+    figures: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
 
 
 class Journal:

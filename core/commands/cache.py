@@ -86,7 +86,7 @@ def _problems(cache: Path | None, repair: bool) -> Iterator[Finding]:
 
     frames = frame_caches(cache) if cache else []
     for folder in frames:
-        yield from map(Finding, frame_damage(folder, repair))
+        yield from map(Finding.of, frame_damage(folder, repair))
     if not frames:
         yield from damage(cache, repair)
 

@@ -7,14 +7,11 @@ the very names, or these with another suffix in its place or behind it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from c4c.config import DatasetSource
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
-from c4c.extract.datasets.tables import clean, read_lines
+from c4c.extract.datasets.tables import clean, must, read_json, read_lines
 from c4c.extract.datasets.videos import Videos, bare_stem
 from c4c.records import Dataset
-from c4c.schema import read_record
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {
@@ -27,14 +24,6 @@ HINT = (
     "The lists are in albanie/collaborative-experts (misc/datasets/didemo), the JSON files and the "
     "videos at LisaAnne/LocalizingMoments."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One description of a part of a video."""
-
-    video: str
-    description: str
 
 
 def load(source: DatasetSource, split: str) -> Dataset:
@@ -53,10 +42,12 @@ def load(source: DatasetSource, split: str) -> Dataset:
         files[_stem(file)][file] = None
     path = find_file(source, (f"{split}_data.json",), HINT)
     texts: dict[str, list[str]] = {name: [] for name in ids}
-    for number, row in enumerate(read_record(path, list[_Row])):
-        file = row.video.strip()
+    for number, one in enumerate(must(read_json(path), list, str(path))):
+        where = f"{path} [{number}]"
+        row = must(one, dict, where)
+        file = must(row.get("video"), str, f"{where} video").strip()
         if (name := _stem(file)) in texts:
-            texts[name].append(clean(row.description, f"{path} [{number}] description"))
+            texts[name].append(clean(row.get("description"), f"{where} description"))
             files[name][file] = None
     videos = Videos(source, bare=True)
     found = Collector(source, split, videos, notes)

@@ -12,18 +12,16 @@ edition on the Hugging Face hub with one file a split.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
 from c4c.extract.datasets.shared import Collector, Counts, find_file, look_for, unique_ids
-from c4c.extract.datasets.tables import read_lines, read_table
+from c4c.extract.datasets.tables import must, read_json, read_lines, read_table
 from c4c.extract.datasets.unpickle import read_pickle
 from c4c.extract.datasets.videos import Videos, bare_stem
 from c4c.records import Dataset
-from c4c.schema import parse, read_record
 
 SPLITS = ("train", "test")
 DIVISIONS = (  # splits that belong together; no clip may be in two of one division
@@ -67,43 +65,6 @@ HINT = (
 _Annotations = tuple[list[tuple[str, str, str]], list[str], list[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Video:
-    """A video; in the other layout nobody says which split it is of."""
-
-    video_id: str
-    split: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    """A caption of a video."""
-
-    video_id: str
-    caption: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Annotation:
-    """The same in the other layout."""
-
-    image_id: str
-    caption: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The JSON file: ``sentences``, or ``annotations`` in the other layout, which has no videos."""
-
-    videos: tuple[_Video, ...] = ()
-    sentences: tuple[_Sentence, ...] | None = None
-    annotations: tuple[_Annotation, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.sentences is None and self.annotations is None:
-            raise C4CError("it has neither 'sentences' nor 'annotations'.")
-
-
 def load(source: DatasetSource, split: str) -> Dataset:
     """One split. Videos are ``{video_id}.mp4``, else ``.webm``, anywhere below the videos folder.
 
@@ -129,10 +90,10 @@ def _annotations(source: DatasetSource, split: str) -> _Annotations:
     if split == "test":
         return _test(source)
     path = find_file(source, DATA, HINT)
-    data = read_record(path, _Data)
+    data = must(read_json(path), dict, str(path))
     ids, notes = _listed(source, split, data, path)
     captions = list(_captions(data, path))
-    return captions, ids, notes + _unknown(captions, data)
+    return captions, ids, notes + _unknown(captions, data, path)
 
 
 def _own_ids(captions: list[tuple[str, str, str]]) -> _Annotations:
@@ -145,8 +106,8 @@ def _hub(path: Path) -> Iterator[tuple[str, str, str]]:
     """The hub's edition: a row a video with its sentence, or the list of its sentences."""
     seen: dict[str, str] = {}
     for where, row in read_table(path, ("caption",)):
-        video = row.get("video_id") or bare_stem(parse(str, row.get("video"), f"{where} video"))
-        name = parse(str, video, f"{where} video_id").strip()
+        video = row.get("video_id") or bare_stem(must(row.get("video"), str, f"{where} video"))
+        name = must(video, str, f"{where} video_id").strip()
         if (other := seen.setdefault(name, where)) != where:
             raise C4CError(f"{where}: '{name}' has a row already ({other}); keep one.")
         said = row["caption"]
@@ -168,14 +129,14 @@ def _frozen_test(source: DatasetSource, chosen: Path) -> _Annotations:
     ids, notes = _read_list(find_file(source, FROZEN_TEST, HINT))
     path = find_file(source, DATA, HINT)
     said: dict[str, list[tuple[str, str, str]]] = {name: [] for name in ids}
-    for caption in _captions(read_record(path, _Data), path):
+    for caption in _captions(must(read_json(path), dict, str(path)), path):
         if caption[1] in said:
             said[caption[1]].append(caption)
-    numbers = parse(dict[str, Any], read_pickle(chosen), str(chosen))
+    numbers = must(read_pickle(chosen), dict, str(chosen))
     captions = []
     for name in ids:
         number = numbers.get(name)
-        if type(number) is not int or not 0 <= number < len(said[name]):
+        if not isinstance(number, int) or not 0 <= number < len(said[name]):
             raise C4CError(
                 f"{chosen}: '{name}' has sentence {number!r}, and {path} has {len(said[name])} "
                 "of it; are the two of one archive?"
@@ -184,25 +145,30 @@ def _frozen_test(source: DatasetSource, chosen: Path) -> _Annotations:
     return captions, ids, notes
 
 
-def _captions(data: _Data, path: Path) -> Iterator[tuple[str, str, str]]:
-    """(where, video id, text) of each caption."""
-    if data.sentences is not None:
-        for number, one in enumerate(data.sentences):
-            yield f"{path} sentences[{number}]", one.video_id, one.caption
-        return
-    for number, other in enumerate(data.annotations or ()):
-        yield f"{path} annotations[{number}]", other.image_id, other.caption
+def _captions(data: dict[str, Any], path: Path) -> Iterator[tuple[str, str, str]]:
+    """(where, video id, text), from ``sentences``, or ``annotations`` in the other layout."""
+    key, name = ("sentences", "video_id") if "sentences" in data else ("annotations", "image_id")
+    for number, one in enumerate(must(data.get(key), list, f"{path}: {key}")):
+        where = f"{path} {key}[{number}]"
+        row = must(one, dict, where)
+        yield where, must(row.get(name), str, f"{where} {name}"), row.get("caption", "")
 
 
-def _unknown(captions: list[tuple[str, str, str]], data: _Data) -> list[str]:
+def _videos(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The rows of ``videos``; the other layout has none."""
+    rows = must(data.get("videos", []), list, f"{path}: videos")
+    return [must(one, dict, f"{path} videos[{place}]") for place, one in enumerate(rows)]
+
+
+def _unknown(captions: list[tuple[str, str, str]], data: dict[str, Any], path: Path) -> list[str]:
     """A note on captions of videos that the same file does not list."""
-    listed = {row.video_id for row in data.videos}
+    listed = {str(row.get("video_id")) for row in _videos(data, path)}
     odd = [where for where, name, _ in captions if listed and name not in listed]
     return [f"{len(odd)} captions are of unknown videos (first: {odd[0]})"] if odd else []
 
 
 def _listed(
-    source: DatasetSource, split: str, data: _Data, path: Path
+    source: DatasetSource, split: str, data: dict[str, Any], path: Path
 ) -> tuple[list[str], list[str]]:
     """Ids of a split, and notes on the list they come from."""
     if split == "val":
@@ -218,7 +184,9 @@ def _listed(
     return _read_list(find_file(source, LISTS[split], HINT))
 
 
-def _derived_7k(source: DatasetSource, data: _Data, path: Path) -> tuple[list[str], list[str]]:
+def _derived_7k(
+    source: DatasetSource, data: dict[str, Any], path: Path
+) -> tuple[list[str], list[str]]:
     """The "7k" list is train and val of the full split; nothing else may stand in for it.
 
     1k-B's list (``train_list_miech.txt``) looks like it and holds hundreds of 1k-A's test clips.
@@ -253,15 +221,16 @@ def _read_list(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _full(
-    source: DatasetSource, split: str, data: _Data, path: Path
+    source: DatasetSource, split: str, data: dict[str, Any], path: Path
 ) -> tuple[list[str], list[str]]:
     """Ids of a part of the full split: by each video's ``split``, else from a list."""
-    if not any(row.split for row in data.videos):
+    rows = _videos(data, path)
+    if not any("split" in row for row in rows):
         return _read_list(find_file(source, LISTS[split], HINT))
     ids, notes = unique_ids(
-        (f"{path} videos[{number}]", row.video_id)
-        for number, row in enumerate(data.videos)
-        if row.split in FULL[split]
+        (f"{path} videos[{place}]", must(row.get("video_id"), str, f"{path} videos[{place}] id"))
+        for place, row in enumerate(rows)
+        if row.get("split") in FULL[split]
     )
     if not ids:
         raise C4CError(f"{path}: no video has the split {' or '.join(FULL[split])}.")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
-from c4c.extract.datasets.tables import clean
+from c4c.extract.datasets.tables import clean, read_bytes
 from c4c.extract.datasets.videos import Videos, files_below, nfc
-from c4c.files import read_bytes
 from c4c.records import Caption, Clip, Dataset
 
 _SPAN = re.compile(r"@[0-9.]+-[0-9.]*$")

@@ -11,15 +11,33 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from c4c.errors import C4CError
-from c4c.files import parse_json, read_text, require_file
+from c4c.files import parse_json, read_bytes, read_json, read_text, require_file
 from c4c.schema import parse
 
+__all__ = ["clean", "must", "read_bytes", "read_json", "read_lines", "read_table", "TABLES"]
+
+T = TypeVar("T")
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _HALF = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+_WORDS: dict[type, str] = {list: "a list", dict: "an object", str: "a text"}
+
+
+def must(value: Any, kind: type[T], where: str) -> T:
+    """``value`` when it is of ``kind``; whole records are checked by ``c4c.schema``.
+
+    Raises:
+        C4CError: it is something else; ``where`` says which value of which file.
+    """
+    if not isinstance(value, kind):
+        got = type(value).__name__ if value is not None else "not there"
+        raise C4CError(f"{where} is {got}, expected {_WORDS[kind]}.")
+    return value
 
 
 def clean(value: Any, where: str) -> str:
@@ -28,7 +46,7 @@ def clean(value: Any, where: str) -> str:
     Raises:
         C4CError: not a text, or with half a character in it.
     """
-    text = parse(str, value, where)
+    text = must(value, str, where)
     if _HALF.search(text):
         raise C4CError(f"{where} holds half a character (a lone surrogate); correct it.")
     return " ".join(_CONTROL.sub(" ", text).split())

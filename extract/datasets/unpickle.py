@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
-from c4c.files import read_bytes
+from c4c.extract.datasets.tables import read_bytes
 
 
 class _Plain(pickle._Unpickler):

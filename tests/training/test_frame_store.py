@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from c4c.commands.cache import command
 from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.errors import C4CError, NewerVersion
 from c4c.extract.backbone import Backbone, load_backbone
 from c4c.extract.datasets import load_dataset
 from c4c.extract.decode import Request
@@ -101,10 +101,10 @@ def test_a_changed_byte_names_its_clip_and_is_decoded_again(
     hurt = reopen().ids[5]
     with pytest.raises(C4CError, match=f"'{hurt}' differ from their checksum; run c4c cache ver"):
         content(reopen())
-    (line,) = frame_damage(cache)
-    assert hurt in line
-    assert "1 clips will be decoded again" in list(frame_damage(cache, repair=True))[-1]
-    assert any("will be decoded again" in line for line in frame_damage(cache))
+    (error,) = frame_damage(cache)
+    assert hurt in str(error)
+    assert "1 clips will be decoded again" in str(list(frame_damage(cache, repair=True))[-1])
+    assert any("will be decoded again" in str(error) for error in frame_damage(cache))
     ids = decoded(monkeypatch)
     assert all(np.array_equal(a, b) for a, b in zip(content(reopen()), before, strict=True))
     assert ids == [hurt]
@@ -161,7 +161,7 @@ def test_a_damaged_index_is_written_again_and_no_clip_is_decoded(
         (cache / INDEX).write_bytes(spoil)
         with pytest.raises(C4CError, match=INDEX):
             reopen()
-        assert "set aside" in list(frame_damage(cache, repair=True))[-1]
+        assert "set aside" in str(list(frame_damage(cache, repair=True))[-1])
         ids = decoded(monkeypatch)
         assert len(content(reopen())) == 8
         assert ids == []
@@ -171,8 +171,8 @@ def test_a_damaged_index_is_written_again_and_no_clip_is_decoded(
 def test_an_index_of_a_newer_c4c_is_no_damage(cache: Path) -> None:
     held = json.loads((cache / INDEX).read_text())
     (cache / INDEX).write_text(json.dumps({**held, "schema": 9}))
-    (line,) = frame_damage(cache, repair=True)
-    assert "upgrade c4c" in line
+    (error,) = frame_damage(cache, repair=True)
+    assert isinstance(error, NewerVersion)
     assert (cache / INDEX).exists()
 
 
