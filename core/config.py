@@ -50,7 +50,7 @@ def load_config(folder: str = ".") -> dict[str, Any]:
     """
     path = Path(folder) / FILE
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -156,7 +156,7 @@ def html_page(
     study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]], wanted: int
 ) -> str:
     """The report as one self-contained page."""
-    parts = [items(verdicts(study, variants)), table(rows_of(variants))]
+    parts = [items(verdicts(study, variants)), table(_stacked(rows_of(variants)))]
     parts += [_plot(variants, "twins", _TWINS, CHANCE, "var(--one)")]
     parts += [_plot(variants, "t2v_r1", "Text to video.", None, "var(--two)")]
     if rows := published(study, variants):
@@ -164,6 +164,11 @@ def html_page(
     if notes := _notes(variants):
         parts += ["<h2>Notes</h2>", items(notes)]
     return page(study.question, how_made(study, results, wanted), parts)
+
+
+def _stacked(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The table with intervals below their figures, so that all columns fit on a screen."""
+    return [[cell.replace(" [", "\n[") for cell in row] for row in rows]
 
 
 def _plot(

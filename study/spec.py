@@ -74,7 +74,7 @@ def load_study(name: str) -> Study:
     if not path.is_file():
         raise C4CError(f"No study '{name}': neither a file nor one of {', '.join(shipped)}.")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise C4CError(f"{path} is not readable TOML: {error}.") from None
     return make_study(path.stem, table)

@@ -127,7 +127,7 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     """(where, values by column name in lower case) of each row of a table.
 
     By suffix: JSON lines, JSON (a list of objects), parquet, else CSV with a header line
-    (separated by tabs when that line has tabs and no comma).
+    (separated by tabs or semicolons when that line has such and no comma).
 
     Args:
         path: the file.
@@ -136,8 +136,10 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     Raises:
         C4CError: a line is wrong, a column is missing or doubled, or there is no row.
     """
+    from c4c.extract.datasets.parquet import parquet_rows
+
     suffix = path.suffix.lower()
-    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
+    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": parquet_rows}
     readers[".json"] = _json_rows
     rows = readers.get(suffix, _csv_lines)(path)
     empty = True
@@ -151,7 +153,12 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
         raise C4CError(f"{path} has no rows (a header line at most); is the file whole?")
 
 
-def _lower(names: list[str], where: str) -> list[str]:
+def lower_names(names: list[str], where: str) -> list[str]:
+    """Column names as they are looked up.
+
+    Raises:
+        C4CError: two are the same.
+    """
     found = [name.strip().lower() for name in names]
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
@@ -162,12 +169,10 @@ def _lower(names: list[str], where: str) -> list[str]:
 def _csv_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     text = read_text(path)
     head = text.lstrip("\r\n").split("\n", 1)[0]
-    tabs = "\t" in head and "," not in head
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), strict=True, delimiter="\t" if tabs else ","
-    )
+    separator = next((one for one in ",\t;" if one in head), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
-        reader.fieldnames = names = _lower(list(reader.fieldnames or ()), str(path))
+        reader.fieldnames = names = lower_names(list(reader.fieldnames or ()), str(path))
         for values in reader:
             where = f"{path} line {reader.line_num}"
             if None in values or None in values.values():
@@ -185,7 +190,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         values = parse_json(line, where)
         if not isinstance(values, dict):
             raise C4CError(f"{where} is not a JSON object of columns.")
-        yield where, dict(zip(_lower(list(values), where), values.values(), strict=True))
+        yield where, dict(zip(lower_names(list(values), where), values.values(), strict=True))
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -196,40 +201,5 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     for number, values in enumerate(must(parse_json(text, str(path)), list, str(path)), 1):
         where = f"{path} row {number}"
-        names = _lower(list(must(values, dict, where)), where)
+        names = lower_names(list(must(values, dict, where)), where)
         yield where, dict(zip(names, values.values(), strict=True))
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a parquet file; of a column of embedded videos only the path is read."""
-    try:
-        from pyarrow import parquet, types
-    except ImportError:
-        raise C4CError(f"{path} needs pyarrow; install it: pip install 'c4c[parquet]'") from None
-    if not path.is_file():
-        raise C4CError(f"{path} is not there.")
-    try:
-        with parquet.ParquetFile(path) as file:
-            fields = list(file.schema_arrow)
-            names = _lower([field.name for field in fields], str(path))
-            columns = [
-                f"{field.name}.path" if types.is_struct(field.type) else field.name
-                for field in fields
-                if not (types.is_binary(field.type) or types.is_large_binary(field.type))
-            ]
-            number = 0
-            for batch in file.iter_batches(1024, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    values = dict(zip(_lower(list(row), str(path)), row.values(), strict=True))
-                    yield f"{path} row {number}", {
-                        name: _path_of(values.get(name)) for name in names
-                    }  # fmt: skip
-    except (OSError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
-        raise C4CError(f"{path} is not a parquet file that can be read: {reason}") from None
-
-
-def _path_of(value: Any) -> Any:
-    """An embedded video's path; any other value as it is."""
-    return value.get("path") if isinstance(value, dict) else value
