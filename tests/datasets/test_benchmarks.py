@@ -11,7 +11,7 @@ from c4c.extract.datasets import DATASETS, dataset_splits, divisions, load_datas
 from c4c.records import Dataset
 
 Build = Callable[[str], DatasetSource]
-MINIATURES = ("msrvtt", "msvd", "lsmdc", "activitynet", "didemo", "howto100m")
+MINIATURES = ("msrvtt", "msvd", "lsmdc", "activitynet", "didemo", "vatex", "howto100m")
 
 
 def texts(dataset: Dataset) -> list[str]:

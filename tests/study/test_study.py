@@ -180,6 +180,28 @@ def test_the_report_carries_notes_missing_clips_and_published_figures() -> None:
     assert "src=" not in page
 
 
+def test_published_figures_are_of_the_split_that_was_trained_on() -> None:
+    runs = made_up()
+    for run in runs:
+        run["dataset"] = "msrvtt"
+    for split, recall in (("train", "43.1"), ("train-7k", "42.1"), ("train-8.5k", None)):
+        for run in runs:
+            run["settings"] = {**run["variant"], "train_split": split}
+        found = published(HEADS, summarise_runs(HEADS, runs), runs)
+        assert [row[2] for row in found[1:]] == ([recall] if recall else [])
+
+
+def test_figures_of_other_models_stand_once_and_say_so() -> None:
+    runs = made_up()
+    for run in runs:
+        run["dataset"] = "vatex"
+    rows = published(HEADS, summarise_runs(HEADS, runs), runs)[1:]
+    assert [(row[1], row[2]) for row in rows] == [
+        ("another model", "57.3"),
+        ("another model", "59.1"),
+    ]
+
+
 def test_the_table_of_the_page_fits_on_a_screen_of_1300_pixels() -> None:
     """Its columns are as wide as their longest line: 9 px a letter at most, 20 px around it."""
     runs = made_up()
