@@ -35,7 +35,8 @@ class RetrieveConfig:
         shortlist: clips that a tight head looks at; ``None`` is 100 for search, and every pair
             to evaluate.
         rerank: ``none``, ``qbnorm`` or ``dual-softmax``.
-        bank: split whose captions and clips are QB-Norm's bank of queries.
+        bank: split whose captions and clips are QB-Norm's bank of queries; ``None`` is the one
+            that the checkpoint was trained on, or ``train``.
         max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
         device: where the head runs; ``None`` takes a GPU when there is one.
         pretrained: weights for the texts, when they lie elsewhere than at extraction.
@@ -48,7 +49,7 @@ class RetrieveConfig:
     top_k: int = 10
     shortlist: int | None = None
     rerank: str = "none"
-    bank: str = "train"
+    bank: str | None = None
     max_frames: int | None = None
     device: str | None = None
     pretrained: str | None = None
@@ -119,14 +120,16 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
         "weights": cache.fingerprint.sha256,
         "chosen_on": trained.get("chosen_on"),
     }
-    rerank = _rerank(config, cache, split)
+    rerank = _rerank(config, cache, split, trained)
     leak = find_leak(cache, split, config.checkpoint, trained)
     return evaluate(
         head, clips, captions, view, config.ties, True, config.shortlist, rerank, source, leak
     )
 
 
-def _rerank(config: RetrieveConfig, cache: Cache, split: str | None) -> Rerank | None:
+def _rerank(
+    config: RetrieveConfig, cache: Cache, split: str | None, trained: dict[str, Any]
+) -> Rerank | None:
     """What re-ranks, with its bank of queries: at most ``BANK`` captions of another split.
 
     Raises:
@@ -141,17 +144,18 @@ def _rerank(config: RetrieveConfig, cache: Cache, split: str | None) -> Rerank |
         return None
     if config.rerank == "dual-softmax":
         return Rerank("dual-softmax")
-    if config.bank not in cache.splits or config.bank == split:
+    bank = config.bank or trained.get("config", {}).get("train_split", "train")
+    if bank not in cache.splits or bank == split:
         others = ", ".join(name for name in cache.splits if name != split) or "none"
         raise C4CError(
             f"--rerank qbnorm needs a bank of other queries: --bank SPLIT, of {others} "
-            f"(now '{config.bank}')."
+            f"(now '{bank}')."
         )
-    captions = cache.captions(config.bank)
+    captions = cache.captions(bank)
     if not len(captions):
-        raise C4CError(f"--bank {config.bank} has no captions in {cache.path}.")
+        raise C4CError(f"--bank {bank} has no captions in {cache.path}.")
     some = np.random.default_rng(0).permutation(len(captions))[:BANK]
-    return Rerank("qbnorm", cache.clips(config.bank), captions.batch(np.sort(some)))
+    return Rerank("qbnorm", cache.clips(bank), captions.batch(np.sort(some)))
 
 
 def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
@@ -169,8 +173,8 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
         raise C4CError("There is no query: pass a sentence, or --queries FILE with one a line.")
     if config.rerank == "dual-softmax":
         raise C4CError("--rerank dual-softmax is for --evaluate: it needs all queries of a split.")
-    cache, head, view, _ = open_head(config)
-    rerank = _rerank(config, cache, config.split)
+    cache, head, view, trained = open_head(config)
+    rerank = _rerank(config, cache, config.split, trained)
     made = cache.fingerprint
     weights = config.pretrained or made.weights
     backbone = load_backbone(made.model, weights, config.device, made.dtype)

@@ -82,8 +82,8 @@ def _named(cache: Path, manifests: dict[str, Manifest]) -> dict[Path, frozenset[
 
 def _damage(cache: Cache, repair: bool) -> Iterator[Finding]:
     aside = _put_aside if repair else None
-    found = head_init_damage(cache.path, cache.fingerprint.sha256, aside)
-    yield from map(Finding.of, found)
+    init = head_init_damage(cache.path, cache.fingerprint.sha256, aside)
+    yield from map(Finding.of, init)
     if planned := manifest_damage(cache.path):
         yield from map(Finding, planned)
         return  # without the plan nobody knows which shards should be there

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from c4c.editions import edition_notes
 from c4c.errors import C4CError
 from c4c.extract.cache import CaptionFeatures, ClipFeatures
 from c4c.heads.base import Head
@@ -174,6 +175,7 @@ def evaluate(
         leak=leak,
         notes=(
             *(leak.notes(bool(chosen_here)) if leak else ()),
+            *edition_notes([*clips.ids, *(one.clip_id for one in clips.failed)]),
             *_notes(head, clips, len(captions) - len(kept), several, shortlist),
             *([LABELS[rerank.kind]] if rerank else []),
             *chosen_here,

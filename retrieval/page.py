@@ -18,7 +18,7 @@ _STYLE = """
   --one: #3b6fd4; --two: #e08a1e; --good: #1f8a5b; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e7eaf1; --soft: #9aa4b8; --line: #333b4b;
   --back: #14181f; --card: #1c222c; --one: #7aa5ff; --two: #f0a94a; --good: #4cc38a; } }
-body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.2rem 4rem; background: var(--back);
+body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.2rem 4rem; background: var(--back);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
 p { color: var(--soft); margin: .3rem 0 1rem; max-width: 46rem; }
@@ -26,7 +26,8 @@ p { color: var(--soft); margin: .3rem 0 1rem; max-width: 46rem; }
 th, td { padding: .4rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
+td small { color: var(--soft); }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .soft { fill: var(--soft); }
 .query { background: var(--card); border-radius: .6rem; padding: .9rem 1rem; margin: .8rem 0; }
 .query b { display: block; margin-bottom: .5rem; }
@@ -54,11 +55,16 @@ def page(title: str, lead: str, parts: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text, the first one as the header."""
-    head, *body = ([html.escape(cell) for cell in row] for row in rows)
+    """Rows of text, the first one as the header; a cell's second line stands small below it."""
+    head, *body = ([_lines(cell) for cell in row] for row in rows)
     lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body]
     return f"<div class=scroll><table>{''.join(lines)}</table></div>"
+
+
+def _lines(cell: str) -> str:
+    first, newline, below = html.escape(cell).partition("\n")
+    return f"{first}<br><small>{below}</small>" if newline else first
 
 
 def items(lines: Sequence[str]) -> str:

@@ -79,22 +79,47 @@ def _cell(figure: Figure) -> str:
     return f"{own.value:.1f}{spread} [{own.low:.1f}, {own.high:.1f}]"
 
 
-def published(study: Study, variants: Sequence[Variant]) -> list[list[str]]:
-    """The paper's figures of the same variants; empty when there are none."""
+def published(
+    study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]] = ()
+) -> list[list[str]]:
+    """The paper's figures of the same variants, then those of other models on the same data.
+
+    Args:
+        study: the study.
+        variants: what was found.
+        results: of its runs, whose settings count too.
+
+    Returns:
+        The rows of a table with its header; empty when there are no figures.
+    """
     figures = tomllib.loads((files("c4c.study") / "published.toml").read_text("utf-8"))["figures"]
     columns = ["t2v_r1", "t2v_r5", "t2v_r10", "t2v_mean_rank", "v2t_r1"]
     rows = [["published", "variant", *(_NAMES[name] for name in columns)]]
+    others: dict[str, list[str]] = {}
     for one in variants:
-        settings = {**study.settings, **one.settings}
+        settings = {"train_split": "train", **study.settings, **one.settings}
+        settings |= _settings(one, results)
         for entry in figures:
-            if (
-                entry["dataset"] == one.dataset
-                and entry["study"] == study.name
-                and entry["variant"].items() <= settings.items()
-            ):
-                cells = [f"{entry[name]:.1f}" if name in entry else "–" for name in columns]
+            there = (entry["dataset"], entry["study"]) == (one.dataset, study.name)
+            if not there or not entry["variant"].items() <= settings.items():
+                continue
+            cells = [f"{entry[name]:.1f}" if name in entry else "–" for name in columns]
+            if entry["variant"]:
                 rows.append([entry["note"], one.label, *cells])
+            else:
+                others[entry["note"]] = [entry["note"], "another model", *cells]
+    rows += others.values()
     return rows if len(rows) > 1 else []
+
+
+def _settings(one: Variant, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All settings of a variant's first run."""
+    own = (
+        result.get("settings", {})
+        for result in results
+        if (result["dataset"], result["variant"]) == (one.dataset, one.settings)
+    )
+    return next(own, {})
 
 
 def source() -> str:
@@ -136,7 +161,7 @@ def markdown(
     """The report as Markdown."""
     parts = [f"# {study.question}", "\n".join(f"- {line}" for line in verdicts(study, variants))]
     parts.append(_markdown_table(rows_of(variants)))
-    if rows := published(study, variants):
+    if rows := published(study, variants, results):
         parts += [f"Published, not measured here ({source()}):", _markdown_table(rows)]
     if notes := _notes(variants):
         parts.append("\n".join(f"- note: {note}" for note in notes))
@@ -156,14 +181,19 @@ def html_page(
     study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]], wanted: int
 ) -> str:
     """The report as one self-contained page."""
-    parts = [items(verdicts(study, variants)), table(rows_of(variants))]
+    parts = [items(verdicts(study, variants)), table(_stacked(rows_of(variants)))]
     parts += [_plot(variants, "twins", _TWINS, CHANCE, "var(--one)")]
     parts += [_plot(variants, "t2v_r1", "Text to video.", None, "var(--two)")]
-    if rows := published(study, variants):
+    if rows := published(study, variants, results):
         parts += [f"<h2>Published, not measured here</h2><p>{source()}</p>", table(rows)]
     if notes := _notes(variants):
         parts += ["<h2>Notes</h2>", items(notes)]
     return page(study.question, how_made(study, results, wanted), parts)
+
+
+def _stacked(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The table with intervals below their figures, so that all columns fit on a screen."""
+    return [[cell.replace(" [", "\n[") for cell in row] for row in rows]
 
 
 def _plot(

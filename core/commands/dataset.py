@@ -48,6 +48,17 @@ def check(
         raise C4CError(problem)
 
 
+@command.command()
+@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+def unpack(tables: tuple[Path, ...], out: Path) -> None:
+    """Write the videos that lie in parquet TABLES as bytes to files, for --videos."""
+    from c4c.extract.datasets.unpack import unpack as run
+    from c4c.progress import say
+
+    say(f"{out}: {len(run(tables, out))} videos")
+
+
 @command.group()
 def make() -> None:
     """Make a synthetic dataset."""

@@ -27,7 +27,7 @@ from c4c.presets import preset_option
               help="Clips that a tight head looks at. [100; all with --evaluate]")  # fmt: skip
 @click.option("--rerank", type=click.Choice(["none", "qbnorm", "dual-softmax"]), default="none",
               show_default=True, help="Against hubs; figures are labelled.")  # fmt: skip
-@click.option("--bank", default="train", show_default=True, help="Split of QB-Norm's queries.")
+@click.option("--bank", help="Split of QB-Norm's queries. [that of the training, or train]")
 @click.option("--max-frames", type=click.IntRange(1), help="Frames a clip. [as trained]")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON lines to this file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),

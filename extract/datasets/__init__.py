@@ -18,6 +18,7 @@ DATASETS = Registry(
         "lsmdc": "c4c.extract.datasets.lsmdc",
         "activitynet": "c4c.extract.datasets.activitynet",
         "didemo": "c4c.extract.datasets.didemo",
+        "vatex": "c4c.extract.datasets.vatex",
         "howto100m": "c4c.extract.datasets.howto100m",
     },
 )

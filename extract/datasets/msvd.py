@@ -1,7 +1,8 @@
 """MSVD: 1,970 clips of YouTube, 18 to 81 sentences each; all of them count in evaluation.
 
 ``raw-captions.pkl`` holds ``{clip id: [[word, …], …]}``. It is read by an unpickler that knows
-plain values only; ``raw-captions.json`` with the same content (or whole sentences) serves too.
+plain values only; ``raw-captions.json`` with the same content (or whole sentences) serves too,
+and so does the ``captions_msvd.json`` of X-Pool and its followers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ EXPECTED = {
     "val": Counts(100, 4_290),
     "test": Counts(670, 27_763),
 }
-CAPTIONS = ("raw-captions.json", "raw-captions.pkl")
+CAPTIONS = ("raw-captions.json", "raw-captions.pkl", "captions_msvd.json")
 HINT = (
     "CLIP4Clip's authors give the lists and raw-captions.pkl with their code (msvd_data.zip); the "
     "videos (YouTubeClips, .avi) are MSVD's."

@@ -15,6 +15,7 @@ from typing import Any
 
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
+from c4c.extract.datasets.parquet import Embedded
 from c4c.extract.datasets.shared import Collector, check_id, span_id
 from c4c.extract.datasets.tables import clean, read_table
 from c4c.extract.datasets.videos import Videos
@@ -37,6 +38,7 @@ class Row:
     end: float | None
     split: str
     id: str
+    embedded: bool = False  # the table itself holds the video
 
 
 def read_rows(
@@ -71,6 +73,7 @@ def read_rows(
             _seconds(values, END, where),
             _first(values, ("split",), where) or split,
             check_id(own, where) if own else "",
+            any(isinstance(values.get(name), Embedded) for name in VIDEO),
         )
 
 
@@ -90,7 +93,7 @@ def _first(values: dict[str, Any], names: tuple[str, ...], where: str) -> str:
 
 def _text(value: Any, name: str, where: str) -> str:
     """A value as text; numbers are read as written, anything else is a mistake."""
-    if value is None:
+    if value is None or value != value:  # NaN is how some tables say that there is none
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise C4CError(f"{where}: {name} is {type(value).__name__}, expected a text.")
@@ -146,6 +149,13 @@ def load_rows(
     for row in chosen:
         whole = row.end is None and not row.start
         name = row.id or (row.video if whole else span_id(row.video, row.start, row.end))
+        video = videos.find(row.video)
+        if video is None and row.embedded:
+            raise C4CError(
+                f"{row.where}: the video '{row.video}' lies in the table itself, and c4c decodes "
+                "files; write them: c4c dataset unpack TABLE --out FOLDER, then pass --videos "
+                "FOLDER."
+            )
         for text in row.captions:
-            found.add(name, text, row.where, videos.find(row.video), row.start, row.end)
+            found.add(name, text, row.where, video, row.start, row.end)
     return found.dataset()

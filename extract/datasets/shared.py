@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c4c.config import DatasetSource
+from c4c.editions import edition_notes
 from c4c.errors import C4CError
 from c4c.extract.datasets.tables import clean, read_bytes
 from c4c.extract.datasets.videos import Videos, files_below, nfc
@@ -227,7 +228,8 @@ class Collector:
             notes.append(
                 f"{len(self._empty)} empty captions are left out (first: {self._empty[0]})"
             )
-        return notes + self.videos.notes() + alike_notes(self._numbers)
+        notes += self.videos.notes() + alike_notes(self._numbers)
+        return notes + (edition_notes(self._clips) or edition_notes(self._numbers))
 
 
 def alike_notes(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from c4c.errors import C4CError
-from c4c.files import parse_json, read_bytes, read_json, read_text, require_file
+from c4c.files import parse_json, read_bytes, read_json, read_text
 from c4c.schema import parse
 
 __all__ = ["clean", "must", "read_bytes", "read_json", "read_lines", "read_table", "TABLES"]
@@ -63,7 +63,7 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     """(where, values by column name in lower case) of each row of a table.
 
     By suffix: JSON lines, JSON (a list of objects), parquet, else CSV with a header line
-    (separated by tabs when that line has tabs and no comma).
+    (separated by tabs or semicolons when that line has such and no comma).
 
     Args:
         path: the file.
@@ -72,8 +72,10 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     Raises:
         C4CError: a line is wrong, a column is missing or doubled, or there is no row.
     """
+    from c4c.extract.datasets.parquet import parquet_rows
+
     suffix = path.suffix.lower()
-    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
+    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": parquet_rows}
     readers[".json"] = _json_rows
     rows = readers.get(suffix, _csv_lines)(path)
     empty = True
@@ -87,7 +89,12 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
         raise C4CError(f"{path} has no rows (a header line at most); is the file whole?")
 
 
-def _lower(names: list[str], where: str) -> list[str]:
+def lower_names(names: list[str], where: str) -> list[str]:
+    """Column names as they are looked up.
+
+    Raises:
+        C4CError: two are the same.
+    """
     found = [name.strip().lower() for name in names]
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
@@ -98,12 +105,10 @@ def _lower(names: list[str], where: str) -> list[str]:
 def _csv_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     text = read_text(path)
     head = text.lstrip("\r\n").split("\n", 1)[0]
-    tabs = "\t" in head and "," not in head
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), strict=True, delimiter="\t" if tabs else ","
-    )
+    separator = next((one for one in ",\t;" if one in head), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
-        reader.fieldnames = names = _lower(list(reader.fieldnames or ()), str(path))
+        reader.fieldnames = names = lower_names(list(reader.fieldnames or ()), str(path))
         for values in reader:
             where = f"{path} line {reader.line_num}"
             if None in values or None in values.values():
@@ -121,7 +126,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         values = parse_json(line, where)
         if not isinstance(values, dict):
             raise C4CError(f"{where} is not a JSON object of columns.")
-        yield where, dict(zip(_lower(list(values), where), values.values(), strict=True))
+        yield where, dict(zip(lower_names(list(values), where), values.values(), strict=True))
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -133,38 +138,4 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, values in enumerate(parse(list[object], parse_json(text, str(path)), str(path)), 1):
         where = f"{path} row {number}"
         row = parse(dict[str, object], values, where)
-        yield where, dict(zip(_lower(list(row), where), row.values(), strict=True))
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a parquet file; of a column of embedded videos only the path is read."""
-    try:
-        from pyarrow import parquet, types
-    except ImportError:
-        raise C4CError(f"{path} needs pyarrow; install it: pip install 'c4c[parquet]'") from None
-    require_file(path)
-    try:
-        with parquet.ParquetFile(path) as file:
-            fields = list(file.schema_arrow)
-            names = _lower([field.name for field in fields], str(path))
-            columns = [
-                f"{field.name}.path" if types.is_struct(field.type) else field.name
-                for field in fields
-                if not (types.is_binary(field.type) or types.is_large_binary(field.type))
-            ]
-            number = 0
-            for batch in file.iter_batches(1024, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    values = dict(zip(_lower(list(row), str(path)), row.values(), strict=True))
-                    yield f"{path} row {number}", {
-                        name: _path_of(values.get(name)) for name in names
-                    }  # fmt: skip
-    except (OSError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
-        raise C4CError(f"{path} is not a parquet file that can be read: {reason}") from None
-
-
-def _path_of(value: Any) -> Any:
-    """An embedded video's path; any other value as it is."""
-    return value.get("path") if isinstance(value, dict) else value
+        yield where, dict(zip(lower_names(list(row), where), row.values(), strict=True))

@@ -85,3 +85,10 @@ def test_doctor_finds_a_working_installation() -> None:
     assert done.returncode == 0, done.stdout
     assert "tiny backbone" in done.stdout
     assert time.monotonic() - begun < 110
+
+
+def test_a_byte_order_mark_in_c4c_toml_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "c4c.toml").write_bytes(b"\xef\xbb\xbf[datasets.msvd]\nroot = 'nowhere'\n")
+    done = run("dataset", "check", "msvd", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is not in nowhere (from c4c.toml [datasets.msvd])" in done.stderr

@@ -144,6 +144,21 @@ def didemo(place: Place) -> None:
     )
 
 
+VATEX = {
+    "train": "i0ccSYMl0vo_000027_000037",
+    "val": "-_aaMGK6GGw_000057_000067",
+    "test": "G9zN5TTuGO4_000179_000189",
+}
+
+
+def vatex(place: Place) -> None:
+    for split, name in VATEX.items():
+        place.put(f"{split}_list.txt", f"{name}\n")
+        place.videos(f"videos/{name}.mp4")
+    said = {name: {"enCap": [f"one of {name}", "two"], "chCap": ["二"]} for name in VATEX.values()}
+    place.put("vatex_data.json", said)
+
+
 def howto100m(place: Place) -> None:
     place.put(
         "HowTo100M_v1.csv",
@@ -167,6 +182,7 @@ BUILDERS: dict[str, Callable[[Place], None]] = {
     "lsmdc": lsmdc,
     "activitynet": activitynet,
     "didemo": didemo,
+    "vatex": vatex,
     "howto100m": howto100m,
     "manifest": manifest,
 }

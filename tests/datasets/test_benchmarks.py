@@ -11,7 +11,7 @@ from c4c.extract.datasets import DATASETS, dataset_splits, divisions, load_datas
 from c4c.records import Dataset
 
 Build = Callable[[str], DatasetSource]
-MINIATURES = ("msrvtt", "msvd", "lsmdc", "activitynet", "didemo", "howto100m")
+MINIATURES = ("msrvtt", "msvd", "lsmdc", "activitynet", "didemo", "vatex", "howto100m")
 
 
 def texts(dataset: Dataset) -> list[str]:
@@ -142,10 +142,11 @@ def test_msvd_reads_json_as_it_reads_the_pickle(place, build: Build) -> None:
     source = build("msvd")
     before = load_dataset(source, "test")
     (place.root / "raw-captions.pkl").unlink()
-    place.put(
-        "raw-captions.json", {"mv89psg6zh4_33_46": [["a", "squirrel", "eats"], "an animal eats"]}
-    )
-    assert load_dataset(source, "test") == before
+    said = {"mv89psg6zh4_33_46": [["a", "squirrel", "eats"], "an animal eats"]}
+    for name in ("captions_msvd.json", "raw-captions.json"):
+        path = place.put(name, said)
+        assert load_dataset(source, "test") == before
+        path.unlink()
 
 
 def test_a_complete_benchmark_passes_strictly_and_without_a_note(place) -> None:

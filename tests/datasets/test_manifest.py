@@ -3,12 +3,16 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from c4c.cli import group
 from c4c.config import DatasetSource
 from c4c.errors import C4CError
 from c4c.extract.datasets import divisions, load_dataset
+from c4c.extract.datasets.unpack import unpack
 
 pa = pytest.importorskip("pyarrow")
 ROWS = [
@@ -104,6 +108,82 @@ def test_embedded_videos_are_not_read_and_their_path_is_taken(place) -> None:
     parquet(place, "train.parquet", rows)
     place.videos("a.mp4")
     assert [clip.id for clip in load_dataset(place.source("manifest"), "train").clips] == ["a.mp4"]
+
+
+def test_a_table_that_holds_its_videos_is_named_until_they_are_files(place) -> None:
+    rows = [
+        {"video": {"bytes": b"first", "path": "a.mp4"}, "caption": "x"},
+        {"video": {"bytes": b"second", "path": None}, "caption": "y"},
+        {"video": {"bytes": b"first", "path": "a.mp4"}, "caption": "z"},
+    ]
+    parquet(place, "data/test-00000-of-00001.parquet", rows)
+    source = place.source("manifest")
+    with pytest.raises(C4CError, match=r"row 1: the video 'a.mp4' lies in the table itself"):
+        load_dataset(source, "test")
+    table, out = place.root / "data/test-00000-of-00001.parquet", place.root / "videos"
+    done = CliRunner().invoke(group, ["dataset", "unpack", str(table), "--out", str(out)])
+    assert done.exit_code == 0
+    assert "2 videos" in done.stderr
+    found = load_dataset(source, "test")
+    content = {clip.id: Path(clip.path).read_bytes() for clip in found.clips}
+    assert content == {"a.mp4": b"first", "test-00000-of-00001-000002.mp4": b"second"}
+    assert [caption.text for caption in found.captions] == ["x", "y", "z"]
+
+
+def test_videos_of_a_plain_column_of_bytes_are_unpacked_too(place) -> None:
+    parquet(place, "train.parquet", [{"video": b"first", "caption": "x"}])
+    unpack([place.root / "train.parquet"], place.root / "videos")
+    assert [clip.id for clip in load_dataset(place.source("manifest"), "train").clips] == [
+        "train-000001.mp4"
+    ]
+
+
+def test_a_column_with_room_for_bytes_and_none_in_it_names_files(place) -> None:
+    import pyarrow as pa
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    videos = pa.array([{"bytes": None, "path": "gone.mp4"}], kind)
+    path = place.put("train.parquet", "")
+    from pyarrow import parquet as files
+
+    files.write_table(pa.table({"video": videos, "caption": ["x"]}), path)
+    assert load_dataset(place.source("manifest"), "train").missing == ("gone.mp4",)
+    with pytest.raises(C4CError, match="no column of embedded videos"):
+        unpack([path], place.root / "videos")
+
+
+@pytest.mark.parametrize("name", ["../a.mp4", "/etc/a.mp4", "a\x01.mp4"])
+def test_no_embedded_name_leads_out_of_the_folder(name: str, place) -> None:
+    rows = [{"video": {"bytes": b"x", "path": name}, "caption": "x"}]
+    parquet(place, "train.parquet", rows)
+    with pytest.raises(C4CError, match="cannot be the id"):
+        unpack([place.root / "train.parquet"], place.root / "out")
+    assert not (place.root / "out").exists()
+
+
+def test_two_embedded_videos_of_one_name_are_refused(place) -> None:
+    rows = [{"video": {"bytes": data, "path": "a.mp4"}, "caption": "x"} for data in (b"1", b"2")]
+    parquet(place, "train.parquet", rows)
+    with pytest.raises(C4CError, match="row 2: another video is called 'a.mp4' too"):
+        unpack([place.root / "train.parquet"], place.root / "out")
+
+
+def test_nan_in_a_table_is_no_text_and_no_time(place) -> None:
+    place.videos("a.mp4")
+    nan = float("nan")
+    parquet(place, "c.parquet", [{"video": "a", "caption": nan}])
+    source = place.source("manifest", "c.parquet")
+    with pytest.raises(C4CError, match="row 1 has no caption"):
+        load_dataset(source, "all")
+    parquet(place, "c.parquet", [{"video": "a", "caption": "x", "start": nan, "end": nan}])
+    assert summary(source, "all")[0] == [("a", 0.0, None)]
+
+
+def test_csv_may_be_separated_by_semicolons(place) -> None:
+    place.videos("a.mp4")
+    place.put("c.csv", "\ufeffvideo;caption;start;end\r\na;one, two;1;2\r\n")
+    source = place.source("manifest", "c.csv")
+    assert summary(source, "all")[:2] == ([("a@1-2", 1.0, 2.0)], [("a@1-2#0", "one, two")])
 
 
 def damaged_parquet(place) -> None:

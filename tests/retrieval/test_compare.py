@@ -1,14 +1,16 @@
 """Comparisons: hand-made wins and losses, honest intervals, errors."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from c4c.commands.compare import command
+from c4c.compare import compare_page
 from c4c.errors import C4CError
-from c4c.retrieval.compare import Change, Query, Results, compare, read_results
+from c4c.retrieval.compare import Change, Query, Results, as_dict, compare, read_results
 
 
 def results(ranks: dict[str, float]) -> Results:
@@ -57,3 +59,18 @@ def test_ties_count_as_the_chance_to_be_within_k() -> None:
     found = compare(Results(Path("a"), "h", tied), Results(Path("b"), "h", sure))
     assert found.differences["R@1"].value == 75
     assert found.differences["R@5"].value == 0
+
+
+def test_the_page_quotes_the_query_and_not_what_became_of_it() -> None:
+    a, b = results({"a": 9}), results({"a": 2})
+    page = compare_page(a, b, compare(a, b), show=1)
+    assert "“text a”: rank 9 to 2" in page
+
+
+def test_notes_of_both_files_are_kept() -> None:
+    a, b = results({"a": 9}), results({"a": 2})
+    a, b = replace(a, notes=("not <comparable>",)), replace(b, notes=("leak",))
+    found = compare(a, b)
+    assert found.notes == ("A: not <comparable>", "B: leak")
+    assert as_dict(found)["notes"] == list(found.notes)
+    assert "note: A: not &lt;comparable&gt;" in compare_page(a, b, found, show=1)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,45 @@ def test_the_report_carries_notes_missing_clips_and_published_figures() -> None:
     page = html_page(HEADS, variants, runs, 4)
     assert page.count("<svg") == 2
     assert "src=" not in page
+
+
+def test_published_figures_are_of_the_split_that_was_trained_on() -> None:
+    runs = made_up()
+    for run in runs:
+        run["dataset"] = "msrvtt"
+    for split, recall in (("train", "43.1"), ("train-7k", "42.1"), ("train-8.5k", None)):
+        for run in runs:
+            run["settings"] = {**run["variant"], "train_split": split}
+        found = published(HEADS, summarise_runs(HEADS, runs), runs)
+        assert [row[2] for row in found[1:]] == ([recall] if recall else [])
+
+
+def test_figures_of_other_models_stand_once_and_say_so() -> None:
+    runs = made_up()
+    for run in runs:
+        run["dataset"] = "vatex"
+    rows = published(HEADS, summarise_runs(HEADS, runs), runs)[1:]
+    assert [(row[1], row[2]) for row in rows] == [
+        ("another model", "57.3"),
+        ("another model", "59.1"),
+    ]
+
+
+def test_the_table_of_the_page_fits_on_a_screen_of_1300_pixels() -> None:
+    """Its columns are as wide as their longest line: 9 px a letter at most, 20 px around it."""
+    runs = made_up()
+    for run in runs:
+        figures = run["evaluation"]["metrics"]
+        figures["v2t"] = {**figures["t2v"], "r1": 50.0}
+    page = html_page(HEADS, summarise_runs(HEADS, runs), runs, 4)
+    rows = re.search("<table>(.*?)</table>", page, re.S).group(1).split("<tr>")[1:]
+    cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
+    assert len(cells[0]) >= 9
+    lines = [[re.sub("</?small>", "", cell).split("<br>") for cell in row] for row in cells]
+    columns = zip(*lines, strict=True)
+    longest = [max(len(line) for cell in column for line in cell) for column in columns]
+    width = 16 * int(re.search(r"max-width: (\d+)rem", page).group(1)) - 40
+    assert sum(9 * letters + 20 for letters in longest) < width < 1260
 
 
 def test_labels_and_csv() -> None:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from c4c.cli import COMMANDS
+from c4c.errors import C4CError
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 from c4c.extract.seen import FILE
@@ -235,3 +236,26 @@ def test_results_and_comparisons_say_it_too(cache: Path, head: Path, tmp_path: P
     assert f"note: B: leak: {N} of {N}" in told
     assert "note: A:" not in told
     assert f"B: leak: {N} of {N}" in page.read_text()
+
+
+def test_the_bank_of_qbnorm_is_the_split_that_was_trained_on(cache: Path, tmp_path: Path) -> None:
+    checkpoint = train(cache, tmp_path / "more", "more")
+
+    def figures(**changes: Any) -> dict[str, Any]:
+        config = RetrieveConfig(
+            cache=cache,
+            checkpoint=checkpoint,
+            split="test",
+            device="cpu",
+            rerank="qbnorm",
+            **changes,
+        )
+        return run_evaluate(config).as_dict()["queries"]
+
+    assert figures() == figures(bank="more")
+    with pytest.raises(C4CError, match="now 'more'"):
+        run_evaluate(
+            RetrieveConfig(
+                cache=cache, checkpoint=checkpoint, split="more", device="cpu", rerank="qbnorm"
+            )
+        )
