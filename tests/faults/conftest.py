@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+
+from c4c.records import Clip
 
 FPS, SECONDS = 8, 3
 
@@ -92,3 +97,37 @@ class Films:
 def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     """A fresh folder of films."""
     return Films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture
+def executable(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Has processes run a shell script instead of Python."""
+    before = spawn.get_executable()
+
+    def run(script: str) -> None:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        multiprocessing.set_executable(str(path))
+
+    yield run
+    multiprocessing.set_executable(before)
+
+
+@pytest.fixture
+def ends() -> Iterator[None]:
+    """A test that waits for ever fails."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("still waiting")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def whole(films: Any) -> Clip:
+    return Clip("whole", str(films.make("whole.mp4")))
