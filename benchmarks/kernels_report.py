@@ -82,7 +82,7 @@ def cases() -> Iterator[Case]:
 def _pool(name: str, dtype: str, kernel: Any, **more: Any) -> Case:
     pointers = dict.fromkeys(("frames", "pooled", "grad", "out"), dtype)
     pointers |= {"starts": "i64", "counts": "i64", "summed": "fp32"}
-    constants = {"T": pool_triton.FRAMES, "D": 512, **more}
+    constants = {"T": pool_triton.FRAMES, "D": 512, **pool_triton.NOTHING, **more}
     signature = _signature(kernel, pointers, constants)
     return Case(name, dtype, kernel, signature, constants, pool_triton.WARPS, 3, False)
 

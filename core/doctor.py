@@ -60,6 +60,8 @@ def examine() -> list[Check]:
     remedy = "slower search on a CPU: install gcc or clang, then c4c again"
     checks.append(Check("CPU kernels", _working(_native), False, remedy))
     checks.append(Check("threads", str(len(os.sched_getaffinity(0))), True, ""))
+    remedy = "decoders run with limits alone: this kernel or container has no Landlock or seccomp"
+    checks.append(Check("sandbox", _working(_sandbox), False, remedy))
     checks.append(Check("H.264", _working(_codec), True, "PyAV lacks H.264: pip install -U av"))
     checks.append(Check("tiny backbone", _working(_tiny), True, "reinstall c4c: it ships with it"))
     return checks
@@ -97,6 +99,15 @@ def _native() -> str:
         raise LookupError
     names = {16: "AVX-512", 8: "AVX2", 0: "none for this processor"}
     return f"pooling: {names[pool]}; int8 search: {names[search]}"
+
+
+def _sandbox() -> str:
+    from c4c.extract.sandbox import examine
+
+    granted = examine()
+    if not (granted.landlock or granted.seccomp):
+        raise LookupError
+    return str(granted)
 
 
 def _codec() -> str:

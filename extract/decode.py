@@ -35,7 +35,7 @@ from c4c.sampling import select_frames
 
 DECODERS = ("pyav", "decord")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
-_MOST_FRAMES = 100_000
+MOST_FRAMES = 100_000
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 _ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
 
@@ -166,9 +166,9 @@ def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.flo
     end = min(duration, clip.end) if clip.end is not None else duration
     count = max(1, int(np.ceil((end - clip.start) * request.fps - _EPSILON)))
     chosen = count if request.max_frames is None else min(count, request.max_frames)
-    if chosen > _MOST_FRAMES:
+    if chosen > MOST_FRAMES:
         raise Refused(
-            f"claims {end:.0f} s, {chosen} frames; pass --max-frames {_MOST_FRAMES} or fewer"
+            f"claims {end:.0f} s, {chosen} frames; pass --max-frames {MOST_FRAMES} or fewer"
         )
     places = select_frames(count, chosen, request.sampling)
     return clip.start + places / request.fps

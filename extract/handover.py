@@ -3,59 +3,32 @@
 The child fills a slot, says so, and waits when none is free; the parent gives each back when it
 has taken what is in it. So memory is bounded whatever a clip's length. The memory has no name:
 nothing is left behind, and the size of ``/dev/shm`` does not matter.
+
+A video may take over the child, so the parent believes nothing: what the child says is JSON of
+a known form (``link.py``), and the memory cannot be made smaller under the parent's hands.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import pickle
 import time
 from collections import deque
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from c4c.extract.decode import Decoded, Taken
+from c4c.extract.link import LARGE, SLOT, SLOTS, Done, Given, Link, Said, Waits, said
 from c4c.extract.opening import MAX_PIXELS
 from c4c.extract.picture import resized
 from c4c.records import Clip
 
-SLOT = 2 << 20  # bytes: a dozen frames of 224
-SLOTS = 16
-_LARGE = SLOTS  # number of the one slot beyond, for frames that fill more than a slot
 _BYTES = SLOTS * SLOT + 3 * MAX_PIXELS  # what is never written to takes no memory
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A slot holds ``shape[0]`` frames of the clip in hand, from number ``first`` on."""
-
-    slot: int
-    shape: tuple[int, ...]
-    first: int
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """The child stands still since ``at`` until more slots come back than ``returned``."""
-
-    at: float
-    returned: int
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The clip in hand has ended; ``slot`` holds the times of the frames to keep, if any."""
-
-    at: float
-    status: str
-    message: str
-    kept: int
-    slot: int
-    resident: int  # bytes of memory that the process has now
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Memory:
@@ -63,8 +36,10 @@ class Memory:
 
     def __init__(self, handle: int | None = None) -> None:
         if handle is None:
-            handle = os.memfd_create("c4c-frames")
+            handle = os.memfd_create("c4c-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(handle, _BYTES)
+            # To read where a file has been cut off kills the reader.
+            fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _SEALS)
         self.handle = handle
         self._map = mmap.mmap(handle, _BYTES)
 
@@ -86,7 +61,7 @@ class Memory:
 class Sender(Taken):
     """The child's side: takes the pictures of a clip into slots and sends them on."""
 
-    def __init__(self, link: Connection, memory: Memory) -> None:
+    def __init__(self, link: Link, memory: Memory) -> None:
         self._link, self._memory = link, memory
         self._free = set(range(SLOTS + 1))
         self._returned = 0
@@ -159,7 +134,7 @@ class Sender(Taken):
         self._slot, self._sent = -1, self._count
 
     def _take_slot(self, large: bool) -> int:
-        while not (free := [one for one in self._free if (one == _LARGE) == large]):
+        while not (free := [one for one in self._free if (one == LARGE) == large]):
             if not self._link.poll():
                 self._tell(Waits(time.monotonic(), self._returned))
             self._hear()
@@ -168,15 +143,15 @@ class Sender(Taken):
 
     def _hear(self) -> None:
         """Take one message: a clip to decode, or a slot that has come back."""
-        message: Any = self._link.recv()
+        message: Any = pickle.loads(self._link.recv())  # the parent's word is good
         if isinstance(message, Clip):
             self._clips.append(message)
         else:
             self._free.add(message)
             self._returned += 1
 
-    def _tell(self, message: Given | Waits | Done) -> None:
-        self._link.send(message)
+    def _tell(self, message: Said) -> None:
+        self._link.send(said(message))
 
 
 def _resident() -> int:

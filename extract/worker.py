@@ -1,15 +1,16 @@
 """One decoder process: what it does, and what its parent knows of it.
 
-It may crash, hang or bloat. It is in a process group of its own, so that Ctrl-C in a terminal
-does not reach it; when its parent is gone it ends by itself.
+It may crash, hang or bloat, and a video may take it over: it gives up all that decoding does
+not need (``sandbox.py``), and what it says is not believed (``link.py``). It is in a process
+group of its own, so that Ctrl-C in a terminal does not reach it; when its parent is gone it ends
+by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import resource
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,21 +20,24 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import spawn
-from multiprocessing.connection import Connection
 
 import numpy as np
 import numpy.typing as npt
 
-from c4c.extract.decode import Request, decode_clip, failure
-from c4c.extract.handover import Done, Given, Memory, Sender, Waits
+from c4c.extract.decode import MOST_FRAMES, Request, decode_clip, failure
+from c4c.extract.handover import Memory, Sender
+from c4c.extract.link import Done, Given, Link, Nonsense, Said, Started, Waits, said, understood
 from c4c.records import Clip
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)
 _BLOATED = 1 << 30  # or bytes of memory that it keeps
+_OLD = 24 * 3600.0  # or seconds that it has lived
 _MEMORY = 8 << 30  # bytes of address space a process may use
+_COMPUTES = 7 * 24 * 3600  # seconds: its end if it outlives those who would end it
 _DEADLINE = 60.0  # seconds, for a file of no size
 _SECONDS_PER_MB = 2.0
 _START = 120.0  # seconds a process may take to start, before its clip's time begins
+_PASSES = 3  # times that a clip is decoded, at most: quickly, whole, and without what is damaged
 _LOOK = 1.0  # seconds between a process's looks at whether its parent is there
 
 
@@ -68,13 +72,11 @@ def serve(link: int, memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
     os.nice(10)  # the backbone's threads wait for one another: it comes first on shared cores
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    connection: Connection = Connection(link)
+    connection = Link(link)
     sender = Sender(connection, Memory(memory))
     with contextlib.suppress(EOFError, OSError):
-        request = connection.recv()
-        connection.send(time.monotonic())  # started: from here on a clip's time counts
+        request = pickle.loads(connection.recv())
+        connection.send(said(Started(time.monotonic())))
         while True:
             clip = sender.clip()
             sender.finish(decode_clip(clip, request, sender))
@@ -91,10 +93,11 @@ def _leave_after(parent: int) -> None:
     os._exit(1)
 
 
-def _start(link: Connection, memory: Memory) -> subprocess.Popen[bytes]:
+def _start(link: Link, memory: Memory) -> subprocess.Popen[bytes]:
     """A decoder process; unlike multiprocessing's it does not import the caller's script."""
     handles = (link.fileno(), memory.handle)
-    code = f"from c4c.extract.worker import serve; serve{handles}"
+    code = f"from c4c.extract.sandbox import confine; confine({_MEMORY}, {_COMPUTES})\n"
+    code += f"from c4c.extract.worker import serve; serve{handles}"
     return subprocess.Popen(
         [spawn.get_executable(), "-P", "-c", code],
         pass_fds=handles,
@@ -129,17 +132,22 @@ class Worker:
         with contextlib.ExitStack() as undo:
             self.memory = Memory()
             undo.callback(self.memory.close)
-            self.link, theirs = multiprocessing.Pipe()
+            self.link, theirs = Link.pair()
             undo.callback(self.link.close)
-            with theirs:
+            with contextlib.closing(theirs):
                 self._process = _start(theirs, self.memory)
             undo.pop_all()
         self.clips: deque[tuple[int, Clip]] = deque()
-        self._until = time.monotonic() + _START  # when the clip in hand is late
+        self._born = self._began = time.monotonic()  # it, and the time of the clip in hand
+        self._until = self._born + _START  # when the clip in hand is late
         self._waits: float | None = None  # since when it has waited for a slot
         self.started = False
-        self._given = 0  # slots that came
+        self._sent = 0  # messages
+        self._waited = 0  # times that it said so
+        self._held: set[int] = set()  # slots that came and were not given back
         self._returned = 0  # slots given back
+        self._frames = 0  # that came of the clip in hand, or are not void
+        self._pictures = 0  # that came of it, void or not
         self._served = 0
         self._resident = 0  # bytes of memory that it keeps
         self._send(request)
@@ -155,15 +163,18 @@ class Worker:
 
     def _begin(self, now: float) -> None:
         """The time of the clip in hand begins."""
+        self._began = now
         if self.clips:
             self._until = now + (self._deadline or _allowance(self.clips[0][1]))
 
     def _send(self, message: object) -> None:
+        self._sent += 1
         with contextlib.suppress(OSError):  # it died meanwhile: its link says so
-            self.link.send(message)
+            self.link.send(pickle.dumps(message))
 
     def give_back(self, slot: int) -> None:
         """What a slot held is taken; time that was waited for it does not count."""
+        self._held.discard(slot)
         self._returned += 1
         if self._waits is not None:
             self._until += time.monotonic() - self._waits
@@ -178,43 +189,72 @@ class Worker:
 
         Raises:
             EOFError, OSError: it is dead.
+            Nonsense: it is not to be listened to.
         """
         while self.link.poll():
-            message = self.link.recv()
+            message = understood(self.link.recv())
+            if not self._may_say(message):
+                raise Nonsense(message)
             match message:
                 case Given():
-                    self._given += 1
+                    self._take(message)
                     yield self.clips[0][0], message
                 case Waits():
                     self._wait(message)
                 case Done():
+                    ended = self._ended(message)
                     place, _ = self.clips.popleft()
-                    self._served += 1
                     self._begin(message.at)
-                    yield place, self._ended(message)
-                case float():
+                    yield place, ended
+                case Started():
                     self.started = True
-                    self._begin(message)
+                    self._begin(message.at)
+
+    def _may_say(self, message: Said) -> bool:
+        """Whether this can be the truth after all that was said; so none is said for ever."""
+        match message:
+            case Started():
+                return not self.started
+            case Given(slot, shape, first):
+                follows = first in (0, self._frames)
+                few = self._pictures + shape[0] <= _PASSES * MOST_FRAMES
+                return bool(self.clips) and slot not in self._held and follows and few
+            case Waits():  # once for each message that it takes then
+                return self._waited < self._sent
+            case Done():
+                free = not message.kept or message.slot not in self._held
+                return bool(self.clips) and message.kept <= self._frames and free
+
+    def _take(self, given: Given) -> None:
+        self._held.add(given.slot)
+        self._frames = given.first + given.shape[0]
+        self._pictures += given.shape[0]
 
     def _wait(self, message: Waits) -> None:
         """It stands still for want of a slot: that is not its fault while any is here."""
+        self._waited += 1
+        since = max(message.at, self._began)
         if message.returned < self._returned:  # one is on its way or has come since
-            self._until += time.monotonic() - message.at
-        elif self._waits is None and self._given > self._returned:
-            self._waits = message.at
+            self._until += time.monotonic() - since
+        elif self._waits is None and self._held:
+            self._waits = since
 
     def _ended(self, done: Done) -> Ended:
         self._resident = done.resident
+        self._served += 1
+        self._frames = self._pictures = 0
         times = np.array(self.memory.times(max(done.slot, 0), done.kept))
         if done.kept:
-            self._given += 1
             self.give_back(done.slot)
-        return Ended(done.status, done.message, times)
+        if not (np.isfinite(times).all() and (np.diff(times, prepend=0.0) >= 0).all()):
+            raise Nonsense(times)
+        return Ended(done.status, " ".join(done.message.split())[:300], times)
 
     @property
     def worn(self) -> bool:
         """Whether a fresh process should take over."""
-        return self._served >= _RECYCLE or self._resident > _BLOATED
+        old = time.monotonic() - self._born > _OLD
+        return old or self._served >= _RECYCLE or self._resident > _BLOATED
 
     @property
     def late(self) -> bool:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from c4c.errors import C4CError
 from c4c.extract.decode import Decoded, Request, failure
-from c4c.extract.handover import Given
+from c4c.extract.link import Given, Nonsense
 from c4c.extract.worker import Ended, Worker, without_frames
 from c4c.records import Clip, Frames
 
@@ -27,6 +27,7 @@ _QUEUE = 4  # clips that a process has in hand: it goes on while the parent is b
 _AHEAD = 16  # clips a process may be ahead of the one that is waited for
 
 _LATE = "took longer than its deadline; killed"
+_NONSENSE = "the decoder process said what none says; killed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +168,15 @@ class _Pool:
 
     def _gather(self, seconds: float) -> None:
         """Hear what there is, or wait a while for it; replace what is dead, late or worn out."""
-        links = [worker.link for worker in self._workers]
+        links = [worker.link.fileno() for worker in self._workers]
         answered = set(wait(links, seconds))
         for number, worker in enumerate(self._workers):
             why = ""
             try:
-                if worker.link in answered:
+                if worker.link.fileno() in answered:
                     self._take(worker)
+            except Nonsense:
+                why = _NONSENSE
             except (EOFError, OSError):
                 why = f"the decoder process died (exit code {worker.end()})"
             if not why and worker.late:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # What native.c says it is: after an update it must be built again.
-VERSION = 2
+VERSION = 3
 # The widest rows it takes.
 MAX_DIM = 16384
 # Types of rows, as native.c numbers them.
@@ -40,6 +40,7 @@ class Pooling(ctypes.Structure):
     _fields_ = [  # noqa: RUF012
         ("frames", _P), ("stride", _I), ("kind", _I), ("dim", _I), ("rows", _I),
         ("starts", _P), ("counts", _P), ("pooled", _P), ("sums", _P),
+        ("smallest", _F), ("noise", _F),
     ]  # fmt: skip
 
 

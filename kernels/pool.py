@@ -24,6 +24,9 @@ CHUNK_BYTES = 8 << 20
 ALONE = 1 << 18
 # Runs of clips that each thread is given, in the mean.
 RUNS = 8
+# How many times what a random walk of roundings makes of a sum the sum of a clip must be.
+# Measured over orders, widths and precisions, frames that cancel leave at most 0.2 of it.
+NOISE = 4
 
 
 def masked_mean_pool(
@@ -31,9 +34,12 @@ def masked_mean_pool(
 ) -> Tensor:
     """Average the unit vectors of each clip's frames and normalise the mean.
 
-    A frame of norm zero counts as nothing and has gradient zero; a clip without frames
-    (or whose frames cancel out) gives a vector of zeros. Padding is never read, so
-    whatever stands there, NaN included, changes nothing.
+    A frame of norm zero counts as nothing and has gradient zero; so does one so small that
+    its square underflows (a norm below 3e-16; 1e-146 in float64). A clip without frames
+    gives a vector of zeros and no gradient. So does one whose frames cancel, leaving of
+    their mean only what rounding leaves: a norm of at most ``4 eps sqrt(n + D)`` for n
+    frames, eps that of float32 (float64 for float64). Padding is never read, so whatever
+    stands there, NaN included, changes nothing.
 
     Args:
         features: padded frames [N, T, D], or packed frames [F, D]; float16, bfloat16,
@@ -47,6 +53,12 @@ def masked_mean_pool(
 
     Raises:
         C4CError: shapes, dtypes, lengths or offsets do not fit together.
+
+    Example:
+        >>> frames = torch.tensor([[[3.0, 0.0], [0.0, 0.5]], [[2.0, 1.0], [-4.0, -2.0]]])
+        >>> masked_mean_pool(frames, torch.tensor([2, 2]))
+        tensor([[0.7071, 0.7071],
+                [0.0000, 0.0000]])
     """
     if (lengths is None) == (offsets is None):
         raise C4CError(f"{OP}: pass either lengths (padded frames) or offsets (packed frames).")
@@ -66,16 +78,39 @@ def masked_mean_pool_reference(features: Tensor, lengths: Tensor) -> Tensor:
     """The definition: padded [N, T, D] and lengths [N] to [N, D], in plain torch."""
     wide = features.to(compute_dtype(features.dtype))
     mask = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
-    frames = _unit(torch.where(mask[:, :, None], wide, 0.0))
-    mean = frames.sum(1) / lengths.clamp(min=1)[:, None]
-    return _unit(mean).to(features.dtype)
+    frames = _unit(torch.where(mask[:, :, None], wide, 0.0), smallest(wide.dtype))
+    count = lengths.clamp(min=1)
+    mean = frames.sum(1) / count[:, None]
+    noise = cancelled(wide.dtype, count, features.shape[2]) / count
+    return _unit(mean, noise[:, None]).to(features.dtype)
 
 
-def _unit(x: Tensor) -> Tensor:
-    # The inner where keeps the gradient of sqrt away from zero.
+def _unit(x: Tensor, nothing: Tensor | float) -> Tensor:
+    """``x`` [..., D] over its norm; 0 where the norm is at most ``nothing``."""
     square = x.square().sum(-1, keepdim=True)
-    norm = torch.where(square > 0, square, 1.0).sqrt()
-    return torch.where(square > 0, x / norm, 0.0)
+    some = square > nothing**2
+    # The inner where keeps the gradient of sqrt away from zero.
+    return x * torch.where(some, torch.where(some, square, 1.0).rsqrt(), 0.0)
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """The norm up to which a frame counts as nothing: its square has lost digits, or all."""
+    about = torch.finfo(dtype)
+    return float((about.tiny / about.eps) ** 0.5)
+
+
+def noise(dtype: torch.dtype) -> float:
+    """What ``n sqrt(n + D)`` is multiplied by in `cancelled`."""
+    return NOISE * torch.finfo(dtype).eps
+
+
+def cancelled(dtype: torch.dtype, counts: Tensor, dim: int) -> Tensor:
+    """The norm [N] up to which a sum of ``counts`` [N] unit frames is rounding, not direction.
+
+    Sums of D squares and of n frames were rounded at each step, up or down: errors grow as
+    the square root of the number of steps. csrc/pool.h and pool_triton.py do the same.
+    """
+    return noise(dtype) * counts * (counts + dim).sqrt()
 
 
 def _packed_rows(frames: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,6 +171,8 @@ def _pool_native(
     arguments = native.Pooling(
         **native.layout(frames),
         rows=len(frames),
+        smallest=smallest(summed.dtype),
+        noise=noise(summed.dtype),
         frames=frames.data_ptr(),
         pooled=pooled.data_ptr(),
         **native.pointers(starts=starts, counts=counts),
@@ -163,14 +200,14 @@ def _pool_steps(
         room = room if len(room) >= len(ids) else room.new_empty(len(ids), frames.shape[1])
         rows = room[: len(ids)].copy_(_take(frames, ids))
         sums = _sum_units(rows, counts[clips])
-        pooled[clips] = sums * _inverse(torch.linalg.vector_norm(sums, dim=1))[:, None]
+        pooled[clips] = sums * _inverse(sums, cancelled(wide, counts[clips], rows.shape[1]))
         if summed.numel():
             summed[clips] = sums
 
 
 def _sum_units(rows: Tensor, counts: Tensor) -> Tensor:
     """The sums [n, D] of the unit vectors of ``rows`` [M, D], ``counts`` [n] rows to each."""
-    scale = _inverse(torch.linalg.vector_norm(rows, dim=1))
+    scale = _inverse(rows, smallest(rows.dtype))[:, 0]
     # One pass that scales and adds; int32 is the quicker kind of index there.
     order = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
     begins = (counts.cumsum(0) - counts).int()
@@ -195,10 +232,12 @@ def _pool_backward(
         from c4c.kernels.pool_triton import pool_backward
 
         return pool_backward(grad, frames, starts, counts, summed)
-    upstream = _through_unit(grad.to(summed.dtype), summed)
+    wide, dim = summed.dtype, frames.shape[1]
+    upstream = _through_unit(grad.to(wide), summed, cancelled(wide, counts, dim))
     out = torch.zeros_like(frames, memory_format=torch.contiguous_format)
-    for clips, ids, bags in _steps(starts, counts, frames.shape[1]):
-        step = _through_unit(upstream[clips][bags], _take(frames, ids).to(summed.dtype))
+    for clips, ids, bags in _steps(starts, counts, dim):
+        rows = _take(frames, ids).to(wide)
+        step = _through_unit(upstream[clips][bags], rows, smallest(wide))
         out.index_copy_(0, ids, step.to(frames.dtype))
     return out
 
@@ -223,14 +262,15 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, No
 _pool.register_autograd(_backward, setup_context=_setup_context)
 
 
-def _inverse(norm: Tensor) -> Tensor:
-    """1 / norm, and 0 where the norm is 0."""
-    return torch.where(norm > 0, 1 / norm, 0.0)
+def _inverse(x: Tensor, nothing: Tensor | float) -> Tensor:
+    """One over the norm of each row of ``x`` [M, D], [M, 1]; 0 up to the norm ``nothing``."""
+    norm = torch.linalg.vector_norm(x, dim=1)
+    return torch.where(norm > nothing, 1 / norm, 0.0)[:, None]
 
 
-def _through_unit(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient of ``x`` [M, D], given that of ``x / |x|``; 0 where ``x`` is 0."""
-    scale = _inverse(torch.linalg.vector_norm(x, dim=1))[:, None]
+def _through_unit(grad: Tensor, x: Tensor, nothing: Tensor | float) -> Tensor:
+    """The gradient of ``x`` [M, D], given that of ``x / |x|``; 0 up to the norm ``nothing``."""
+    scale = _inverse(x, nothing)
     unit = x * scale
     along = (unit * grad).sum(1, keepdim=True)
     return (grad - unit * along) * scale

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 2
+#define VERSION 3
 #define MAX_DIM 16384
 #define MAX_QUERIES 1024
 #define GROUP 32
@@ -23,6 +23,7 @@ struct pooling {
     const int64_t *starts, *counts;
     void *pooled;
     float *sums;
+    float smallest, noise; /* what counts as nothing: see pool.py */
 };
 
 struct building {

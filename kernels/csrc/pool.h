@@ -6,9 +6,14 @@
 #define RUN 4
 #define AHEAD 8192 /* bytes */
 
-/* One over the norm of a row; 0 for a row of norm zero, which counts as nothing. */
+/* One over a norm, given its square; 0 for what counts as ``nothing``. */
+static inline float fn(over)(float square, float nothing) {
+    return square > nothing * nothing ? 1 / sqrtf(square) : 0;
+}
+
+/* One over the norm of a row; 0 for a row that counts as ``nothing``. */
 static inline __attribute__((always_inline)) float fn(inverse)(
-    const void *row, const int kind, int64_t dim) {
+    const void *row, float nothing, const int kind, int64_t dim) {
     const int64_t size = kind ? 2 : 4;
     int64_t d = 0;
     vfloat one = vzero(), two = vzero();
@@ -22,16 +27,18 @@ static inline __attribute__((always_inline)) float fn(inverse)(
     }
     float square = vsum(one) + vsum(two);
     for (; d < dim; d++) square += fn(value)(row, kind, d) * fn(value)(row, kind, d);
-    return square > 0 ? 1 / sqrtf(square) : 0;
+    return fn(over)(square, nothing);
 }
 
 /* sum += row / |row| for ``count`` rows, at most RUN (``begin``: the sum was zero); returns
  * |sum|^2. */
 static inline __attribute__((always_inline)) float fn(add_units)(
-    float *sum, const char *rows, int64_t stride, const int count, const int begin, const int kind,
-    int64_t dim) {
+    float *sum, const char *rows, const struct pooling *p, const int count, const int begin,
+    const int kind) {
+    const int64_t stride = p->stride, dim = p->dim;
     float scale[RUN];
-    for (int i = 0; i < count; i++) scale[i] = fn(inverse)(rows + i * stride, kind, dim);
+    for (int i = 0; i < count; i++)
+        scale[i] = fn(inverse)(rows + i * stride, p->smallest, kind, dim);
     int64_t d = 0;
     vfloat square = vzero();
 #pragma GCC unroll 4
@@ -54,16 +61,16 @@ static inline __attribute__((always_inline)) float fn(add_units)(
 
 /* The sum of a clip's unit frames; returns |sum|^2. */
 static inline __attribute__((always_inline)) float fn(add_clip)(
-    float *sum, const char *rows, int64_t stride, int64_t count, const int kind, int64_t dim) {
+    float *sum, const char *rows, const struct pooling *p, int64_t count, const int kind) {
     int64_t some = count % RUN ? count % RUN : RUN;
     float square = 0;
-    if (!count) memset(sum, 0, dim * sizeof(float));
-    else if (some == 1) square = fn(add_units)(sum, rows, stride, 1, 1, kind, dim);
-    else if (some == 2) square = fn(add_units)(sum, rows, stride, 2, 1, kind, dim);
-    else if (some == 3) square = fn(add_units)(sum, rows, stride, 3, 1, kind, dim);
-    else square = fn(add_units)(sum, rows, stride, RUN, 1, kind, dim);
+    if (!count) memset(sum, 0, p->dim * sizeof(float));
+    else if (some == 1) square = fn(add_units)(sum, rows, p, 1, 1, kind);
+    else if (some == 2) square = fn(add_units)(sum, rows, p, 2, 1, kind);
+    else if (some == 3) square = fn(add_units)(sum, rows, p, 3, 1, kind);
+    else square = fn(add_units)(sum, rows, p, RUN, 1, kind);
     for (int64_t t = some; t < count; t += RUN)
-        square = fn(add_units)(sum, rows + t * stride, stride, RUN, 0, kind, dim);
+        square = fn(add_units)(sum, rows + t * p->stride, p, RUN, 0, kind);
     return square;
 }
 
@@ -92,8 +99,8 @@ static inline __attribute__((always_inline)) void fn(put)(
 }
 
 /* Clips ``first`` to ``last - 1``: the frames of clip n are ``counts[n]`` rows from ``starts[n]``,
- * ``stride`` bytes apart. ``sums`` [N, dim] are kept for the backward if there are any. */
-/* Returns where it stopped: at a clip that reaches beyond the frames. */
+ * ``stride`` bytes apart. ``sums`` [N, dim] are kept for the backward if there are any. Returns
+ * where it stopped: at a clip that reaches beyond the frames. */
 static inline __attribute__((always_inline)) int64_t fn(pool_kind)(
     const struct pooling *p, int64_t first, int64_t last, const int kind) {
     float own[MAX_DIM];
@@ -104,8 +111,8 @@ static inline __attribute__((always_inline)) int64_t fn(pool_kind)(
         if (p->starts[n] < 0 || p->counts[n] < 0 || p->counts[n] > p->rows - p->starts[n]) break;
         float *sum = p->sums ? p->sums + n * p->dim : own;
         const char *rows = (const char *)p->frames + p->starts[n] * p->stride;
-        float square = fn(add_clip)(sum, rows, p->stride, p->counts[n], kind, p->dim);
-        float scale = square > 0 ? 1 / sqrtf(square) : 0;
+        float square = fn(add_clip)(sum, rows, p, p->counts[n], kind), count = p->counts[n];
+        float scale = fn(over)(square, p->noise * count * sqrtf(count + p->dim));
         fn(put)((char *)p->pooled + n * bytes, sum, scale, kind, past, p->dim);
     }
     _mm_sfence();

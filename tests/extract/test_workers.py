@@ -19,7 +19,7 @@ from c4c.extract import worker
 from c4c.extract.backbone import load_backbone
 from c4c.extract.decode import Request, decode_clip
 from c4c.extract.encoder import Encoder
-from c4c.extract.handover import SLOT, SLOTS
+from c4c.extract.link import SLOT, SLOTS
 from c4c.extract.workers import Ended, Piece, decode_many, decode_pieces
 from c4c.records import Clip
 

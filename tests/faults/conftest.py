@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,37 @@ def deadline() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def executable(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Has processes run a shell script instead of Python."""
+    before = spawn.get_executable()
+
+    def run(script: str) -> None:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        multiprocessing.set_executable(str(path))
+
+    yield run
+    multiprocessing.set_executable(before)
+
+
+@pytest.fixture
+def ends() -> Iterator[None]:
+    """A test that waits for ever fails."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("still waiting")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def whole(films: Any) -> Clip:
+    return Clip("whole", str(films.make("whole.mp4")))

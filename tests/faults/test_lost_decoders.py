@@ -3,11 +3,11 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
@@ -18,45 +18,12 @@ import pytest
 
 from c4c.extract import decode, worker
 from c4c.extract.decode import Decoded, Request, decode_clip, failure
-from c4c.extract.handover import SLOT, SLOTS, Memory, Sender
+from c4c.extract.handover import Memory, Sender
+from c4c.extract.link import SLOT, SLOTS, Given, Link, understood
 from c4c.extract.workers import Ended, decode_many, decode_pieces
 from c4c.records import Clip, Frames
 
 Decoders = Callable[..., list[psutil.Process]]
-
-
-@pytest.fixture
-def executable(tmp_path: Path) -> Iterator[Callable[[str], None]]:
-    """Has processes run a shell script instead of Python."""
-    before = spawn.get_executable()
-
-    def run(script: str) -> None:
-        path = tmp_path / "python"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        multiprocessing.set_executable(str(path))
-
-    yield run
-    multiprocessing.set_executable(before)
-
-
-@pytest.fixture
-def ends() -> Iterator[None]:
-    """A test that waits for ever fails."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("still waiting")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture(scope="module")
-def whole(films: Any) -> Clip:
-    return Clip("whole", str(films.make("whole.mp4")))
 
 
 def test_clips_that_fail_after_some_frames_take_no_slot_with_them(films: Any, ends: None) -> None:
@@ -88,17 +55,17 @@ def done_with(sender: Sender, count: int) -> Decoded:
 def test_every_slot_is_free_after_a_clip_once_what_was_sent_is_back(
     pixels: int, kept: bool
 ) -> None:
-    ours, theirs = multiprocessing.Pipe()
+    ours, theirs = Link.pair()
     sender = Sender(theirs, Memory())
     for number in range(SLOTS + 2):
-        ours.send(Clip(str(number), "x"))
+        ours.send(pickle.dumps(Clip(str(number), "x")))
         sender.clip()
         sender.append(np.zeros((1, pixels, 3), np.uint8))
         sender.finish(done_with(sender, int(kept)))
         while ours.poll():
-            slot = ours.recv().slot
-            if slot >= 0:
-                ours.send(slot)
+            message = understood(ours.recv())
+            if isinstance(message, Given) or message.kept:
+                ours.send(pickle.dumps(message.slot))
         while theirs.poll():
             sender._hear()
         assert sender._free == set(range(SLOTS + 1))
@@ -106,13 +73,12 @@ def test_every_slot_is_free_after_a_clip_once_what_was_sent_is_back(
 
 WAITS = """
 import re, sys, time
-from multiprocessing.connection import Connection
-from c4c.extract.handover import Waits
-link = Connection(int(re.search("serve.(\\\\d+)", sys.argv[-1])[1]))
+from c4c.extract.link import Link, Started, Waits, said
+link = Link(int(re.search("serve.(\\\\d+)", sys.argv[-1])[1]))
 link.recv()
-link.send(time.monotonic())
+link.send(said(Started(time.monotonic())))
 while link.recv():
-    link.send(Waits(time.monotonic(), 0))
+    link.send(said(Waits(time.monotonic(), 0)))
 """
 
 
@@ -128,10 +94,10 @@ def test_a_process_that_waits_for_slots_which_nobody_has_is_late(
 def test_more_frames_than_a_slot_has_room_for_times_are_refused(
     whole: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert SLOT >= 4 * decode._MOST_FRAMES
-    wanted = decode._wanted(1e9, whole, Request(max_frames=decode._MOST_FRAMES))
-    assert len(wanted) == decode._MOST_FRAMES
-    refused = decode_clip(whole, Request(fps=1e6, max_frames=decode._MOST_FRAMES + 1))
+    assert SLOT >= 4 * decode.MOST_FRAMES
+    wanted = decode._wanted(1e9, whole, Request(max_frames=decode.MOST_FRAMES))
+    assert len(wanted) == decode.MOST_FRAMES
+    refused = decode_clip(whole, Request(fps=1e6, max_frames=decode.MOST_FRAMES + 1))
     assert refused.status == "failed"
     assert "3000000 frames" not in refused.message
     assert "pass --max-frames 100000 or fewer" in refused.message
@@ -140,8 +106,9 @@ def test_more_frames_than_a_slot_has_room_for_times_are_refused(
 HANGS = """
 import ctypes, os, sys
 from c4c.extract import worker
+told = os.open(sys.argv[1], os.O_WRONLY)  # of a pipe
 def hang(*_):
-    open(sys.argv[1] + "/hangs", "w").close()
+    os.close(told)
     ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)  # for ever, in C
 worker.decode_clip = hang
 exec(sys.argv[-1])
@@ -160,12 +127,11 @@ def test_a_decoder_that_hangs_in_a_codec_does_not_outlive_its_killed_parent(
     tmp_path: Path, whole: Clip, executable: Callable[[str], None], ends: None
 ) -> None:
     (tmp_path / "hangs.py").write_text(HANGS)
-    executable(f'exec {sys.executable} -P {tmp_path}/hangs.py {tmp_path} "$@"')
+    os.mkfifo(tmp_path / "told")
+    executable(f'exec {sys.executable} -P {tmp_path}/hangs.py {tmp_path}/told "$@"')
     command = [sys.executable, "-c", PARENT, spawn.get_executable(), whole.path]
     with subprocess.Popen(command) as parent:
-        while not (tmp_path / "hangs").exists():
-            assert parent.poll() is None
-            time.sleep(0.05)
+        assert (tmp_path / "told").read_bytes() == b""  # it hangs
         (child,) = psutil.Process(parent.pid).children()
         parent.kill()
     assert psutil.wait_procs([child], timeout=60)[1] == []

@@ -161,7 +161,7 @@ def test_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         load_checkpoint(folder)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 3)
 @given(cut=st.integers(0, 20_000), noise=st.binary(max_size=16))
 def test_damaged_tensors_are_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, cut: int, noise: bytes

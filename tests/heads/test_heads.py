@@ -39,7 +39,7 @@ def with_padding(batch: FeatureBatch, value: float, more: int = 0) -> FeatureBat
 
 
 @every_head
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(
     lengths=st.lists(st.integers(0, 6), min_size=1, max_size=4),
     value=st.sampled_from([float("nan"), float("inf"), 1e30, 0.0]),

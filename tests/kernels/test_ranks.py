@@ -21,7 +21,7 @@ def test_by_hand():
     assert ground_truth_ranks(query, gallery, [{1, 3}]).tolist() == [2.5]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     q=st.integers(1, 9),
     n=st.integers(1, 60),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from c4c.errors import C4CError
@@ -83,7 +83,6 @@ def test_an_index_finds_what_brute_force_finds(kind, k, count, width):
     assert_same_up_to_ties(queries, gallery, *topk_similarity(queries, index, k))
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     n=st.integers(1, 900),
     q=st.integers(1, 70),
