@@ -25,7 +25,7 @@ from c4c.errors import C4CError
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
 @click.option("--mode", type=click.Choice(["cached", "e2e"]),
               help="e2e trains the backbone too. [the study's own]")  # fmt: skip
-@click.option("--preset", help="Settings to start from. [paper, or small for shapes]")
+@click.option("--preset", help="Settings to start from. [the one for the dataset]")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
               help="Trainings of each variant.")  # fmt: skip
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
