@@ -30,12 +30,12 @@ from c4c.sampling import order_frames
 from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
-from c4c.training.evaluation import answers, figures
+from c4c.training.evaluation import Answers, answer_notes, answers, figures
 from c4c.training.frames import DecodedFrames, FrameStore, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
-from c4c.training.splits import evaluated_split
+from c4c.training.splits import evaluated_split, leak_notes
 from c4c.training.task import Task
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
@@ -97,6 +97,25 @@ class E2ETask(Task):
         freeze(backbone.model, config.freeze_layers, RECIPES[config.recipe].freezes_stem)
         if config.grad_checkpointing:
             checkpoint_layers(backbone)
+        self.notes = self._notes(dataset)
+
+    def _notes(self, trained: Dataset) -> tuple[str, ...]:
+        if self._evaluated is None:
+            return ()
+        dataset, store = self._evaluated
+        _, right = self._gallery()
+        expected = len(dataset.clips) + len(dataset.missing)
+        failed = int((store.lengths == 0).sum())
+        own = answer_notes(right, expected, len(dataset.missing), failed)
+        return (*own, *leak_notes(dataset.split, dataset.clips, trained.split, trained.clips))
+
+    def _gallery(self) -> tuple[Any, Answers]:
+        """Places of the evaluated clips that have frames, and the right answers among them."""
+        assert self._evaluated is not None
+        dataset, store = self._evaluated
+        places = np.flatnonzero(store.lengths > 0)
+        ids = [store.ids[place] for place in places]
+        return places, answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """Head and backbone, the backbone at its share of the learning rate."""
@@ -155,9 +174,7 @@ class E2ETask(Task):
             return {}
         self.train_mode(False)
         dataset, store = self._evaluated
-        places = np.flatnonzero(store.lengths > 0)
-        ids = [store.ids[place] for place in places]
-        right = answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
+        places, right = self._gallery()
         tokens = self.backbone.tokenize([c.text for c in dataset.captions], self.config.max_words)
         with self.autocast():
             parts = torch.split(

@@ -42,6 +42,7 @@ class Task(ABC):
         clip_of: clip id of each training caption.
         texts: the training captions.
         stretches: (video, start in seconds) of each training caption's clip.
+        notes: what must be said beside the figures of ``evaluate``.
         encoder_trains: whether anything below the head has a gradient.
     """
 
@@ -51,6 +52,7 @@ class Task(ABC):
     clip_of: Sequence[str]
     texts: Sequence[str]
     stretches: Sequence[tuple[str, float]]
+    notes: Sequence[str] = ()
     encoder_trains: bool = False
 
     @abstractmethod

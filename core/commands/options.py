@@ -110,5 +110,9 @@ def show_result(result: Any) -> None:
     if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
         return
     line = {"checkpoint": str(result.checkpoint), "steps": result.steps, **result.metrics}
+    if result.notes:
+        line["notes"] = result.notes
     click.echo(json.dumps(line))
+    for note in result.notes:
+        say(f"note: {note}")
     say(f"best checkpoint: {result.checkpoint}")
