@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from c4c.cli import group
 from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
+from c4c.extract.backbone import load_backbone, uses_quick_gelu
 from c4c.extract.cache import Cache
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.heads import HEADS
@@ -257,6 +257,8 @@ def test_a_file_that_holds_no_weights_is_refused(content: bytes, tmp_path: Path)
         import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
 
 
+@pytest.mark.shows("import-checkpoint", "--out", "--overwrite")
+@pytest.mark.shows("export-checkpoint", "--out", "--overwrite")
 def test_the_commands_go_both_ways_and_overwrite_only_when_told(tmp_path: Path) -> None:
     state = released("tightTransf")
     file, own, out = tmp_path / "m.bin", tmp_path / "own", tmp_path / "out.bin"
@@ -295,6 +297,7 @@ def test_without_out_both_commands_say_where_they_wrote(
     assert "imported-pytorch_model.bin.4.bin exists already" in str(again.exception)
 
 
+@pytest.mark.shows("import-checkpoint", "--json")
 def test_the_advice_after_an_import_is_a_command_that_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +316,16 @@ def test_the_advice_after_an_import_is_a_command_that_works(
     cache = Cache.open("c4c-cache/shapes")
     assert cache.fingerprint.sha256 == tiny.sha256
     assert len(cache.captions("train")) == 2
+
+
+@pytest.mark.shows("import-checkpoint", "--exact-gelu")
+def test_weights_of_the_exact_gelu_are_read_as_such_when_told(tmp_path: Path) -> None:
+    torch.save(load_backbone("tiny").model.state_dict(), tmp_path / "m.bin")
+    for name, options in (("quick", ()), ("exact", ("--exact-gelu",))):
+        args = ["import-checkpoint", str(tmp_path / "m.bin"), "--out", str(tmp_path / name)]
+        assert CliRunner().invoke(group, [*args, *options]).exit_code == 0
+    quick, exact = (load_backbone("tiny", str(tmp_path / one)) for one in ("quick", "exact"))
+    assert (uses_quick_gelu(quick.model), uses_quick_gelu(exact.model)) == (True, False)
 
 
 @pytest.mark.parametrize("named", ["hf-hub:somebody/else", "local-dir:.", "ViT-B-16", "../x"])
