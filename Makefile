@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint types kernels-report clean
+.PHONY: demo test lint types reference kernels-report clean
 
 demo: $(VENV)/.ready
 	$(BIN)/c4c demo --out c4c-demo
@@ -18,6 +18,9 @@ lint: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(BIN)/python .ci/types.py
+
+reference: $(VENV)/.ready-dev
+	$(BIN)/python .ci/reference.py > docs/commands.md
 
 kernels-report: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/kernels_report.py

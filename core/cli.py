@@ -62,18 +62,10 @@ class ConfiguredGroup(LazyGroup):
         """Run the command with defaults from ``c4c.toml`` when the file is there."""
         if os.path.exists("c4c.toml"):
             from c4c.config import load_config
+            from c4c.defaults import default_map
 
-            ctx.default_map = {**load_config(), **(ctx.default_map or {})}
-            _refuse_unknown(ctx.default_map)
+            ctx.default_map = {**default_map(load_config(), COMMANDS), **(ctx.default_map or {})}
         return super().invoke(ctx)
-
-
-def _refuse_unknown(tables: Any) -> None:
-    """A table that no command reads is a typing error: say so instead of ignoring it."""
-    known = {*COMMANDS, "datasets"}
-    for name in tables:
-        if name not in known:
-            raise C4CError(f"c4c.toml has a table [{name}]; known are {', '.join(sorted(known))}.")
 
 
 @click.group(cls=ConfiguredGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -89,8 +81,11 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _complain(_usage_error(error))
         sys.exit(2)
     except Requeue as stop:
         _complain(str(stop))
@@ -111,8 +106,15 @@ def main() -> None:
     except OSError as error:
         # What no command foresaw: a disk that fails or is full, too many open files.
         place = f": {error.filename}" if error.filename else ""
-        _complain(f"{error.strerror or error}{place}; mend that, then run the same command again")
+        _complain(f"{error.strerror or error}{place}; fix that, then run the same command again")
         sys.exit(2)
+
+
+def _usage_error(error: click.ClickException) -> str:
+    """What click says of a wrong option in four lines, in one."""
+    words = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{words}; see {context.command_path} --help" if context else words
 
 
 def _complain(message: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,12 +52,12 @@ class _Place:
             raise C4CError(f"unknown key '{min(self.others)}'; known are root, videos, captions.")
 
 
-@cache
 def load_config(folder: str = ".") -> dict[str, Any]:
     """The content of ``c4c.toml`` in ``folder``; empty when there is none.
 
-    A table named like a command holds defaults of its options (``[extract] fps = 2``);
-    ``[datasets.NAME]`` holds ``root``, ``videos`` and ``captions``.
+    A table named like a command holds defaults of its options under their own names
+    (``[retrieve] top-k = 20``; ``c4c.defaults`` checks them); ``[datasets.NAME]`` holds
+    ``root``, ``videos`` and ``captions``.
 
     Raises:
         C4CError: the file is not TOML.
@@ -97,5 +96,17 @@ def dataset_source(
         return DatasetSource(name, Path("c4c-data/shapes"), videos, captions, "the default")
     raise C4CError(
         f"Where is dataset '{name}'? Looked for --root (not given), a root in {FILE} "
-        f"[datasets.{name}] (not there) and $C4C_DATA (not set). Pass --root FOLDER."
+        f"[datasets.{name}] (none) and $C4C_DATA (not set). Pass --root FOLDER."
     )
+
+
+def check_part(option: str, part: tuple[int, int]) -> None:
+    """Insist that ``i/n`` is a part of n: parts are counted from 0, in every command.
+
+    Raises:
+        C4CError: it is none; the message says which ones there are.
+    """
+    number, parts = part
+    if not 0 <= number < parts:
+        there = f": 0/{parts} to {parts - 1}/{parts}" if parts > 0 else ", such as 0/8"
+        raise C4CError(f"{option} {number}/{parts}: parts are counted from 0{there}.")

@@ -21,6 +21,16 @@ def load_presets() -> dict[str, Any]:
     return tomllib.loads((files("c4c") / "presets.toml").read_text(encoding="utf-8"))
 
 
+def preset_datasets() -> dict[str, list[str]]:
+    """Which datasets each preset is for."""
+    return {name: [one for one in found if one != "any"] for name, found in load_presets().items()}
+
+
+def preset_list() -> str:
+    """The presets and their datasets, as help and errors show them."""
+    return "; ".join(f"{name} for {', '.join(own)}" for name, own in preset_datasets().items())
+
+
 def preset(name: str, dataset: str, command: str, head: str | None = None) -> dict[str, Any]:
     """Settings of a command on a dataset.
 
@@ -36,9 +46,8 @@ def preset(name: str, dataset: str, command: str, head: str | None = None) -> di
     presets = load_presets()
     if name not in presets:
         raise C4CError(f"Unknown preset '{name}'. Known: {', '.join(presets)}.")
-    known = [one for one in presets[name] if one != "any"]
-    if dataset not in known:
-        raise C4CError(f"Preset '{name}' is for {', '.join(known)}, not for '{dataset}'.")
+    if dataset not in preset_datasets()[name]:
+        raise C4CError(f"Preset '{name}' is not for '{dataset}'. There are: {preset_list()}.")
     found: dict[str, Any] = {}
     for table in ("any", dataset):
         found |= presets[name][table].get(command, {})
@@ -62,7 +71,7 @@ def preset_option(command: str) -> Callable[[Callable[..., Any]], Callable[..., 
                         options[key] = value
             return function(**options)
 
-        help_ = "Settings by name: paper is CLIP4Clip's for this benchmark; small is the demo's."
+        help_ = f"Settings by name: {preset_list()}."
         return click.option("--preset", "preset_name", help=help_)(filled)
 
     return decorate

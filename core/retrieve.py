@@ -61,15 +61,14 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     Raises:
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
     """
-    import torch
-
+    from c4c.device import open_device
     from c4c.extract.cache import Cache, find_cache
     from c4c.heads import build_head
     from c4c.heads.checkpoint import load_checkpoint
     from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = open_device(config.device)
     if config.checkpoint is None:
         hidden = cache.features == "hidden"
         head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)
@@ -162,7 +161,7 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
     """Search a cache for sentences.
 
     Raises:
-        C4CError: see ``open_head``; or the backbone of the cache cannot be had for the texts.
+        C4CError: see ``open_head``; or the backbone of the cache could not be loaded for the texts.
     """
     import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from c4c.config import check_part
 from c4c.errors import C4CError
 from c4c.extract.cache import Failure
 
@@ -37,7 +38,7 @@ class ExtractConfig:
         workers: decoder processes; 0 is one a core.
         deadline: seconds that decoding a clip may take; ``None`` grows with the file.
         shard_clips: clips a shard; what is in a shard is committed together.
-        shard_slice: (i, n) does every n-th shard from the i-th, for job arrays.
+        shard_slice: (i, n) does part i of n, counted from 0: every n-th shard (job arrays).
         retry_failed: extract again the clips that failed earlier.
         max_fail_rate: stop when more than this share of the clips has failed.
         strict: refuse datasets with missing videos or other counts than published.
@@ -84,9 +85,7 @@ class ExtractConfig:
                 raise C4CError(f"{option} must be greater than 0.")
         if self.address and self.engine != "ray":
             raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
-        part, parts = self.shard_slice
-        if not 0 <= part < parts:
-            raise C4CError(f"--shard-slice {part}/{parts}: expected i/n with 0 <= i < n.")
+        check_part("--shard-slice", self.shard_slice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,17 +39,19 @@ def _build(name: str, pretrained: str) -> tuple[nn.Module, Any]:
         )
     path = tiny.WEIGHTS if (name, pretrained) == (TINY, "shipped") else Path(pretrained)
     if pretrained == "none":
-        return _from_config(name, {}, {}), _tokenizer(name)
+        model = _from_config(name, {}, {})
+        return model, _tokenizer(name, model)
     if path.exists():
         state, known = read_weights(path)
         model = _from_config(name, state, known)
         if "visual.conv2.weight" in state:
             add_patch3d(model.visual)
         _load(model, state, path)
-        return model, _tokenizer(name)
+        return model, _tokenizer(name, model)
     if name in (TINY, "auto") or _looks_like_path(pretrained):
         raise C4CError(f"No weights at {path}; pass --pretrained FILE, or 'none' for random ones.")
-    return _from_tag(name, pretrained), _tokenizer(name)
+    model = _from_tag(name, pretrained)
+    return model, _tokenizer(name, model)
 
 
 def _looks_like_path(text: str) -> bool:
@@ -136,9 +138,25 @@ def _quiet_logs() -> Iterator[None]:
         logging.disable(level)
 
 
-def _tokenizer(name: str) -> Any:
+def _tokenizer(name: str, model: Any) -> Any:
     import open_clip
 
     if name == TINY:
         return tiny.TinyTokenizer()
-    return open_clip.get_tokenizer("ViT-B-32" if name == "auto" else name)
+    if name != "auto":
+        return open_clip.get_tokenizer(name)
+    found = open_clip.get_tokenizer("ViT-B-32")
+    words = model.token_embedding.num_embeddings
+    return found if words == found.vocab_size else _no_tokenizer(words, found.vocab_size)
+
+
+def _no_tokenizer(words: int, clips: int) -> Any:
+    """Stands for the tokenizer of weights that say nothing of theirs: frames go, texts do not."""
+
+    def refuse(texts: Any, context_length: int) -> Any:
+        raise C4CError(
+            f"These weights have a vocabulary of {words} tokens, and --backbone auto has CLIP's "
+            f"tokenizer of {clips}; name the backbone that they belong to."
+        )
+
+    return refuse

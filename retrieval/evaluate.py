@@ -14,6 +14,7 @@ from c4c.extract.cache import CaptionFeatures, ClipFeatures
 from c4c.heads.base import Head
 from c4c.records import Leak
 from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, twin_accuracy
+from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
 from c4c.retrieval.ranking import Rerank, View, rank_split
 from c4c.retrieval.rerank import LABELS
 
@@ -186,19 +187,9 @@ def evaluate(
 def _notes(
     head: Head, clips: ClipFeatures, left_out: int, several: bool, shortlist: int | None
 ) -> list[str]:
-    notes = []
-    if gone := len(clips.missing) + len(clips.failed):
-        notes.append(
-            f"not comparable: {gone} of {clips.expected} clips are not in the gallery "
-            f"({len(clips.missing)} without video, {len(clips.failed)} failed)"
-        )
-    if left_out:
-        notes.append(f"{left_out} captions left out: their clips have no features")
+    notes = gallery_notes(clips.expected, len(clips.missing), len(clips.failed), left_out)
     if several:
-        notes.append(
-            "several captions a clip: video to text ranks each clip's best caption among those "
-            "of the others, and the median of text to video is the lower middle (CLIP4Clip)"
-        )
+        notes.append(SEVERAL)
     if shortlist and not head.loose:
         notes.append(f"only the {shortlist} best candidates of meanP were scored by {head.name}")
     return notes
@@ -208,5 +199,5 @@ def _chosen_here(source: dict[str, Any]) -> list[str]:
     """A best epoch that was chosen on the split it is evaluated on is said (the authors do so)."""
     split = source.get("split")
     if split and source.get("chosen_on") == split:
-        return [f"the best epoch was chosen on this very split ({split}): figures are optimistic"]
+        return [chosen_note(split)]
     return []

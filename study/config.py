@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from c4c.config import check_part
 from c4c.errors import C4CError
 
 STUDIES = Path("c4c-studies")
@@ -32,7 +33,7 @@ class StudyConfig:
         select_on: split that chooses the best epoch; ``auto`` is ``val`` where there is one.
         out: study folder; ``None`` is ``c4c-studies/<name>``.
         devices: where trainings run, one at a time each; empty takes the GPU or the CPU.
-        part: (i, n) runs every n-th training from the i-th (job arrays).
+        part: (i, n) runs part i of n, counted from 0: every n-th training from training i.
         workers: decoder processes; 0 is one a core.
     """
 
@@ -63,5 +64,4 @@ class StudyConfig:
             )
         if self.seeds < 1:
             raise C4CError(f"--seeds is {self.seeds}, expected at least 1.")
-        if not 0 <= self.part[0] < self.part[1]:
-            raise C4CError(f"--slice {self.part[0]}/{self.part[1]}: expected i/n with 0 <= i < n.")
+        check_part("--slice", self.part)

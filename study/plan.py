@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import get_type_hints
 
-from c4c.errors import C4CError
-from c4c.presets import load_presets, preset
+from c4c.errors import C4CError, suggestion
+from c4c.extract.datasets import DATASETS
+from c4c.presets import preset, preset_datasets, preset_list
 from c4c.schema import parse
 from c4c.study.config import StudyConfig
 from c4c.study.spec import Settings, Study
@@ -91,10 +92,12 @@ def default_preset(dataset: str) -> str:
     Raises:
         C4CError: none does.
     """
-    for name, tables in load_presets().items():
-        if dataset in tables:
+    for name, known in preset_datasets().items():
+        if dataset in known:
             return name
-    raise C4CError(f"No preset knows dataset '{dataset}'; pass --preset.")
+    if dataset not in DATASETS:
+        raise C4CError(f"Unknown dataset '{dataset}'; {suggestion(dataset, DATASETS)}")
+    raise C4CError(f"A study starts from a preset, and none is for '{dataset}': {preset_list()}.")
 
 
 def _check(study: Study, mode: str, settings: Settings, taken: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -31,3 +32,26 @@ def decoders() -> Callable[..., list[psutil.Process]]:
         return alive
 
     return found
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small videos of shapes: 48 clips to train on, 8 each (four pairs of twins) beside them."""
+    from c4c.extract.datasets.shapes import Recipe, make_shapes
+
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    make_shapes(root, Recipe(seed=5, train=48, val=8, test=8))
+    return root
+
+
+@pytest.fixture(scope="session")
+def shapes_cache(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their features by the shipped backbone; 8 frames a clip."""
+    from c4c.extract.config import ExtractConfig
+    from c4c.extract.pipeline import run_extract
+
+    cache = tmp_path_factory.mktemp("cache") / "shapes"
+    run_extract(
+        ExtractConfig(dataset="shapes", root=shapes_root, cache=cache, backbone="tiny", workers=1)
+    )
+    return cache

@@ -9,6 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.shows("demo", "--out", "--seed", "--json")
 def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
     out, figures = tmp_path / "demo", tmp_path / "demo.json"
     command = [sys.executable, "-m", "c4c", "demo", "--out", str(out), "--seed", "11"]
@@ -16,7 +17,8 @@ def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
         [*command, "--json", str(figures)], capture_output=True, text=True, timeout=1500
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    heads = json.loads(figures.read_text())["heads"]
+    told = json.loads(figures.read_text())
+    heads = told["heads"]
     twins = {name: one["twin_accuracy"] for name, one in heads.items()}
     assert 45 <= twins["meanP"] <= 55
     assert twins["seqLSTM"] >= 80
@@ -28,6 +30,8 @@ def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
     for figures_of in (twins, first):
         assert figures_of["end to end"] >= max(figures_of[name] for name in cached) - 1
     page = (out / "report.html").read_text()
+    assert told["seed"] == 11
+    assert "c4c demo --seed 11" in page
     assert "<svg" in page
     assert "data:image/jpeg" in page
     assert "http" not in page

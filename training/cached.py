@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from c4c.device import open_device
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.extract.seen import FILE as SEEN
@@ -20,11 +21,11 @@ from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from c4c.heads.projections import Projections
 from c4c.progress import say
-from c4c.records import FeatureBatch
+from c4c.records import FeatureBatch, Leak
 from c4c.retrieval.metrics import places_of
 from c4c.training.batches import Indices
 from c4c.training.config import TrainHeadConfig, TrainResult
-from c4c.training.evaluation import BLOCK, answers, figures
+from c4c.training.evaluation import BLOCK, Answers, answer_notes, answers, figures
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.splits import seen_by, settle
@@ -52,9 +53,7 @@ class CachedTask(Task):
     def __init__(self, config: TrainHeadConfig, cache: Cache, head: Head) -> None:
         self.config: TrainHeadConfig = config
         self.cache = cache
-        self.device = torch.device(
-            config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        )
+        self.device = open_device(config.device)
         self.head = head.to(self.device)
         self._clips: ClipFeatures = cache.clips(config.train_split)
         self._captions: CaptionFeatures = cache.captions(config.train_split)
@@ -85,6 +84,19 @@ class CachedTask(Task):
             Seen.read(cache.path) | seen_by(config.init_head),
         )
         self.eval_split, self.leak, self.seen = settled.split, settled.leak, settled.seen
+        self.notes = self._notes()
+
+    def _notes(self) -> tuple[str, ...]:
+        if self.eval_split is None:
+            return ()
+        clips, _, right = self._evaluated(self.eval_split)
+        gone = len(clips.missing), len(clips.failed)
+        leaks = Leak(len(clips.clips), self.leak).notes()
+        return (*leaks, *answer_notes(right, clips.expected, *gone))
+
+    def _evaluated(self, split: str) -> tuple[ClipFeatures, CaptionFeatures, Answers]:
+        clips, captions = self.cache.clips(split), self.cache.captions(split)
+        return clips, captions, answers(clips.ids, captions.clip_ids, clips.twins)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """The head, and its projections at their share of the learning rate."""
@@ -119,8 +131,7 @@ class CachedTask(Task):
         if self.eval_split is None:
             return {}
         self.train_mode(False)
-        clips, captions = self.cache.clips(self.eval_split), self.cache.captions(self.eval_split)
-        right = answers(clips.ids, captions.clip_ids, clips.twins)
+        clips, captions, right = self._evaluated(self.eval_split)
         text = captions.batch(np.arange(len(captions))).to(self.device)
         return figures(self.head, self._blocks(clips), text, right)
 
@@ -211,5 +222,5 @@ def _keep_mean(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult
     say("meanP has no parameters: nothing to train on cached features; evaluating it")
     found = task.measure()
     for name in ("best", "last"):
-        task.save(out / name, {**meta, "metrics": found}, {})
-    return TrainResult(out / "best", out / "last", found)
+        task.save(out / name, {**meta, "metrics": found, "notes": list(task.notes)}, {})
+    return TrainResult(out / "best", out / "last", found, notes=tuple(task.notes))

@@ -8,10 +8,11 @@ from typing import Any
 
 from c4c.errors import C4CError
 
-# What may differ between a run and its resumption: it does not change the numbers.
+# What may differ between a run and its resumption: it changes the numbers by rounding at most.
 _FREE = frozenset(
     {
         "out",
+        "device",
         "resume",
         "overwrite",
         "checkpoint_minutes",
@@ -216,12 +217,14 @@ class TrainResult:
         metrics: figures of the best checkpoint on the evaluated split, ``t2v_r1`` and so on;
             empty when nothing was evaluated.
         steps: optimizer steps taken, over all resumptions.
+        notes: what must be said beside the metrics.
     """
 
     checkpoint: Path
     last: Path
     metrics: dict[str, float] = field(default_factory=dict)
     steps: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def _dashed(name: str) -> str:

@@ -10,52 +10,53 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
+from c4c.extract import tiny
+from c4c.extract.models import TINY
 from c4c.extract.patch3d import add_patch3d
 from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
 from c4c.heads.checkpoint import BACKBONE, HEAD, load_checkpoint, make_head, save_checkpoint
+from c4c.progress import say
 from c4c.tensors import read_tensors
+from c4c.training.cached import RUNS
 
 _PATCH3D = "visual.conv2.weight"
-# open_clip's names of OpenAI's vision transformers: (width, patch, image size, D).
-_KNOWN = {
-    (768, 32, 224, 512): "ViT-B-32",
-    (768, 16, 224, 512): "ViT-B-16",
-    (1024, 14, 224, 768): "ViT-L-14",
-    (1024, 14, 336, 768): "ViT-L-14-336",
-}
+# Backbones that weights are told to be of by their shapes: open_clip's names of OpenAI's, and ours.
+_NAMES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", TINY)
 
 
 def import_checkpoint(
-    source: Path, folder: Path, overwrite: bool = False, exact_gelu: bool = False
+    source: Path, folder: Path | None = None, overwrite: bool = False, exact_gelu: bool = False
 ) -> dict[str, Any]:
     """Read a file of the authors' code or of CLIP alone and write a checkpoint folder.
 
     Args:
         source: ``pytorch_model.bin.N``, OpenAI's archive or state dict, or safetensors.
-        folder: the checkpoint to write.
+        folder: the checkpoint to write; ``None`` is ``c4c-runs/imported-<name of the file>``.
         overwrite: replace a checkpoint that stands there.
         exact_gelu: the weights were trained with GELU, not CLIP's quick approximation, which
             is taken for granted otherwise.
 
     Returns:
-        What it is: ``head``, ``backbone`` (open_clip's name or ``auto``), ``patch``
-        ("2d", "3d"), ``gelu`` ("exact", "quick"), ``parameters`` (how many numbers),
+        What it is: ``head``, ``backbone`` (what to pass as ``--backbone``: open_clip's name,
+        ``tiny``, or ``auto``), ``patch`` ("2d", "3d"), ``gelu`` ("exact", "quick"),
+        ``parameters`` (how many numbers),
         ``folder``.
 
     Raises:
         C4CError: no weights, not tensors only, parameters missing or of another shape, or the
             file says itself that it is of the other GELU.
     """
+    folder = folder or RUNS / f"imported-{source.name}"
     if folder.exists() and not overwrite:
-        raise C4CError(f"{folder} is there already; name another --out or pass --overwrite.")
+        raise C4CError(f"{folder} exists already; name another --out or pass --overwrite.")
     if source.is_dir():
         raise C4CError(f"{source} is a folder; name the file of weights in it.")
     state, known = read_weights(source)
     try:
         name, own, clip = from_authors(state)
-        backbone = check_clip(clip)
+        backbone = check_clip(clip, known.get("model"))
         head = make_head(name, shape_of(name, own, clip), own)
     except C4CError as error:
         raise C4CError(f"{source}: {error}") from None
@@ -64,18 +65,22 @@ def import_checkpoint(
         raise C4CError(f"{source} says that it is of QuickGELU; leave --exact-gelu out.")
     found: dict[str, Any] = {
         "head": name,
-        "backbone": known.get("model", backbone),
+        "backbone": backbone,
         "patch": "3d" if _PATCH3D in clip else "2d",
         "gelu": "quick" if gelu == "true" else "exact",
         "parameters": sum(value.numel() for value in state.values()),
     }
-    info = {"model": str(found["backbone"]), "quick_gelu": gelu}
+    info = {"model": backbone, "quick_gelu": gelu}
     save_checkpoint(folder, head, {"imported": found}, clip, info, head_state=own)
     return {**found, "folder": str(folder)}
 
 
-def check_clip(clip: Mapping[str, Tensor]) -> str:
-    """Check that these are all the parameters of a ViT CLIP; its open_clip name or ``auto``.
+def check_clip(clip: Mapping[str, Tensor], named: str | None = None) -> str:
+    """Check that these are all the parameters of a ViT CLIP; what its backbone is called.
+
+    Args:
+        clip: the parameters.
+        named: what the file says; believed if c4c knows a backbone of that name and shape.
 
     Raises:
         C4CError: parameters are missing, too many, or of another shape.
@@ -98,31 +103,49 @@ def check_clip(clip: Mapping[str, Tensor]) -> str:
                 f"parameter '{name}' is {clip[name].dtype} {list(clip[name].shape)}, expected "
                 f"floats {list(wanted[name])}."
             )
-    vision = config["vision_cfg"]
-    key = (vision["width"], vision["patch_size"], vision["image_size"], config["embed_dim"])
-    return _KNOWN.get(key, "auto")
+    names = [named] if named else []
+    return next((name for name in [*names, *_NAMES] if _has_shape(name, config)), "auto")
+
+
+def _has_shape(name: str, config: dict[str, Any]) -> bool:
+    """Whether the backbone of that name has this configuration, its vocabulary included."""
+    import open_clip
+
+    if name != TINY and name not in open_clip.list_models():  # never a folder, never the hub
+        return False
+    known = tiny.CONFIG if name == TINY else open_clip.get_model_config(name)
+    towers = all(
+        known.get(tower, {}).get(key) == value
+        for tower in ("vision_cfg", "text_cfg")
+        for key, value in config[tower].items()
+    )
+    return towers and bool(known["embed_dim"] == config["embed_dim"])
 
 
 def export_checkpoint(
-    folder: Path, target: Path, overwrite: bool = False, exact_gelu: bool = False
-) -> int:
+    folder: Path, target: Path | None = None, overwrite: bool = False, exact_gelu: bool = False
+) -> Path:
     """Write a checkpoint as the authors' code reads it: ``torch.save`` of a state dict.
 
     Args:
         folder: the checkpoint.
-        target: the file; numbers keep the precision they have in the checkpoint.
+        target: the file, by default ``FOLDER.bin`` beside the folder; numbers keep the precision
+            that they have in the checkpoint.
         overwrite: replace a file that stands there.
         exact_gelu: write a backbone with GELU too. The file cannot say so, and the authors'
             code computes CLIP's quick approximation whatever the weights were trained with.
 
     Returns:
-        How many tensors were written.
+        The file.
 
     Raises:
         C4CError: no checkpoint, no backbone in it, one with GELU, or the file cannot be written.
     """
+    if target is None:
+        whole = folder.resolve()
+        target = whole.with_name(f"{whole.name}.bin")
     if target.exists() and not overwrite:
-        raise C4CError(f"{target} is there already; name another --out or pass --overwrite.")
+        raise C4CError(f"{target} exists already; name another --out or pass --overwrite.")
     checkpoint = load_checkpoint(folder)
     clip = checkpoint.backbone_state
     if clip is None:
@@ -143,4 +166,5 @@ def export_checkpoint(
     own, _ = read_tensors(checkpoint.path / HEAD)
     state = to_authors(checkpoint.head.name, own, clip)
     write_atomic(target, lambda path: torch.save(state, path))
-    return len(state)
+    say(f"{len(state)} tensors under the authors' names")
+    return target

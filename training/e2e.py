@@ -25,13 +25,13 @@ from c4c.extract.seen import FILE as SEEN
 from c4c.extract.weights import state_sha256
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
-from c4c.records import Dataset, FeatureBatch
+from c4c.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.retrieval.metrics import places_of
 from c4c.sampling import order_frames
 from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult
-from c4c.training.evaluation import answers, figures
+from c4c.training.evaluation import Answers, answer_notes, answers, figures
 from c4c.training.frame_store import FrameStore
 from c4c.training.frames import DecodedFrames, open_frames
 from c4c.training.loop import Run
@@ -75,13 +75,14 @@ class E2ETask(Task):
         head: Head,
         train: tuple[Dataset, FrameStore | DecodedFrames],
         evaluated: tuple[Dataset, FrameStore] | None = None,
+        leak: Overlap = Overlap(),  # noqa: B008
     ) -> None:
         self.config: TrainE2EConfig = config
         self.backbone = backbone
         self.device = backbone.device
         self.head = head.to(self.device)
         self.encoder_trains = True
-        self._evaluated = evaluated
+        self._evaluated, self.leak = evaluated, leak
         dataset, self._store = train
         self._ahead: Iterator[Any] | None = None
         owners = places_of(self._store.ids, [c.clip_id for c in dataset.captions])
@@ -99,6 +100,25 @@ class E2ETask(Task):
         freeze(backbone.model, config.freeze_layers, RECIPES[config.recipe].freezes_stem)
         if config.grad_checkpointing:
             checkpoint_layers(backbone)
+        self.notes = self._notes()
+
+    def _notes(self) -> tuple[str, ...]:
+        if self._evaluated is None:
+            return ()
+        dataset, store = self._evaluated
+        _, right = self._gallery()
+        expected = len(dataset.clips) + len(dataset.missing)
+        failed = int((store.lengths == 0).sum())
+        own = answer_notes(right, expected, len(dataset.missing), failed)
+        return (*Leak(len(dataset.clips), self.leak).notes(), *own)
+
+    def _gallery(self) -> tuple[Any, Answers]:
+        """Places of the evaluated clips that have frames, and the right answers among them."""
+        assert self._evaluated is not None
+        dataset, store = self._evaluated
+        places = np.flatnonzero(store.lengths > 0)
+        ids = [store.ids[place] for place in places]
+        return places, answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:
         """Head and backbone, the backbone at its share of the learning rate."""
@@ -157,9 +177,7 @@ class E2ETask(Task):
             return {}
         self.train_mode(False)
         dataset, store = self._evaluated
-        places = np.flatnonzero(store.lengths > 0)
-        ids = [store.ids[place] for place in places]
-        right = answers(ids, [c.clip_id for c in dataset.captions], dataset.twins)
+        places, right = self._gallery()
         tokens = self.backbone.tokenize([c.text for c in dataset.captions], self.config.max_words)
         with self.autocast():
             parts = torch.split(
@@ -285,8 +303,8 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
             dataset, backbone, request, decoders(config)
         )
         evaluated = (datasets[eval_split], stores[eval_split]) if eval_split else None
-        task = E2ETask(config, backbone, head, (dataset, train), evaluated)
-        task.leak, task.seen = settled.leak, settled.seen
+        task = E2ETask(config, backbone, head, (dataset, train), evaluated, settled.leak)
+        task.seen = settled.seen
         sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
         fingerprint = backbone.fingerprint(sampling, decoder_version(config.decoder))
         meta = {

@@ -12,6 +12,7 @@ from torch import Tensor
 from c4c.heads.base import Head
 from c4c.records import FeatureBatch
 from c4c.retrieval.metrics import places_of, retrieval_metrics, twin_accuracy, twin_wins
+from c4c.retrieval.notes import SEVERAL, gallery_notes
 
 BLOCK = 128  # clips scored at once
 
@@ -33,6 +34,20 @@ def answers(clip_ids: Sequence[str], of_caption: Sequence[str], twins: dict[str,
     """The right answers of a split."""
     pairs = [twins.get(name, "") for name in clip_ids]
     return Answers(places_of(clip_ids, of_caption), places_of(clip_ids, pairs))
+
+
+def answer_notes(right: Answers, expected: int, missing: int, failed: int) -> list[str]:
+    """What an evaluation of the same split says beside its figures.
+
+    Args:
+        right: the right answers.
+        expected: clips that the annotations name.
+        missing: those without a video.
+        failed: those that could not be decoded.
+    """
+    owners = right.owners[right.owners >= 0]
+    notes = gallery_notes(expected, missing, failed, len(right.owners) - len(owners))
+    return [*notes, SEVERAL] if len(np.unique(owners)) < len(owners) else notes
 
 
 @torch.inference_mode()

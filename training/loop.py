@@ -15,6 +15,7 @@ from c4c.errors import C4CError
 from c4c.extract.seen import Seen
 from c4c.heads.checkpoint import INFO, load_checkpoint, standing
 from c4c.progress import Progress, say
+from c4c.retrieval.notes import SEVERAL, chosen_note
 from c4c.schema import Range, parse
 from c4c.signals import StopRequest
 from c4c.training.batches import Indices
@@ -107,7 +108,11 @@ class Run:
         if leads and not (self.out / "best").exists():
             self._save("best")
         self.world.barrier()
-        return TrainResult(self.out / "best", self.out / "last", self.at.best_figures, self.at.step)
+        figures, chosen = self.at.best_figures, self.meta["chosen_on"]
+        notes = [*self.task.notes, *([chosen_note(chosen)] if figures else [])]
+        return TrainResult(
+            self.out / "best", self.out / "last", figures, self.at.step, tuple(notes)
+        )
 
     def _epoch(self, epoch: int, journal: Journal, stop: StopRequest) -> None:
         groups = self.plan[epoch]
@@ -133,12 +138,15 @@ class Run:
         found = self.task.measure() if self.world.leads else {}
         self.world.await_leader()
         told |= found
-        journal.write({"step": self.at.step, "epoch": self.at.epoch, **told})
+        noted = {"notes": list(self.task.notes)} if self.task.notes else {}
+        journal.write({"step": self.at.step, "epoch": self.at.epoch, **told, **noted})
         journal.flush()
         self._keep(found)
         words = [f"{name} {told[name]:{form}}" for name, form in _SHOWN.items() if name in told]
+        # How a clip's captions are counted is said once, at the end; what is wrong, every time.
+        warnings = [f"({note})" for note in self.task.notes if found and note != SEVERAL]
         if self.world.leads:
-            say(f"{label}: {' '.join(words)}")
+            say(f"{label}: {' '.join([*words, *warnings])}")
 
     def _own(self, batch: Indices) -> Indices:
         """This process's part of a batch; pairs that belong together stay so."""
@@ -223,6 +231,7 @@ class Run:
         if name == "last":
             state = {**self.optimizer.state(), **random_state(self.task.device)}
         meta = {**self.meta, "position": asdict(self.at), "metrics": self.at.best_figures}
+        meta["notes"] = list(self.task.notes)
         self.task.save(self.out / name, meta, state)
 
     def _begin(self) -> None:

@@ -46,6 +46,7 @@ class Task(ABC):
         stretches: (video, start in seconds) of each training caption's clip.
         seen: the clips that went into what is trained, this run's and those before it.
         leak: clips of the evaluated split that were trained on.
+        notes: what must be said beside the figures of ``evaluate``.
         encoder_trains: whether anything below the head has a gradient.
     """
 
@@ -57,6 +58,7 @@ class Task(ABC):
     stretches: Sequence[tuple[str, float]]
     seen: Seen = Seen.nothing()
     leak: Overlap = Overlap()
+    notes: Sequence[str] = ()
     encoder_trains: bool = False
 
     @abstractmethod

@@ -109,7 +109,7 @@ def compact(cache: Path | None, shard_clips: int) -> None:
 @FOLDER
 @click.option("--split", help="One split. [all]")
 @click.option("--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy",
-              show_default=True)  # fmt: skip
+              show_default=True, help="npy: packed arrays; parquet: a row a clip.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
     """Write features for other programs: packed arrays and a table of clips."""

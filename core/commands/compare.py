@@ -10,7 +10,8 @@ import click
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--direction", type=click.Choice(["t2v", "v2t"]), default="t2v", show_default=True)
+@click.option("--direction", type=click.Choice(["t2v", "v2t"]), default="t2v", show_default=True,
+              help="Text to video, or video to text.")  # fmt: skip
 @click.option("--show", type=click.IntRange(0), default=5, show_default=True,
               help="Queries won and lost to show.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")

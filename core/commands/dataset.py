@@ -66,7 +66,8 @@ def make() -> None:
 
 @make.command()
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the videos.")  # fmt: skip
 @click.option("--train", type=click.IntRange(0), default=1800, show_default=True, help="Clips.")
 @click.option("--val", type=click.IntRange(0), default=100, show_default=True, help="Clips.")
 @click.option("--test", type=click.IntRange(0), default=200, show_default=True, help="Clips.")

@@ -9,21 +9,20 @@ import click
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="File. [FOLDER.bin]")
 @click.option("--overwrite", is_flag=True, help="Replace a file that stands there.")
 @click.option(
     "--exact-gelu", is_flag=True, help="Write weights trained with GELU, not CLIP's quick one."
 )
-def command(folder: Path, out: Path, overwrite: bool, exact_gelu: bool) -> None:
+def command(folder: Path, out: Path | None, overwrite: bool, exact_gelu: bool) -> None:
     """Write FOLDER (a checkpoint with a backbone) as CLIP4Clip's own code reads it."""
     from c4c.progress import say
     from c4c.training.convert import export_checkpoint
 
-    count = export_checkpoint(folder, out, overwrite=overwrite, exact_gelu=exact_gelu)
-    say(f"{count} tensors under the authors' names")
+    made = export_checkpoint(folder, out, overwrite=overwrite, exact_gelu=exact_gelu)
     if exact_gelu:
         say(
             "exact GELU, which the file cannot say: the authors' code would compute QuickGELU; "
             "c4c import-checkpoint needs --exact-gelu too"
         )
-    click.echo(str(out))
+    click.echo(str(made))

@@ -20,9 +20,12 @@ from c4c.presets import preset_option
 @click.option(
     "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
 )
-@click.option("--cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET]")
-@click.option("--split", "splits", multiple=True, help="Split to extract; repeatable. [all]")
-@click.option("--backbone", default="ViT-B-32", show_default=True, help="open_clip name, or tiny.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Cache. [c4c-cache/DATASET]")
+@click.option(
+    "--split", "splits", multiple=True, help="Split to extract; repeatable. [the usual ones]"
+)
+@click.option("--backbone", default="ViT-B-32", show_default=True,
+              help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
 @click.option("--features", type=click.Choice(["final", "hidden"]), default="final",
               show_default=True, help="hidden: before CLIP's projections.")  # fmt: skip
@@ -32,9 +35,9 @@ from c4c.presets import preset_option
               show_default=True, help="Which frames when there are more.")  # fmt: skip
 @click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")
 @click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
-              show_default=True)  # fmt: skip
+              show_default=True, help="What decodes the videos.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
-              show_default=True)  # fmt: skip
+              show_default=True, help="auto: bfloat16 where it is fast.")  # fmt: skip
 @click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
 @click.option("--batch", type=click.IntRange(1),
               help="Frames encoded at once. [as the cache was begun, or 64]")  # fmt: skip
@@ -44,12 +47,13 @@ from c4c.presets import preset_option
 @click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
 @click.option("--shard-clips", type=click.IntRange(1), default=256, show_default=True,
               help="Clips committed together.")  # fmt: skip
-@click.option("--shard-slice", type=Slice(), default="0/1", help="i/n: part i of n (job arrays).")
+@click.option("--shard-slice", type=Slice(), default="0/1", show_default=True,
+              help="i/n: part i of n, counted from 0 (job arrays).")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Extract failed clips again.")
 @click.option("--max-fail-rate", type=click.FloatRange(0, 1), default=1.0,
               help="Stop when more than this share fails.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
-              show_default=True)  # fmt: skip
+              show_default=True, help="ray: a task a shard on a Ray cluster.")  # fmt: skip
 @click.option("--address", help="Of the Ray cluster, such as ray-head:6379. [this machine]")
 @click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
 def command(**options: Any) -> None:

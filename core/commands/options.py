@@ -10,7 +10,7 @@ import click
 
 
 class Slice(click.ParamType):  # type: ignore[type-arg]
-    """``i/n``: the i-th of n parts of the work, counted from 0."""
+    """``i/n``: part i of n of the work, counted from 0 (``c4c.config.check_part``)."""
 
     name = "i/n"
 
@@ -30,19 +30,31 @@ _OBJECTIVE = click.Choice(["contrastive", "mil-nce"])
 _OPTIONS = [
     click.option("--head", required=True, help="meanP, seqLSTM, seqTransf or tightTransf."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder. [c4c-runs/…]"),
-    click.option("--train-split", default="train", show_default=True),
-    click.option("--eval-split", default="auto", help="Chooses the best epoch; none. [val]"),
+    click.option(
+        "--train-split", default="train", show_default=True, help="Split that is trained on."
+    ),
+    click.option(
+        "--eval-split",
+        default="auto",
+        help="Split that chooses the best epoch, or none. [val, where no clip is trained on]",
+    ),
     click.option("--batch", default=128, show_default=True, help="Pairs a step."),
     click.option("--accumulate", default=1, show_default=True, help="Batches a step."),
     click.option("--micro-batch", default=0, help="Pairs held in memory at once; same gradients."),
-    click.option("--weight-decay", default=0.2, show_default=True),
+    click.option("--weight-decay", default=0.2, show_default=True, help="Of AdamW."),
     click.option("--warmup", default=0.1, show_default=True, help="Share of the steps."),
     click.option("--clip-norm", default=1.0, show_default=True, help="Largest gradient norm."),
-    click.option("--seed", default=0, show_default=True),
+    click.option("--seed", default=0, show_default=True, help="Of whatever is drawn."),
     click.option("--max-frames", default=12, show_default=True, help="Frames a clip."),
-    click.option("--sampling", type=_SAMPLING, default="uniform", show_default=True),
+    click.option(
+        "--sampling",
+        type=_SAMPLING,
+        default="uniform",
+        show_default=True,
+        help="Which frames when there are more.",
+    ),
     click.option("--order", type=_ORDER, default="ordinary", help="Frame order in training."),
-    click.option("--eval-order", type=_ORDER, default="ordinary", help="And in evaluation."),
+    click.option("--eval-order", type=_ORDER, default="ordinary", help="In evaluation."),
     click.option("--layers", default=4, show_default=True, help="Transformer layers of the head."),
     click.option(
         "--recipe",
@@ -65,7 +77,13 @@ _OPTIONS = [
         default="all",
         help="Captions of a clip an epoch; one is drawn anew each time. [all]",
     ),
-    click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32"),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of the steps; bfloat16 is by autocast.",
+    ),
     click.option("--init-head", type=click.Path(path_type=Path), help="Checkpoint to start from."),
     click.option("--resume", help="auto, or a checkpoint folder of the same run."),
     click.option("--overwrite", is_flag=True, help="Begin anew in a folder that holds a run."),
@@ -92,5 +110,9 @@ def show_result(result: Any) -> None:
     if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
         return
     line = {"checkpoint": str(result.checkpoint), "steps": result.steps, **result.metrics}
+    if result.notes:
+        line["notes"] = result.notes
     click.echo(json.dumps(line))
+    for note in result.notes:
+        say(f"note: {note}")
     say(f"best checkpoint: {result.checkpoint}")

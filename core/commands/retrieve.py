@@ -15,12 +15,14 @@ from c4c.presets import preset_option
 @click.command()
 @preset_option("retrieve")
 @click.argument("sentence", required=False)
-@click.option("--cache", type=click.Path(path_type=Path), help="[the one below c4c-cache/]")
+@click.option("--cache", type=click.Path(path_type=Path),
+              help="Feature cache. [the one below c4c-cache/]")  # fmt: skip
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained head. [mean pooling]")
 @click.option("--evaluate", is_flag=True, help="Evaluate on a split with captions.")
 @click.option("--queries", help="File of sentences, one a line or JSON lines; - is stdin.")
 @click.option("--split", help="Split to use. [all; test with --evaluate]")
-@click.option("--top-k", type=click.IntRange(1, 1024), default=10, show_default=True)
+@click.option("--top-k", type=click.IntRange(1, 1024), default=10, show_default=True,
+              help="Clips a query.")  # fmt: skip
 @click.option("--ties", type=click.Choice(["expected", "authors"]), default="expected",
               show_default=True, help="authors: show their column too.")  # fmt: skip
 @click.option("--shortlist", type=click.IntRange(1, 1024),

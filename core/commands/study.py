@@ -20,20 +20,22 @@ from c4c.files import parse_toml
 @click.option(
     "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
 )
-@click.option("--cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET]")
-@click.option("--backbone", help="open_clip name, or tiny. [the preset's, or ViT-B-32]")
+@click.option("--cache", type=click.Path(path_type=Path), help="Cache. [c4c-cache/DATASET]")
+@click.option("--backbone", help="open_clip name, tiny or auto. [the preset's, or ViT-B-32]")
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
-@click.option("--mode", type=click.Choice(["cached", "e2e"]), help="[the study's own]")
-@click.option("--preset", help="Settings to start from. [paper, or small for shapes]")
+@click.option("--mode", type=click.Choice(["cached", "e2e"]),
+              help="e2e trains the backbone too. [the study's own]")  # fmt: skip
+@click.option("--preset", help="Settings to start from. [the one for the dataset]")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
               help="Trainings of each variant.")  # fmt: skip
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
               help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
 @click.option("--select-on", default="auto", help="Split that chooses the best epoch. [val]")
-@click.option("--out", type=click.Path(path_type=Path), help="[c4c-studies/NAME]")
+@click.option("--out", type=click.Path(path_type=Path), help="Its folder. [c4c-studies/NAME]")
 @click.option("--device", "devices", multiple=True,
               help="One training at a time on each; repeatable.")  # fmt: skip
-@click.option("--slice", "part", type=Slice(), default="0/1", help="i/n: part i of n (job arrays).")
+@click.option("--slice", "part", type=Slice(), default="0/1", show_default=True,
+              help="i/n: part i of n, counted from 0 (job arrays).")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
 def command(changes: tuple[str, ...], **options: Any) -> None:
     """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].

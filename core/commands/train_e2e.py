@@ -20,7 +20,8 @@ from c4c.presets import preset_option
 @click.option(
     "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
 )
-@click.option("--backbone", default="ViT-B-32", show_default=True, help="open_clip name, or tiny.")
+@click.option("--backbone", default="ViT-B-32", show_default=True,
+              help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
 @click.option("--epochs", default=5, show_default=True, help="Passes over the captions.")
 @click.option("--lr", default=1e-4, show_default=True, help="Peak learning rate of the head.")
@@ -36,8 +37,10 @@ from c4c.presets import preset_option
 @click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
 @click.option("--frames", type=click.Choice(["cache", "decode"]), default="cache",
               show_default=True, help="decode: anew each time, for small disks.")  # fmt: skip
-@click.option("--frame-cache", type=click.Path(path_type=Path), help="[c4c-cache/DATASET-frames]")
-@click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav")
+@click.option("--frame-cache", type=click.Path(path_type=Path), 
+              help="Decoded frames. [c4c-cache/DATASET-frames]")  # fmt: skip
+@click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
+              show_default=True, help="What decodes the videos.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), help="Decoder processes. [cores]")
 def command(**options: Any) -> None:
     """Train head and backbone together, from frames that are decoded once.

@@ -14,7 +14,9 @@ from c4c.presets import preset_option
 @click.command()
 @preset_option("train-head")
 @training_options
-@click.option("--cache", type=click.Path(path_type=Path), help="[the one below c4c-cache/]")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), help="Feature cache. [the one below c4c-cache/]"
+)
 @click.option("--epochs", default=30, show_default=True, help="Passes over the captions.")
 @click.option("--lr", default=1e-3, show_default=True, help="Peak learning rate.")
 @click.option("--tune", type=click.Choice(["head", "projections"]), default="head",

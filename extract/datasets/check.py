@@ -89,17 +89,14 @@ class Report:
         """
         unread = [split for split in self.unread if split in self.needed]
         if unread:
-            reason = self.unread[unread[0]].removeprefix(f"{self.name}: ")
-            return f"{self.name} {unread[0]}: {reason}"
+            return f"{self.name}: {', '.join(unread)} cannot be read; the table says why."
         odd = [one for one in self.datasets if one.missing or one.notes]
         if strict and odd:
             missing = sum(len(one.missing) for one in odd)
             names = ", ".join(one.split for one in odd)
-            return (
-                f"{self.name} is not as published ({names}; {missing} videos missing): see above."
-            )
-        leaks = self._leaks() if strict else []
-        return f"{self.name}: {leaks[0]}." if leaks else None
+            return f"{self.name} is not as published ({names}; {missing} videos missing)."
+        leaks = strict and self._leaks()
+        return f"{self.name}: splits share clips, as the table says." if leaks else None
 
 
 def _shared(one: Dataset, other: Dataset) -> list[str]:

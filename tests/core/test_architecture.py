@@ -13,7 +13,7 @@ ARROWS = {
     "extract": {"core"},
     "kernels": {"core.errors"},
     "heads": {"core", "kernels"},
-    "training": {"core", "extract", "heads", "kernels", "retrieval.metrics"},
+    "training": {"core", "extract", "heads", "kernels", "retrieval.metrics", "retrieval.notes"},
     "retrieval": {"core", "extract.cache", "heads", "kernels"},
     "study": {"core", "extract", "training", "retrieval"},
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from c4c.cli import COMMANDS, HELP
+from c4c.cli import COMMANDS, HELP, main
 
 C4C = [sys.executable, "-m", "c4c"]
 BARE = "import click\n@click.command()\ndef main():\n    'Bare.'\nmain(['--help'])"
@@ -50,10 +50,83 @@ def test_help_loads_few_modules_beyond_click() -> None:
     assert ours < bare + 25
 
 
-def test_an_unknown_command_is_one_line_and_exit_2() -> None:
-    done = run("extrakt")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["extrakt"], "c4c: No such command 'extrakt'; see c4c --help"),
+        (["cache", "inof"], "c4c: No such command 'inof'"),
+        (["extract", "--bogus"], "c4c: No such option '--bogus'; see c4c extract --help"),
+        (["extract", "--decodr", "x"], "'--decoder'"),
+        (["extract"], "c4c: Missing option '--dataset'; see c4c extract --help"),
+        (["extract", "--dataset"], "c4c: Option '--dataset' requires an argument"),
+        (["retrieve", "--top-k", "x"], "'x' is not a valid integer range; see c4c retrieve --help"),
+        (["retrieve", "a", "b"], "unexpected extra argument (b); see c4c retrieve --help"),
+        (["cache", "export", "--format", "nix"], "see c4c cache export --help"),
+        (["study", "heads", "--dataset", "shapes", "--slice", "3"], "not of the form i/n"),
+        (["study", "heads", "--dataset", "shapes", "--slice", "16/16"], "are counted from 0"),
+        (["extract", "--dataset", "folder", "--shard-slice", "16/16"], "are counted from 0"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_exit_2(
+    args: list[str],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["c4c", *args])
+    with pytest.raises(SystemExit) as leave:
+        main()
+    out, words = capsys.readouterr()
+    assert (leave.value.code, out) == (2, "")
+    assert words.startswith("c4c: ")
+    assert words.count("\n") == 1
+    assert line in words
+
+
+def test_without_a_command_the_help_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["c4c"])
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 2
+    assert "Usage: c4c" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shell", "typed", "offered"),
+    [
+        ("bash", "c4c tra", {"train-head", "train-e2e"}),
+        ("zsh", "c4c cache co", {"compact"}),
+        ("fish", "c4c retrieve --ra", set()),
+        ("bash", "c4c retrieve --rer", {"--rerank"}),
+        ("bash", "c4c retrieve --rerank q", {"qbnorm"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_choices(
+    shell: str,
+    typed: str,
+    offered: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = typed.split()
+    monkeypatch.setenv("_C4C_COMPLETE", f"{shell}_source")
+    assert complete(monkeypatch, capsys).count("_C4C_COMPLETE") >= 1
+    monkeypatch.setenv("_C4C_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words) - 1))
+    found = complete(monkeypatch, capsys)
+    assert {one for one in offered if one in found} == offered
+    assert offered or not found.strip()
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a shell that completes gets from ``c4c``."""
+    monkeypatch.setattr(sys, "argv", ["c4c"])
+    with pytest.raises(SystemExit):
+        main()
+    return capsys.readouterr().out
 
 
 def test_a_dataset_without_a_place_says_where_it_looked(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def test_what_the_user_gives_counts_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dataset", "words"), [("best", "lsmdc", "Known: paper"), ("paper", "shapes", "is for")]
+    ("name", "dataset", "words"),
+    [("best", "lsmdc", "Known: paper"), ("paper", "shapes", "paper for msrvtt, msvd")],
 )
 def test_what_is_not_there_is_said(name: str, dataset: str, words: str) -> None:
     with pytest.raises(C4CError, match=words):

@@ -15,8 +15,9 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
+from c4c.cli import group
 from c4c.extract.config import ExtractConfig
-from c4c.extract.engines import _Tasks, run_with_engine
+from c4c.extract.engines import _Tasks
 from c4c.extract.pipeline import prepare, summary
 from c4c.records import Clip
 
@@ -32,8 +33,19 @@ class Poison(Clip):
         return Poison, (self.id, self.path, self.start, self.end)
 
 
+def typed(cluster: Cluster, config: ExtractConfig) -> Any:
+    """The command as a user types it."""
+    args = ["extract", "--dataset", "shapes", "--root", str(config.root), "--split", "train"]
+    args += ["--cache", str(config.cache), "--backbone", "tiny", "--workers", "1"]
+    args += ["--shard-clips", "3", "--engine", "ray", "--address", cluster.address]
+    if code := group.main(args, standalone_mode=False):
+        raise SystemExit(code)
+    folder, manifests, _ = prepare(config)
+    return summary(folder, manifests)
+
+
 def lose(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
-    """A node is killed when some shards are there."""
+    """A node is killed when some shards are there, while the command runs that a user types."""
     assert config.cache is not None
 
     def kill() -> None:
@@ -42,7 +54,7 @@ def lose(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
         cluster.remove_node(node, allow_graceful=False)
 
     threading.Thread(target=kill, daemon=True).start()
-    return run_with_engine(config)
+    return typed(cluster, config)
 
 
 def poison(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:

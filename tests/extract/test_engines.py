@@ -82,6 +82,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.shows("extract", "--engine", "--address")
 def test_a_cluster_that_loses_a_node_makes_the_same_cache(here: Path) -> None:
     assert on_ray("lose", here) == {"clips": 36, "complete": True, "failed": []}
     assert shards(here / "lose") == shards(here / "local")

@@ -53,6 +53,7 @@ def copy(cache: Path, target: Path, batch: int | None) -> Path:
     return target
 
 
+@pytest.mark.shows("extract", "--batch")
 def test_the_batch_is_recorded_and_another_one_refused(here: Path, cache: Path) -> None:
     assert Cache.open(cache).fingerprint.batch == 16
     code, words = extract(here, cache, "--batch", "32")
@@ -84,6 +85,7 @@ def shards(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (cache / "shards").rglob("*.h5")}
 
 
+@pytest.mark.shows("extract", "--max-fail-rate")
 def test_too_many_failures_stop_the_run(here: Path, tmp_path: Path) -> None:
     code, words = extract(here, tmp_path / "cache", "--max-fail-rate", "0.2")
     assert code == 2
@@ -100,6 +102,7 @@ def test_a_slice_whose_clips_all_failed_exits_3(here: Path, tmp_path: Path) -> N
     assert "other slices are still to be done" in words
 
 
+@pytest.mark.shows("extract", "--retry-failed")
 def test_clips_that_failed_are_tried_again_when_asked(here: Path, tmp_path: Path) -> None:
     root = tmp_path / "own"
     (root / "videos").mkdir(parents=True)
@@ -128,12 +131,14 @@ def test_closed_standard_files_do_not_get_between_frames(
     assert shards(tmp_path / "cache") == shards(cache)
 
 
+@pytest.mark.shows("extract", "--precision")
 def test_the_precision_asked_for_is_the_one_recorded(here: Path, tmp_path: Path) -> None:
     assert extract(here, tmp_path / "half", "--precision", "bfloat16")[0] == 3
     assert Cache.open(tmp_path / "half").fingerprint.dtype == "bfloat16"
     assert "dtype: float32, bfloat16" in extract(here, tmp_path / "half")[1]
 
 
+@pytest.mark.shows("cache export", "--format", "--out")
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
 def test_what_is_exported_is_what_the_cache_holds(cache: Path, tmp_path: Path, kind: str) -> None:
     command = ["cache", "export", str(cache), "--format", kind, "--out", str(tmp_path)]
@@ -162,6 +167,7 @@ def exported(folder: Path, kind: str) -> tuple[list[str], list[np.ndarray]]:
 
 
 @pytest.mark.slow
+@pytest.mark.shows("extract", "--compile")
 def test_compiled_features_are_as_good_and_do_not_mix_with_others(
     here: Path, cache: Path, tmp_path: Path
 ) -> None:

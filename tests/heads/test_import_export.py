@@ -1,7 +1,9 @@
 """The authors' and OpenAI's files in, the authors' files out, no number changed."""
 
+import json
 import os
 import pickle
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from safetensors.torch import save_file
 
 from c4c.cli import group
 from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
+from c4c.extract.backbone import load_backbone, uses_quick_gelu
+from c4c.extract.cache import Cache
+from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.training.convert import check_clip, export_checkpoint, import_checkpoint
@@ -253,6 +257,8 @@ def test_a_file_that_holds_no_weights_is_refused(content: bytes, tmp_path: Path)
         import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
 
 
+@pytest.mark.shows("import-checkpoint", "--out", "--overwrite")
+@pytest.mark.shows("export-checkpoint", "--out", "--overwrite")
 def test_the_commands_go_both_ways_and_overwrite_only_when_told(tmp_path: Path) -> None:
     state = released("tightTransf")
     file, own, out = tmp_path / "m.bin", tmp_path / "own", tmp_path / "out.bin"
@@ -273,6 +279,68 @@ def test_the_commands_go_both_ways_and_overwrite_only_when_told(tmp_path: Path) 
         run(group, ["export-checkpoint", str(own), "--out", str(out)]).exception
     )
     same(torch.load(out, weights_only=True), state)
+
+
+def test_without_out_both_commands_say_where_they_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(released("seqLSTM"), "pytorch_model.bin.4")
+    done = CliRunner().invoke(group, ["import-checkpoint", "pytorch_model.bin.4"])
+    assert done.stdout.strip() == "c4c-runs/imported-pytorch_model.bin.4"
+    assert load_checkpoint(done.stdout.strip()).head.name == "seqLSTM"
+    done = CliRunner().invoke(group, ["export-checkpoint", done.stdout.strip()])
+    assert done.stdout.strip() == str(tmp_path / "c4c-runs/imported-pytorch_model.bin.4.bin")
+    same(torch.load(done.stdout.strip(), weights_only=True), released("seqLSTM"))
+    monkeypatch.chdir(tmp_path / "c4c-runs/imported-pytorch_model.bin.4")
+    again = CliRunner().invoke(group, ["export-checkpoint", "."])
+    assert "imported-pytorch_model.bin.4.bin exists already" in str(again.exception)
+
+
+@pytest.mark.shows("import-checkpoint", "--json")
+def test_the_advice_after_an_import_is_a_command_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On weights of the shipped backbone, whose tokenizer is not CLIP's."""
+    monkeypatch.chdir(tmp_path)
+    make_shapes(tmp_path / "shapes", Recipe(train=2, val=0, test=0))
+    tiny = load_backbone("tiny")
+    torch.save(tiny.model.state_dict(), "a file.bin")
+    done = CliRunner().invoke(group, ["import-checkpoint", "a file.bin", "--json"])
+    assert json.loads(done.stdout)["backbone"] == "tiny"
+    assert "--backbone tiny --pretrained 'c4c-runs/imported-a file.bin'" in done.stderr
+    advised = done.stderr.partition("To extract with it: c4c ")[2].replace("NAME", "shapes")
+    more = ["--root", "shapes", "--split", "train", "--workers", "1"]
+    done = CliRunner().invoke(group, [*shlex.split(advised), *more])
+    assert done.exit_code == 0, done.output
+    cache = Cache.open("c4c-cache/shapes")
+    assert cache.fingerprint.sha256 == tiny.sha256
+    assert len(cache.captions("train")) == 2
+
+
+@pytest.mark.shows("import-checkpoint", "--exact-gelu")
+def test_weights_of_the_exact_gelu_are_read_as_such_when_told(tmp_path: Path) -> None:
+    torch.save(load_backbone("tiny").model.state_dict(), tmp_path / "m.bin")
+    for name, options in (("quick", ()), ("exact", ("--exact-gelu",))):
+        args = ["import-checkpoint", str(tmp_path / "m.bin"), "--out", str(tmp_path / name)]
+        assert CliRunner().invoke(group, [*args, *options]).exit_code == 0
+    quick, exact = (load_backbone("tiny", str(tmp_path / one)) for one in ("quick", "exact"))
+    assert (uses_quick_gelu(quick.model), uses_quick_gelu(exact.model)) == (True, False)
+
+
+@pytest.mark.parametrize("named", ["hf-hub:somebody/else", "local-dir:.", "ViT-B-16", "../x"])
+def test_a_name_in_a_file_is_believed_only_where_it_fits(named: str, tmp_path: Path) -> None:
+    state = dict(load_backbone("tiny").model.state_dict())
+    save_file(state, tmp_path / "m.safetensors", {"model": named})
+    assert import_checkpoint(tmp_path / "m.safetensors", tmp_path / "own")["backbone"] == "tiny"
+
+
+def test_sentences_for_weights_of_an_unknown_vocabulary_are_one_line(tmp_path: Path) -> None:
+    torch.save(released("meanP"), tmp_path / "m.bin")
+    import_checkpoint(tmp_path / "m.bin", tmp_path / "own")
+    backbone = load_backbone("auto", str(tmp_path / "own"), device="cpu")
+    with pytest.raises(C4CError, match=r"a vocabulary of 200 tokens.*tokenizer of 49408"):
+        backbone.tokenize(["a dog runs"])
 
 
 def test_a_head_without_clip_cannot_be_exported(tmp_path: Path) -> None:

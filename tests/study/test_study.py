@@ -248,6 +248,7 @@ def study(*args: str) -> Any:
     return CliRunner().invoke(COMMANDS["study"], args, catch_exceptions=False)
 
 
+@pytest.mark.shows("study", "--seeds", "--device", "--slice")
 def test_a_study_runs_in_parts_on_two_devices_and_is_not_run_twice(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +278,7 @@ def test_a_study_runs_in_parts_on_two_devices_and_is_not_run_twice(
     assert [p.stat().st_mtime_ns for p in sorted(folder.glob("runs/*/result.json"))] == before
 
 
+@pytest.mark.shows("study", "--select-on", "--set")
 def test_the_best_epoch_may_be_chosen_on_test_and_then_the_result_says_so(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
