@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from c4c.extract.cache import create_cache
 from c4c.extract.manifest import plan, save_manifest
@@ -42,6 +44,9 @@ def write_cache() -> Callable[[Path, Dataset, Rows, Rows], Path]:
     def written(path: Path, dataset: Dataset, clips: Rows, captions: Rows) -> Path:
         """``clips`` holds [frames, D] by clip id (no frames: it failed), ``captions`` [D]."""
         create_cache(path, dataset.name, Fingerprint("m", "w", "s", "p", "f", "d", "float32"))
+        dim = next(iter(clips.values())).shape[1]
+        init = {name: torch.eye(dim) for name in ("visual_proj", "text_proj")}
+        save_file({**init, "logit_scale": torch.tensor(3.0)}, path / "head-init.safetensors")
         manifest = plan(dataset, None, 4)
         save_manifest(path, manifest)
         for target, part in manifest.shards(path):
@@ -55,7 +60,6 @@ def write_cache() -> Callable[[Path, Dataset, Rows, Rows], Path]:
                 texts["texts"] = [own[name].text for name in part.ids]
             times = [np.arange(len(row), dtype=np.float32) for row in rows]
             status = ["ok" if len(row) else "failed" for row in rows]
-            dim = next(iter(clips.values())).shape[1]
             write_shard(target, make_shard(kind, rows, times, status, texts, dim), path / "tmp")
         return path
 
