@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from c4c.heads.base import Head, copy_positions, position_table
@@ -40,6 +41,9 @@ class SeqLSTM(Head):
         An LSTM only looks back and padding stands behind the frames, so it is run over the
         padded (zeroed) batch: the same numbers as on packed sequences, empty clips included.
         """
-        outputs, _ = self.lstm(batch.features)
+        frames = batch.features.to(self.lstm.weight_hh_l0.dtype)
+        # Many a CPU has no LSTM in bfloat16 (oneDNN refuses), so there it is never narrowed.
+        with torch.autocast("cpu", enabled=False):
+            outputs, _ = self.lstm(frames)
         total: Tensor = batch.features + outputs
         return total

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_type_hints
 
 from c4c.errors import C4CError, suggestion
@@ -40,19 +40,22 @@ class Run:
         variant: the grid's settings.
         settings: all settings of the training, the variant's among them.
         seed: of the training.
+        asked: what else the user asked for that decides the result; only what was asked.
     """
 
     dataset: str
     variant: Settings
     settings: Settings
     seed: int
+    asked: Settings = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Name of the run's folder: readable, and of these settings alone."""
+        """Name of the run's folder: readable, and of what decides the result alone."""
         words = [self.dataset, *(f"{key}={value}" for key, value in self.variant.items())]
         readable = re.sub(r"[^\w.=-]", "-", "_".join(words))[:100]
-        told = json.dumps([self.dataset, self.settings], sort_keys=True, default=str)
+        made_of = [self.dataset, self.settings, *([self.asked] if self.asked else [])]
+        told = json.dumps(made_of, sort_keys=True, default=str)
         digest = hashlib.sha256(told.encode()).hexdigest()[:8]
         return f"{readable}_{digest}_seed={self.seed}"
 
@@ -70,6 +73,7 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
     if study.pretrain:
         own = {key: advice for key, advice in _TAKEN.items() if key != "eval_split"}
         _check(study, "e2e", study.pretrain, own)
+    asked = _asked(config)
     runs = []
     for seed in range(config.seeds):
         for dataset in config.datasets:
@@ -82,8 +86,16 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                 settings = preset(name, dataset, command, head) | chosen
                 plain = {key: settings[key] for key in settings if key not in _OWN}
                 _check(study, study.mode, plain, _TAKEN | _PLACES)
-                runs.append(Run(dataset, variant, settings, seed))
+                runs.append(Run(dataset, variant, settings, seed, asked))
     return runs
+
+
+def _asked(config: StudyConfig) -> Settings:
+    """What beside the settings decides a result, so that another wish finds no old result."""
+    names = ("mode", "backbone", "pretrained", "cache")
+    found = {name: getattr(config, name) for name in names}
+    found["select_on"] = None if config.select_on == "auto" else config.select_on
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def default_preset(dataset: str) -> str:

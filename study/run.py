@@ -47,6 +47,8 @@ def run_study(config: StudyConfig) -> StudyResult:
         Interrupted: stopped on request; run again to go on.
     """
     study = load_study(config.name)
+    if config.mode == study.mode:
+        config = replace(config, mode=None)  # as if it had not been said: the same runs
     if config.mode:
         study = replace(study, mode=config.mode)
     runs = plan_runs(study, config)

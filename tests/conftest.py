@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import torch
 from hypothesis import settings
+from safetensors.torch import save_file
+
+from c4c.extract.cache import commit_shard, create_cache
+from c4c.extract.manifest import plan, save_manifest
+from c4c.extract.shards import make_shard
+from c4c.records import Dataset, Fingerprint
 
 # Property tests try the same cases at every run, so that a fresh clone sees what the author saw.
 # By hand, others and more of them: HYPOTHESIS_PROFILE=drawn make test
@@ -55,3 +63,36 @@ def shapes_cache(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
         ExtractConfig(dataset="shapes", root=shapes_root, cache=cache, backbone="tiny", workers=1)
     )
     return cache
+
+
+Rows = Mapping[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def write_cache() -> Callable[[Path, Dataset, Rows, Rows], Path]:
+    """Gives a function that writes the cache that an extraction with these features leaves."""
+
+    def written(path: Path, dataset: Dataset, clips: Rows, captions: Rows) -> Path:
+        """``clips`` holds [frames, D] by clip id (no frames: it failed), ``captions`` [D]."""
+        made_by = Fingerprint("m", "w", "s", "p", "f", "d", "float32")
+        cache = create_cache(path, dataset.name, made_by)
+        dim = next(iter(clips.values())).shape[1]
+        init = {name: torch.eye(dim) for name in ("visual_proj", "text_proj")}
+        save_file({**init, "logit_scale": torch.tensor(3.0)}, path / "head-init.safetensors")
+        manifest = plan(dataset, None, 4)
+        save_manifest(path, manifest)
+        for target, part in manifest.shards(path):
+            kind = target.parent.name
+            held = clips if kind == "clips" else {key: row[None] for key, row in captions.items()}
+            rows = [held[name].astype(np.float16) for name in part.ids]
+            own = {caption.id: caption for caption in dataset.captions}
+            texts = {"ids": list(part.ids), "messages": [""] * len(rows)}
+            if kind == "captions":
+                texts["clip_ids"] = [own[name].clip_id for name in part.ids]
+                texts["texts"] = [own[name].text for name in part.ids]
+            times = [np.arange(len(row), dtype=np.float32) for row in rows]
+            status = ["ok" if len(row) else "failed" for row in rows]
+            commit_shard(cache, target, make_shard(kind, rows, times, status, texts, dim))
+        return path
+
+    return written

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from c4c.errors import C4CError
 from c4c.heads import HEADS, build_head
-from c4c.heads.base import UNLIMITED, Head
+from c4c.heads.base import UNLIMITED, Head, copy_positions, position_table
 from c4c.heads.transformer import heads_for
 from c4c.records import FeatureBatch
 
@@ -189,6 +189,18 @@ def test_heads_start_from_clips_text_transformer(name: str) -> None:
     assert head.logit_scale.item() == 3.5
     assert "4 layers of CLIP" in head.origin
     assert "at random" in head.origin
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(5, 3), (3, 5)])
+def test_the_first_of_clips_positions_fill_the_first_rows(given: int, wanted: int) -> None:
+    clips = torch.arange(given * 2.0).view(given, 2)
+    table = position_table(wanted, 2)
+    before = table.detach().clone()
+    said = copy_positions(table, {"positional_embedding": clips})
+    assert torch.equal(table[:3], clips[:3])
+    assert torch.equal(table[3:], before[3:])
+    assert said.startswith("3 positions of CLIP")
+    assert ("2 at random" in said) == (wanted == 5)
 
 
 @every_head

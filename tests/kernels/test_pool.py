@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from c4c.errors import C4CError
 from c4c.kernels import masked_mean_pool, native
+from c4c.kernels import pool as module
 from c4c.kernels.dispatch import compute_dtype
 from c4c.kernels.pool import cancelled, masked_mean_pool_reference
 
@@ -208,13 +209,28 @@ def test_strides_do_not_matter(width):
     torch.testing.assert_close(masked_mean_pool(view, lengths), expected)
 
 
-def test_many_clips_cross_the_chunks(width):
-    frames = torch.randn(400, 12, 512, generator=torch.Generator().manual_seed(4))
-    lengths = torch.randint(0, 13, (400,), generator=torch.Generator().manual_seed(5))
-    expected = masked_mean_pool_reference(frames.double(), lengths)
-    torch.testing.assert_close(
-        masked_mean_pool(frames, lengths).double(), expected, atol=1e-6, rtol=0
-    )
+@pytest.mark.parametrize("how", ["padded", "packed"])
+def test_many_clips_cross_the_chunks(how, width, monkeypatch):
+    """And so do their gradients, which are made in chunks whatever pools them."""
+    generator = torch.Generator().manual_seed(4)
+    lengths = torch.randint(0, 13, (40,), generator=generator)
+    padded = torch.randn(40, 12, 16, generator=generator, dtype=torch.float64)
+    weights = torch.randn(40, 16, generator=generator)
+    exact = padded.clone().requires_grad_()
+    expected = masked_mean_pool_reference(exact, lengths)
+    (expected * weights).sum().backward()
+    inside = torch.arange(12) < lengths[:, None]
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    monkeypatch.setattr(module, "CHUNK_BYTES", 30 * 16 * 4)
+    assert len(list(module._steps(offsets[:-1], lengths, 16))) > 5
+    frames = padded if how == "padded" else padded[inside]
+    frames = frames.float().requires_grad_()
+    where = {"lengths": lengths} if how == "padded" else {"offsets": offsets}
+    pooled = masked_mean_pool(frames, **where)
+    (pooled * weights).sum().backward()
+    gradient = exact.grad if how == "padded" else exact.grad[inside]
+    torch.testing.assert_close(pooled.double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(frames.grad.double(), gradient, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -234,7 +250,8 @@ def test_threads_do_not_show(threads, width):
     frames = torch.randn(3000, 300, generator=generator).half()
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(1, 77).cumsum(0)])
     offsets = torch.cat([offsets, torch.tensor([2926, 3000])])
-    expected = masked_mean_pool(frames.double(), offsets=offsets)
+    padded = torch.nn.utils.rnn.pad_sequence(frames.split(offsets.diff().tolist()), True)
+    expected = masked_mean_pool_reference(padded.double(), offsets.diff())
     torch.set_num_threads(threads)
     try:
         found = masked_mean_pool(frames, offsets=offsets)

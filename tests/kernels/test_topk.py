@@ -275,8 +275,10 @@ def test_threads_do_not_show(threads, width):
 
 
 def test_the_index_is_a_quarter_of_the_gallery():
+    if WIDTHS == [0]:
+        pytest.skip("no compiled search on this machine: c4c doctor says why")
     index = GalleryIndex(data("random", n=20000, dim=512))
-    assert index.nbytes <= 0.26 * 4 * 20000 * 512
+    assert 0.25 <= index.nbytes / (4 * 20000 * 512) <= 0.26
 
 
 @pytest.mark.parametrize("indexed", [False, True])

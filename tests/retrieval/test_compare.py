@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -11,6 +12,7 @@ from c4c.commands.compare import command
 from c4c.compare import compare_page
 from c4c.errors import C4CError
 from c4c.retrieval.compare import Change, Query, Results, as_dict, compare, read_results
+from c4c.retrieval.statistics import interval
 
 
 def results(ranks: dict[str, float]) -> Results:
@@ -51,6 +53,42 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         read_results(tmp_path / "r.json")
     with pytest.raises(C4CError, match="share no query"):
         compare(results({"a": 1}), results({"b": 1}))
+
+
+def test_queries_of_twins_stand_or_fall_together(tmp_path: Path) -> None:
+    """The intervals are those of pairs of twins, whatever order the files hold queries in."""
+    generator = np.random.default_rng(0)
+    ranks = generator.integers(1, 9, (2, 40)).astype(float)
+    ranks[1, ::2] = ranks[1, 1::2]  # a pair of twins changes alike
+    for name, own, order in (("a", ranks[0], range(40)), ("b", ranks[1], reversed(range(40)))):
+        rows = [
+            {
+                "caption": f"c{i}", "clip": f"v{i:02}", "twin": f"v{i ^ 1:02}", "text": "t",
+                "rank": own[i], "ties": 1, "before_twin": float(own[i] < 5),
+            }
+            for i in order
+        ]  # fmt: skip
+        content = {"schema": 1, "head": name, "queries": {"t2v": rows}}
+        (tmp_path / name).write_text(json.dumps(content))
+    found = compare(read_results(tmp_path / "a"), read_results(tmp_path / "b"))
+    pairs = [f"{i // 2:02}" for i in range(40)]
+    gain = ranks[1] - ranks[0]
+    assert found.differences["mean rank"] == interval(gain, pairs)
+    assert found.differences["mean rank"] != interval(gain)
+    within = 100.0 * ((ranks[1] <= 5).astype(float) - (ranks[0] <= 5))
+    assert found.differences["R@5"] == interval(within, pairs)
+    won = 100.0 * ((ranks[1] < 5).astype(float) - (ranks[0] < 5))
+    assert found.differences["twins"] == interval(won, pairs)
+
+
+def test_the_other_direction_is_read_from_its_own_rows(tmp_path: Path) -> None:
+    rows = [{"clip": f"v{i}", "rank": i + 1.5, "ties": 2} for i in range(3)]
+    content = {"schema": 1, "head": "h", "queries": {"t2v": [], "v2t": rows}}
+    (tmp_path / "r").write_text(json.dumps(content))
+    found = read_results(tmp_path / "r", "v2t")
+    assert list(found.queries) == ["v0", "v1", "v2"]
+    assert found.ranks(["v2", "v0"]).ahead.tolist() == [2, 0]
+    assert found.ranks(["v2", "v0"]).expected().tolist() == [3.5, 1.5]
 
 
 def test_ties_count_as_the_chance_to_be_within_k() -> None:

@@ -1,163 +1,131 @@
-"""Evaluation: block-wise ranks equal the matrix's, twins, shortlists and what is said beside."""
+"""Evaluation: figures of known similarities, twins, and what is said beside."""
 
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from c4c.errors import C4CError
+from c4c.extract.cache import ClipFeatures
 from c4c.heads import build_head
-from c4c.records import Caption, Clip, FeatureBatch
 from c4c.retrieval.evaluate import evaluate
 from c4c.retrieval.metrics import retrieval_ranks
-from c4c.retrieval.ranking import Rerank, View, vector_ranks
+from c4c.retrieval.ranking import View
 
 DIM = 64
+MakeSplit = Callable[..., Any]
 
 
-class Clips(SimpleNamespace):
-    """Clips in memory with the cache reader's interface."""
-
-    features: torch.Tensor
-    ids: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batch(self, indices: Sequence[int], *_: Any) -> FeatureBatch:
-        found = self.features[torch.as_tensor(np.asarray(indices))]
-        return FeatureBatch(found, torch.full((len(found),), found.shape[1]))
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    """Numbers that float16 holds as they are."""
+    drawn = np.random.default_rng(seed).standard_normal(shape)
+    return drawn.astype(np.float16).astype(np.float32)
 
 
-class Captions(SimpleNamespace):
-    """Captions in memory with the cache reader's interface."""
-
-    captions: tuple[Caption, ...]
-    features: torch.Tensor
-
-    @property
-    def clip_ids(self) -> tuple[str, ...]:
-        return tuple(caption.clip_id for caption in self.captions)
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def batch(self, indices: Sequence[int]) -> torch.Tensor:
-        return self.features[torch.as_tensor(np.asarray(indices))]
+def mean_vectors(clips: ClipFeatures) -> np.ndarray:
+    """Mean pooling by its definition, float64 [N, D]."""
+    means = []
+    for place in range(len(clips)):
+        frames = clips.read(place)[0].astype(np.float64)
+        means.append((frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0))
+    return units(np.array(means))
 
 
-def split(count: int = 8, gone: tuple[str, ...] = ()) -> tuple[Any, Any]:
-    """Clips whose captions point at them exactly."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(count, 1, DIM, generator=generator).repeat(1, 3, 1)
-    ids = tuple(f"clip{place}" for place in range(count))
-    twins = {ids[place]: ids[place ^ 1] for place in range(count)}
-    clips = Clips(
-        features=features, ids=ids, dim=DIM, twins=twins, missing=gone, failed=(),
-        expected=count + len(gone), clips=tuple(Clip(name, f"{name}.mp4") for name in ids),
-    )  # fmt: skip
-    captions = tuple(Caption(f"c-{name}", name, f"about {name}") for name in (*ids, *gone))
-    text = torch.cat([features[:, 0], torch.zeros(len(gone), DIM)])
-    return clips, Captions(captions=captions, features=text)
+def units(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def test_captions_that_point_at_their_clips_find_them() -> None:
-    found = evaluate(build_head("meanP", DIM), *split())
+def test_captions_that_point_at_their_clips_find_them(make_split: MakeSplit) -> None:
+    found = evaluate(build_head("meanP", DIM), *make_split())
     assert found.metrics["t2v"].r1 == found.metrics["v2t"].r1 == 100
     assert found.twins == 100
+    assert found.best[:, 0].tolist() == list(range(8))
     assert found.notes == ()
 
 
-def test_a_gallery_that_lacks_clips_is_said_beside_the_figures() -> None:
-    found = evaluate(build_head("meanP", DIM), *split(gone=("lost",)))
-    assert found.metrics["t2v"].gallery_expected == 9
-    assert found.metrics["t2v"].queries == 8
-    assert "not comparable: 1 of 9" in found.notes[0]
-    assert "1 captions left out" in found.notes[1]
-
-
-def test_equal_clips_tie_and_score_chance() -> None:
-    clips, captions = split()
-    clips.features = clips.features[:1].expand(8, -1, -1).contiguous()
+def test_figures_of_mean_pooling_are_those_of_its_definition(make_split: MakeSplit) -> None:
+    clips, captions = make_split(random(12, 5, DIM), random(30, DIM, seed=1))
     found = evaluate(build_head("meanP", DIM), clips, captions)
+    scores = units(captions.features.astype(np.float64)) @ mean_vectors(clips).T
+    own = np.arange(30) % 12
+    expected = retrieval_ranks(scores, own)
+    for way, own_ranks in expected.items():
+        assert found.ranks[way].ahead.tolist() == own_ranks.ahead.tolist()
+    assert found.best.tolist() == np.argsort(-scores, axis=1)[:, :10].tolist()
+    rows = np.arange(30)
+    assert found.twin_wins.tolist() == (scores[rows, own] > scores[rows, own ^ 1]).tolist()
+    assert "several captions a clip" in found.notes[0]
+
+
+def test_a_gallery_that_lacks_clips_is_said_beside_the_figures(make_split: MakeSplit) -> None:
+    found = evaluate(build_head("meanP", DIM), *make_split(gone=("lost",), failed=("clip03",)))
+    assert (found.metrics["t2v"].gallery, found.metrics["t2v"].gallery_expected) == (7, 9)
+    assert found.metrics["t2v"].queries == 7
+    assert (found.missing, found.failed) == (("lost",), ("clip03",))
+    assert "not comparable: 2 of 9 clips" in found.notes[0]
+    assert "(1 without video, 1 failed)" in found.notes[0]
+    assert "1 captions left out" in found.notes[1]
+    assert np.isnan(found.twin_wins[2])  # its twin has failed
+    assert found.metrics["t2v"].r1 == 100
+
+
+def test_equal_clips_tie_and_score_chance(make_split: MakeSplit) -> None:
+    same = random(1, 3, DIM).repeat(8, 0)
+    found = evaluate(build_head("meanP", DIM), *make_split(same, random(8, DIM, seed=1)))
     assert found.metrics["t2v"].r1 == pytest.approx(100 / 8)
     assert found.twins == 50
 
 
-def test_a_full_shortlist_ranks_as_all_pairs_do() -> None:
-    torch.manual_seed(0)
-    head = build_head("tightTransf", DIM, layers=1, max_frames=3)
-    clips, captions = split()
-    whole, short = evaluate(head, clips, captions), evaluate(head, clips, captions, shortlist=8)
-    for way in ("t2v", "v2t"):
-        assert whole.ranks[way].ahead.tolist() == short.ranks[way].ahead.tolist()
-    assert "candidates of meanP" in short.notes[0]
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_ranks_in_blocks_equal_those_of_the_matrix(several: bool) -> None:
-    generator = np.random.default_rng(0)
-    # Small whole numbers: exact in every precision, and full of ties.
-    text = generator.integers(-2, 3, (24 if several else 12, 4)).astype(np.float32)
-    video = generator.integers(-2, 3, (12, 4)).astype(np.float32)
-    own = np.arange(len(text)) % 12
-    expected = retrieval_ranks(text @ video.T, own)
-    found = vector_ranks(torch.from_numpy(text), torch.from_numpy(video), own)
-    for way in ("t2v", "v2t"):
-        assert found[way].ahead.tolist() == expected[way].ahead.tolist()
-        assert found[way].ties.tolist() == expected[way].ties.tolist()
-    assert found["t2v"].places.tolist() == expected["t2v"].places.tolist()
-
-
-def test_the_results_hold_every_query() -> None:
-    kept = evaluate(build_head("meanP", DIM), *split(), View(2), "authors").as_dict()
+def test_the_results_hold_every_query(make_split: MakeSplit) -> None:
+    found = evaluate(build_head("meanP", DIM), *make_split(), View(2), "authors")
+    kept = found.as_dict()
     assert kept["queries"]["t2v"][3] == {
-        "caption": "c-clip3",
-        "clip": "clip3",
-        "text": "about clip3",
+        "caption": "c03",
+        "clip": "clip03",
+        "text": "about clip03",
         "rank": 1.0,
         "ties": 1,
-        "first": "clip3",
-        "twin": "clip2",
+        "first": "clip03",
+        "twin": "clip02",
         "before_twin": 1.0,
     }
+    assert kept["queries"]["v2t"][5] == {"clip": "clip05", "rank": 1.0, "ties": 1}
     assert len(kept["queries"]["v2t"]) == 8
     assert kept["authors"]["t2v"]["r1"] == 100
-    assert kept["view"]["max_frames"] == 2
+    assert kept["view"] == {
+        "max_frames": 2, "sampling": "uniform", "order": "ordinary", "seed": 0,
+    }  # fmt: skip
+    assert kept["videos"]["clip05"] == ["clip05.mp4", 0.0, None]
 
 
-def test_no_caption_with_a_clip_is_an_error() -> None:
-    clips, captions = split()
-    captions.captions = tuple(Caption("x", "other", "text") for _ in range(8))
+def test_a_query_tells_which_clip_came_first_and_where_its_own_stands(
+    make_split: MakeSplit,
+) -> None:
+    clips, captions = make_split(text=random(8, 1, DIM)[[1, 0, 2, 3, 4, 5, 6, 7], 0])
+    kept = evaluate(build_head("meanP", DIM), clips, captions).as_dict()["queries"]["t2v"]
+    assert [row["first"] for row in kept[:3]] == ["clip01", "clip00", "clip02"]
+    assert kept[0]["rank"] > 1
+    assert [row["before_twin"] for row in kept[:3]] == [0.0, 0.0, 1.0]
+
+
+def test_no_caption_with_a_clip_is_an_error(make_split: MakeSplit) -> None:
+    clips, captions = make_split()
+    captions.clip_ids = tuple("other" for _ in range(8))
     with pytest.raises(C4CError, match="nothing to evaluate"):
         evaluate(build_head("meanP", DIM), clips, captions)
 
 
-def test_a_best_epoch_chosen_on_the_same_split_is_said() -> None:
+def test_a_best_epoch_chosen_on_the_same_split_is_said(make_split: MakeSplit) -> None:
+    split = make_split()
     source = {"split": "test", "chosen_on": "test"}
-    found = evaluate(build_head("meanP", DIM), *split(), source=source)
+    found = evaluate(build_head("meanP", DIM), *split, source=source)
     assert "chosen on this very split" in found.notes[0]
     assert found.as_dict()["source"] == source
-    other = evaluate(build_head("meanP", DIM), *split(), source={**source, "chosen_on": "val"})
+    other = evaluate(build_head("meanP", DIM), *split, source={**source, "chosen_on": "val"})
     assert other.notes == ()
 
 
-@pytest.mark.parametrize("kind", ["qbnorm", "dual-softmax"])
-def test_re_ranked_figures_are_labelled_and_undo_a_hub(kind: str) -> None:
-    clips, captions = split()
-    hub = clips.features[:, :1].mean(0)
-    clips.features[0] = 3 * hub / hub.norm() + 0.1 * clips.features[0]  # near to every caption
-    plain = evaluate(build_head("meanP", DIM), clips, captions)
-    bank = (clips, captions.features) if kind == "qbnorm" else (None, None)
-    found = evaluate(build_head("meanP", DIM), clips, captions, rerank=Rerank(kind, *bank))
-    assert "re-ranked" in found.notes[0]
-    assert found.metrics["t2v"].mean_rank <= plain.metrics["t2v"].mean_rank
-
-
-def test_a_tight_head_is_not_re_ranked() -> None:
-    head = build_head("tightTransf", DIM, layers=1, max_frames=3)
-    with pytest.raises(C4CError, match="vector a clip"):
-        evaluate(head, *split(), rerank=Rerank("dual-softmax"))
+def test_an_unknown_way_to_count_ties_is_refused(make_split: MakeSplit) -> None:
+    with pytest.raises(C4CError, match="Known: expected, authors"):
+        evaluate(build_head("meanP", DIM), *make_split(), ties="best")

@@ -1,5 +1,7 @@
 """Intervals hold what they say, clusters widen them, and several tests are corrected."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -36,10 +38,36 @@ def test_queries_that_stand_or_fall_together_do_not_count_as_many() -> None:
     assert naive.high - naive.low < 0.5 * (copied.high - copied.low)
 
 
-def test_clusters_of_unequal_size_keep_the_mean_over_queries() -> None:
-    found = interval(np.array([1.0, 1.0, 1.0, 5.0]), ["a", "a", "a", "b"])
-    assert found.value == 2
-    assert (found.low, found.high) == (1, 5)
+@pytest.mark.parametrize("clusters", ["aabbbbcdd", "abcdefghi"])
+def test_an_interval_is_that_of_every_way_to_draw_clusters(clusters: str) -> None:
+    """All draws, and all flips of signs, enumerated; means are over queries, not clusters."""
+    values = np.array([0.0, 1.0, 4.0, 5.0, 3.0, 4.0, -3.0, 1.0, 2.0])
+    groups = [values[[one == name for one in clusters]] for name in sorted(set(clusters))]
+    found = interval(values, None if len(groups) == 9 else list(clusters))
+    assert found.value == pytest.approx(17 / 9)
+    flipped = [
+        sum(sign * group.sum() for sign, group in zip(signs, groups, strict=True)) / 9
+        for signs in itertools.product((-1, 1), repeat=len(groups))
+    ]
+    as_far = np.mean(np.abs(flipped) >= 17 / 9 - 1e-9)
+    assert found.p == pytest.approx(as_far, abs=0.02)  # four deviations of 10,000 draws
+    if len(groups) == 4:
+        drawn = itertools.product(groups, repeat=4)
+        means = sorted(np.concatenate(some).mean() for some in drawn)
+        assert means[3] < found.low <= means[8]  # 2.5 % of 256 are 6
+        assert means[-9] <= found.high < means[-3]
+        by_cluster = sorted(
+            np.mean([group.mean() for group in some])
+            for some in itertools.product(groups, repeat=4)
+        )
+        assert not means[3] < by_cluster[6] <= means[8]
+
+
+def test_another_seed_draws_otherwise() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 50)
+    one, same, other = (interval(values, seed=seed, draws=300) for seed in (0, 0, 1))
+    assert one == same
+    assert one != other
 
 
 def test_holm_corrects_step_by_step() -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from c4c.cli import COMMANDS
 from c4c.commands.study import setting
 from c4c.errors import C4CError
 from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.heads.checkpoint import load_checkpoint
 from c4c.study.config import StudyConfig
 from c4c.study.execute import Job, revision
 from c4c.study.plan import plan_runs
@@ -32,15 +34,6 @@ def test_every_built_in_study_can_be_planned(name: str) -> None:
     assert len(runs) == 2 * len(study.variants())
     assert len({run.key for run in runs}) == len(runs)
     assert name in COMMANDS["study"].help
-
-
-def test_settings_lie_over_each_other() -> None:
-    """Preset, then the study's, then the grid's, then the user's."""
-    study = make_study("mine", {"settings": {"head": "meanP", "lr": 0.5}, "grid": {"batch": [3]}})
-    config = StudyConfig(name="mine", datasets=("shapes",), settings={"epochs": 9})
-    (run,) = plan_runs(study, config)
-    assert run.settings["max_frames"] == 12
-    assert (run.settings["lr"], run.settings["batch"], run.settings["epochs"]) == (0.5, 3, 9)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +241,16 @@ def study(*args: str) -> Any:
     return CliRunner().invoke(COMMANDS["study"], args, catch_exceptions=False)
 
 
+def trainings(folder: Path) -> list[dict[str, Any]]:
+    """The settings that each run was really trained with; its result names the same seed."""
+    found = []
+    for path in folder.glob("runs/*/result.json"):
+        held = json.loads((path.parent / "train/best/checkpoint.json").read_text())["config"]
+        assert json.loads(path.read_text())["seed"] == held["seed"]
+        found.append(held)
+    return found
+
+
 @pytest.mark.shows("study", "--seeds", "--device", "--slice")
 def test_a_study_runs_in_parts_on_two_devices_and_is_not_run_twice(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
@@ -271,6 +274,13 @@ def test_a_study_runs_in_parts_on_two_devices_and_is_not_run_twice(
         ("meanP", "0"), ("seqLSTM", "0"), ("meanP", "1"), ("seqLSTM", "1"),
     ]  # fmt: skip
     assert {row["chosen_on"] for row in rows} == {"val"}
+    trained = trainings(folder)
+    assert sorted((one["head"], one["seed"]) for one in trained) == [
+        ("meanP", 0), ("meanP", 1), ("seqLSTM", 0), ("seqLSTM", 1),
+    ]  # fmt: skip
+    assert {one["epochs"] for one in trained} == {1}
+    heads = [load_checkpoint(path).head for path in folder.glob("runs/*seqLSTM*/train/best")]
+    assert not torch.equal(heads[0].lstm.weight_hh_l0, heads[1].lstm.weight_hh_l0)  # type: ignore[union-attr]
     lines = (folder / "runs.jsonl").read_text().splitlines()
     assert [json.loads(line)["head"] for line in lines] == [row["head"] for row in rows]
     before = [path.stat().st_mtime_ns for path in sorted(folder.glob("runs/*/result.json"))]

@@ -1,8 +1,10 @@
 """MIL-NCE, its groups, one caption an epoch, 3d patches, and a val split that leaks."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from c4c.training.cached import CachedTask, start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 from c4c.training.e2e import train_e2e
 from c4c.training.gradients import accumulate_gradients
+from c4c.training.journal import read_journal
 from c4c.training.losses import mil_nce
 from c4c.training.parallel import World
 from c4c.training.splits import evaluated_split
@@ -103,9 +106,22 @@ def test_micro_batches_give_mil_nce_the_same_gradients(
     assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-5
 
 
-def test_mil_nce_and_drawn_captions_train_a_head(shapes_cache: Path, tmp_path: Path) -> None:
-    train_head(config(shapes_cache, tmp_path / "a", objective="mil-nce", pairs=3))
-    train_head(config(shapes_cache, tmp_path / "b", clip_captions="one"))
+@pytest.mark.parametrize("objective", [{"objective": "mil-nce", "pairs": 3}, {"pairs": 1}])
+def test_both_objectives_learn(
+    objective: dict[str, object], shapes_cache: Path, tmp_path: Path
+) -> None:
+    train_head(config(shapes_cache, tmp_path / "run", epochs=4, **objective))
+    log = [row for row in read_journal(tmp_path / "run" / "log.jsonl") if "epoch" in row]
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+
+
+def test_drawn_captions_make_an_epoch_of_one_a_clip(feature_task: Callable[..., Any]) -> None:
+    every, drawn = (feature_task(clip_captions=how) for how in ("all", "one"))
+    for task in (every, drawn):
+        task.clip_of = [f"clip{row // 2}" for row in range(24)]
+    assert len(every.batches(0)) > 2
+    shown = [drawn.clip_of[row] for batch in drawn.batches(1) for row in batch]
+    assert len(shown) == len(set(shown)) == 12
 
 
 @pytest.mark.parametrize(

@@ -147,15 +147,6 @@ def test_wrong_settings_are_one_line(
         train_head(config(shapes_cache, tmp_path / "run", **changes))
 
 
-def test_a_cache_without_val_keeps_the_last_one(
-    shapes_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = train_head(config(shapes_cache, tmp_path / "run", eval_split="none"))
-    assert result.metrics == {}
-    one, two = parameters(result.checkpoint), parameters(result.last)
-    assert all(torch.equal(one[name], two[name]) for name in one)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_saves_and_says_how_to_go_on(
     number: signal.Signals, code: int, shapes_cache: Path, tmp_path: Path

@@ -1,0 +1,77 @@
+"""Losses against hand-made matrices that are not the same both ways."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from c4c.heads import HEADS
+from c4c.training.losses import mil_nce, symmetric_cross_entropy
+
+TaskMaker = Callable[..., Any]
+
+
+def by_definition(logits: torch.Tensor) -> float:
+    """Mean over both directions of the mean of -log softmax at the diagonal."""
+    total = 0.0
+    for own, row, column in zip(logits.diagonal(), logits, logits.T, strict=True):
+        for line in (row, column):
+            total -= math.log(math.exp(own) / sum(math.exp(one) for one in line.tolist()))
+    return total / (2 * len(logits))
+
+
+def test_both_directions_count_by_hand() -> None:
+    """Odds 3:2 and 1:1 along the rows, 3:1 and 1:2 down the columns."""
+    logits = torch.tensor([[math.log(3), math.log(2)], [0.0, 0.0]])
+    rows, columns = math.log(5 / 3) + math.log(2), math.log(4 / 3) + math.log(3)
+    assert symmetric_cross_entropy(logits).item() == pytest.approx((rows + columns) / 4)
+    assert rows != pytest.approx(columns)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_loss_is_its_definition_in_full_precision(dtype: torch.dtype) -> None:
+    logits = 4 * torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
+    loss = symmetric_cross_entropy(logits.to(dtype))
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert loss.item() == pytest.approx(by_definition(logits.to(dtype).double()), rel=1e-6)
+    assert mil_nce(logits.to(dtype), 1).dtype == loss.dtype
+
+
+def test_gradients_of_both_directions_by_finite_differences() -> None:
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(1)).double()
+    assert torch.autograd.gradcheck(symmetric_cross_entropy, logits.requires_grad_())
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_every_head_is_trained_by_both_directions_of_its_own_logits(
+    name: str, feature_task: TaskMaker
+) -> None:
+    task = feature_task(head=name)
+    task.train_mode(False)
+    batch, text = task.inputs(range(5))
+    task.head.logit_scale.data.fill_(math.log(8))
+    logits = task.head(batch, text)
+    loss = task.loss(batch, text)
+    assert loss.item() == pytest.approx(by_definition(logits.detach().double()), rel=1e-5)
+    names, parameters = zip(*task.head.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    wanted = torch.autograd.grad(symmetric_cross_entropy(logits), parameters, allow_unused=True)
+    for one, mine, theirs in zip(names, found, wanted, strict=True):
+        if theirs is None:
+            assert mine is None, one
+            continue
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6, msg=one)
+
+
+@pytest.mark.parametrize("name", ["meanP", "tightTransf"])
+def test_the_objective_asked_for_is_the_one_that_trains(name: str, feature_task: TaskMaker) -> None:
+    task = feature_task(head=name, objective="mil-nce", pairs=2, batch=6)
+    task.train_mode(False)
+    batch, text = task.inputs(range(6))
+    logits = task.head(batch, text)
+    assert task.loss(batch, text).item() == pytest.approx(mil_nce(logits, 2).item(), rel=1e-6)
+    assert task.loss(batch, text).item() != pytest.approx(
+        symmetric_cross_entropy(logits).item(), rel=1e-3
+    )
