@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
-from c4c.extract.patch3d import add_patch3d
+from c4c.extract.models import PATCH3D, outline
 from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
 from c4c.heads.checkpoint import HEAD, load_checkpoint, make_head, read_tensors, save_checkpoint
 
-_PATCH3D = "visual.conv2.weight"
 # open_clip's names of OpenAI's vision transformers: (width, patch, image size, D).
 _KNOWN = {
     (768, 32, 224, 512): "ViT-B-32",
@@ -60,7 +59,7 @@ def import_checkpoint(
     found: dict[str, Any] = {
         "head": name,
         "backbone": known.get("model", backbone),
-        "patch": "3d" if _PATCH3D in clip else "2d",
+        "patch": "3d" if PATCH3D in clip else "2d",
         "parameters": sum(value.numel() for value in state.values()),
     }
     info = {"model": str(found["backbone"]), "quick_gelu": gelu}
@@ -74,14 +73,8 @@ def check_clip(clip: Mapping[str, Tensor]) -> str:
     Raises:
         C4CError: parameters are missing, too many, or of another shape.
     """
-    from open_clip.model import CLIP
-
     config = config_from_state(clip)
-    with torch.device("meta"):
-        model = CLIP(**config, quick_gelu=True)
-        if _PATCH3D in clip:
-            add_patch3d(model.visual)
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    wanted = {name: value.shape for name, value in outline(clip).state_dict().items()}
     for name in sorted(wanted.keys() | clip.keys()):
         if name not in clip:
             raise C4CError(f"parameter '{name}' of CLIP is missing.")
