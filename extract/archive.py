@@ -22,23 +22,11 @@ from torch import Tensor
 
 from c4c.errors import C4CError
 from c4c.extract.pickles import plain
-from c4c.extract.tensor_pickles import Module, Slice, Storage, TensorUnpickler
+from c4c.extract.tensor_pickles import KINDS, Module, Slice, Storage, TensorUnpickler
 
 ZIP = b"PK\x03\x04"
-_KINDS = {
-    "torch.DoubleStorage": torch.float64,
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-}
 # Far beyond what weights need (a pickle of 100 kB, 3,000 records): a reading stays within seconds.
-_PART, _CODE = 8 << 20, 32 << 20
+_PART, _CODE = 4 << 20, 32 << 20
 _DEPTH, _LETTERS = 64, 1000
 # A table may name a tensor twice, as tied weights do, but not blow a file up.
 _REPEATS = 2
@@ -78,7 +66,7 @@ class TorchFile:
             sum(one.nbytes for one in chosen.values()) > _REPEATS * self.size
         ):
             raise C4CError("its tensors claim more than the file holds")
-        held = {one: self._read(one).view(_KINDS[one.kind]) for one in storages}
+        held = {one: self._read(one).view(KINDS[one.kind]) for one in storages}
         return {
             name: held[one.storage].as_strided(one.size, one.stride, one.offset)
             for name, one in chosen.items()
@@ -242,7 +230,9 @@ class _Stream(TorchFile):
         content = TensorUnpickler(head)
         self.tree = content.load()
         keys = TensorUnpickler(head).load()
-        if type(keys) is not list or not all(type(key) is str for key in keys):
+        if type(keys) is not list or not all(
+            type(key) is str and key in content.storages for key in keys
+        ):
             raise C4CError("its list of storages is damaged")
         self._places: dict[str, int] = {}
         place = head.tell()

@@ -26,6 +26,7 @@ from c4c.extract.encoder import Encoder
 from c4c.extract.manifest import Manifest, Part, load_manifests, plan, same_data, save_manifest
 from c4c.extract.shards import STATUS, Shard, make_shard, read_shard, write_shard
 from c4c.extract.stamps import file_stamps
+from c4c.extract.trusted import remember
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
 from c4c.files import write_atomic
 from c4c.progress import Progress, say
@@ -94,6 +95,7 @@ def open_backbone(folder: Path, config: ExtractConfig) -> Backbone:
         sampling + words, decoder, config.features, batch, config.compile
     )
     create_cache(folder, config.dataset, fingerprint)
+    remember(backbone)
     return backbone
 
 

@@ -15,21 +15,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from c4c.errors import C4CError
 from c4c.extract.pickles import PlainUnpickler, plain
 
-# Bytes of an element of each storage class that is read.
-ITEM = {
-    "torch.DoubleStorage": 8,
-    "torch.FloatStorage": 4,
-    "torch.HalfStorage": 2,
-    "torch.BFloat16Storage": 2,
-    "torch.LongStorage": 8,
-    "torch.IntStorage": 4,
-    "torch.ShortStorage": 2,
-    "torch.CharStorage": 1,
-    "torch.ByteStorage": 1,
-    "torch.BoolStorage": 1,
+# The storage classes that are read, and what their numbers are.
+KINDS = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
 }
 # Names that stand beside weights as values; what they mean is of no interest here.
 _VALUES = re.compile(
@@ -47,7 +49,7 @@ class Storage:
     """Numbers of one kind in a row, as a file holds them.
 
     Attributes:
-        kind: torch's name of the storage class, a key of ``ITEM``.
+        kind: torch's name of the storage class, a key of ``KINDS``.
         key: what the file calls it.
         count: how many numbers.
     """
@@ -59,7 +61,7 @@ class Storage:
     @property
     def nbytes(self) -> int:
         """Its length in bytes."""
-        return self.count * ITEM[self.kind]
+        return self.count * KINDS[self.kind].itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Slice:
     @property
     def nbytes(self) -> int:
         """Bytes that the tensor takes when it is written out."""
-        return self.count * ITEM[self.storage.kind]
+        return self.count * KINDS[self.storage.kind].itemsize
 
 
 @dataclass(slots=True, eq=False)
@@ -138,7 +140,7 @@ class TensorUnpickler(PlainUnpickler):
             C4CError: it has none.
         """
         full = f"{module[:_LETTERS]}.{name[:_LETTERS]}"
-        known = full in _CALLS or full in ITEM or full.startswith(_SCRIPT)
+        known = full in _CALLS or full in KINDS or full.startswith(_SCRIPT)
         if known or _VALUES.fullmatch(full):
             return _Name(full)
         raise C4CError(
@@ -157,7 +159,7 @@ class TensorUnpickler(PlainUnpickler):
         if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
             raise C4CError("it refers to something else than a storage")
         kind, key, _, count, *view = pid[1:]
-        if kind not in ITEM or view not in ([], [None]):
+        if kind not in KINDS or view not in ([], [None]):
             raise C4CError("it refers to a storage of a kind that c4c does not read")
         if type(key) is not str or not _is_count(count):
             raise C4CError("it describes a storage wrongly")

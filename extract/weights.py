@@ -17,6 +17,7 @@ from c4c.errors import C4CError
 from c4c.extract.archive import open_torch
 from c4c.extract.pickles import plain
 from c4c.extract.tensor_pickles import Slice
+from c4c.tensors import read_safetensors
 
 T = TypeVar("T")
 
@@ -32,7 +33,6 @@ _NO_WEIGHTS = re.compile(
 _SAID, _WORD = ("quick_gelu", "model"), re.compile(r"[\w.-]{1,100}", re.ASCII)
 # What a model takes beyond the numbers in its file is bounded by these: a mask of texts, layers.
 _CONTEXT, _LAYERS = 4096, 256
-_HEADER = 8 << 20  # bytes; 600 tensors need 60 kB
 
 
 def weights_file(path: Path) -> Path:
@@ -62,10 +62,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.stat().st_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
             raise C4CError("it is larger than this machine's memory")
         if path.suffix == ".safetensors":
-            return _read_safetensors(path)
+            state, said = read_safetensors(path)
+            known = {key: said[key] for key in _SAID if _WORD.fullmatch(said.get(key, ""))}
+            return _plain(state, Tensor), known
         with open_torch(path) as found:
-            known = {"quick_gelu": "true"} if found.is_script else {}
-            return found.tensors(_plain(found.tree, Slice)), known
+            state = found.tensors(_plain(found.tree, Slice))
+            return state, {"quick_gelu": "true"} if found.is_script else {}
     except C4CError as error:
         raise C4CError(f"{path}: {error}.") from None
     except PermissionError as error:
@@ -73,20 +75,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # every reader has its own family of errors for a bad file
         reason = plain(error) or type(error).__name__
         raise C4CError(f"{path} is not a file of weights that c4c loads: {reason}.") from None
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import safe_open
-
-    with path.open("rb") as file:
-        if int.from_bytes(file.read(8), "little") > _HEADER:
-            raise C4CError("its header is far too long, or it is not safetensors")
-    with safe_open(path, framework="pt") as stream:
-        state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        said = stream.metadata() or {}
-    return _plain(state, Tensor), {
-        key: said[key] for key in _SAID if _WORD.fullmatch(said.get(key, ""))
-    }
 
 
 def _plain(state: Any, kind: type[T]) -> dict[str, T]:
@@ -101,11 +89,16 @@ def _plain(state: Any, kind: type[T]) -> dict[str, T]:
             "it is the state of an optimizer (pytorch_opt.bin.N); pass the file of weights "
             "beside it (pytorch_model.bin.N)"
         )
-    return {
+    if not all(str(name).isprintable() for name in state):  # they come up in messages
+        raise C4CError("the names of its tensors are no plain words")
+    found = {
         _PREFIXES.sub("", str(name)): value
         for name, value in state.items()
         if isinstance(value, kind) and not _NO_WEIGHTS.search(str(name))
     }
+    if not found:
+        raise C4CError("its table holds no tensors")
+    return found
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

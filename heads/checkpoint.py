@@ -24,6 +24,7 @@ from c4c.files import fsync_folder, read_json
 from c4c.heads import HEADS
 from c4c.heads.base import Head
 from c4c.heads.projections import Projections
+from c4c.tensors import read_safetensors
 
 SCHEMA = 1
 INFO, HEAD, BACKBONE, STATE = (
@@ -148,18 +149,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         C4CError: it is not there, cut short, or not safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise C4CError(f"{path} is not there; is the checkpoint whole?")
     try:
-        with safe_open(path, framework="pt") as stream:
-            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            return state, dict(stream.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "unreadable"
+        return read_safetensors(path)
+    except C4CError as error:
         raise C4CError(
-            f"{path} is damaged ({reason}); copy it again or go back to another."
+            f"{path} is damaged ({error}); copy it again or go back to another."
         ) from None
 
 
