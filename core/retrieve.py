@@ -171,7 +171,8 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
             f"{cache.path} was made with other weights than '{weights}' are now; pass "
             "--pretrained with the ones it was made with, or extract again."
         )
-    remember(backbone)
+    if config.pretrained:
+        remember(backbone)
     with torch.inference_mode():
         hidden = head.projections is not None
         text = backbone.encode_text(backbone.tokenize(queries), hidden).float()

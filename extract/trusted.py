@@ -27,6 +27,7 @@ from c4c.errors import C4CError
 from c4c.extract.models import needs_file
 from c4c.extract.weights import weights_file
 from c4c.files import read_json, write_json
+from c4c.home import own_folder
 from c4c.progress import say
 from c4c.records import Fingerprint
 
@@ -138,12 +139,8 @@ def _record(state_sha256: str) -> Path | None:
     # The hash may come from a foreign cache: it must not lead to another folder.
     if not _STATE.fullmatch(state_sha256):
         return None
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):  # to be ignored, says the specification
-        base = os.path.expanduser("~/.local/state")
-    if not os.path.isabs(base):  # HOME is not set, and nobody knows the user
-        return None
-    return Path(base) / "c4c" / "weights" / f"{state_sha256}.json"
+    folder = own_folder("XDG_STATE_HOME", ".local/state")
+    return folder / "weights" / f"{state_sha256}.json" if folder else None
 
 
 def _read(record: Path) -> Named | None:

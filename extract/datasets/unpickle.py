@@ -14,6 +14,9 @@ from c4c.errors import C4CError
 from c4c.extract.datasets.tables import read_bytes
 from c4c.extract.pickles import PlainUnpickler, check_repeats, plain
 
+# Elements beside those that a pickle writes out: lists may be shared, and MSVD has 700,000 words.
+_REPEATS = 1_000_000
+
 
 def read_pickle(path: Path) -> Any:
     """The plain value in a pickle of protocol 0 to 5; texts of Python 2 are read as UTF-8.
@@ -25,7 +28,7 @@ def read_pickle(path: Path) -> Any:
     try:
         value = PlainUnpickler(io.BytesIO(data)).load()
         if isinstance(value, (list, tuple, dict)):
-            check_repeats(value, len(data))
+            check_repeats(value, _REPEATS + 2 * len(data))
         return value
     except C4CError as error:
         raise C4CError(
