@@ -166,6 +166,7 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
     import torch
 
     from c4c.extract.backbone import load_backbone
+    from c4c.extract.trusted import remember, weights_of
     from c4c.retrieval.search import search
 
     if not queries:
@@ -175,13 +176,15 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
     cache, head, view, trained = open_head(config)
     rerank = _rerank(config, cache, config.split, trained)
     made = cache.fingerprint
-    weights = config.pretrained or made.weights
+    weights = config.pretrained or weights_of(made, cache.path)
     backbone = load_backbone(made.model, weights, config.device, made.dtype)
     if backbone.sha256 != made.sha256:
         raise C4CError(
             f"{cache.path} was made with other weights than '{weights}' are now; pass "
             "--pretrained with the ones it was made with, or extract again."
         )
+    if config.pretrained:
+        remember(backbone)
     with torch.inference_mode():
         hidden = head.projections is not None
         text = backbone.encode_text(backbone.tokenize(queries), hidden).float()

@@ -6,6 +6,7 @@ In: uint8 frames and sentences. Out: features as CLIP's towers give them, not no
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from c4c.errors import C4CError
 from c4c.extract.models import TINY, build_model
 from c4c.extract.patch3d import encode_video, has_patch3d
 from c4c.extract.weights import state_sha256
+from c4c.home import own_folder
 from c4c.progress import say
 from c4c.records import Fingerprint
 
@@ -151,6 +153,11 @@ class Backbone:
         if has_patch3d(self.model.visual) or self.compiled is not None:
             return
         say(f"compiling {self.name}: this may take a minute")
+        # What was compiled before is loaded from there as it is, code and pickles; torch's own
+        # choice is a folder in /tmp that another user can have made.
+        own = own_folder("XDG_CACHE_HOME", ".cache")
+        if own:
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(own / "compiled"))
         self.compiled = torch.compile(self.model.visual, options={"freezing": True})
         blank = torch.zeros(batch, self.image_size, self.image_size, 3, dtype=torch.uint8)
         images = self.preprocess(blank)  # outside, as in an extraction

@@ -25,6 +25,7 @@ from c4c.extract.backbone import Backbone
 from c4c.extract.cache import Cache, commit_shard
 from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.manifest import Manifest
+from c4c.extract.models import needs_file
 from c4c.extract.pipeline import (
     extract_captions,
     extract_part,
@@ -148,7 +149,7 @@ class _Tasks:
             say(f"no machine of the cluster has {cores} cores now (the most is {most:g}): waiting")
         gpus = ray.cluster_resources().get("GPU", 0) > 0 and config.device != "cpu"
         weights = config.pretrained
-        if weights and os.path.exists(weights):
+        if weights and needs_file(config.backbone, weights):
             weights = os.path.abspath(weights)
         self.config = replace(config, workers=cores, cache=folder, pretrained=weights)
         self.task = ray.remote(

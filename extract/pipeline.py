@@ -30,6 +30,7 @@ from c4c.extract.seen import Seen
 from c4c.extract.shards import STATUS, Shard, make_shard
 from c4c.extract.stamps import file_stamps
 from c4c.extract.stored import holds, read_shard
+from c4c.extract.trusted import remember
 from c4c.extract.workers import Ended, Piece, decode_pieces, without_frames
 from c4c.files import write_atomic
 from c4c.inside import is_there
@@ -99,7 +100,9 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
     fingerprint = backbone.fingerprint(
         sampling + words, decoder, config.features, batch, config.compile
     )
-    return create_cache(folder, config.dataset, fingerprint), backbone
+    cache = create_cache(folder, config.dataset, fingerprint)
+    remember(backbone)
+    return cache, backbone
 
 
 def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:

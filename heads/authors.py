@@ -34,6 +34,7 @@ HEAD_ROOTS = frozenset(
 )
 LOGIT_SCALE = "logit_scale"
 CLIP_PREFIX = "clip."
+_LAYERS = 256  # no head has as many
 
 
 def theirs(head: str, name: str) -> str:
@@ -113,13 +114,19 @@ def shape_of(head: str, own: Mapping[str, Tensor], clip: Mapping[str, Tensor]) -
         C4CError: the parameters that tell are missing.
     """
     table = own.get("position_embeddings", own.get("unread_positions"))
-    layers = len({name.split(".")[2] for name in own if name.startswith(_TRANSFORMER)})
+    blocks = (name.split(".", 3)[1:3] for name in own if name.startswith(_TRANSFORMER))
+    layers = len({tuple(one) for one in blocks})
+    if layers > _LAYERS:  # a head is built of them before its parameters are compared
+        raise C4CError(f"This is no checkpoint of {head}: it has {layers} layers.")
     projection = clip.get("text_projection")
     if table is not None and table.ndim == 2:
         rows, dim = table.shape
     elif head == "meanP" and projection is not None and projection.ndim == 2:
-        rows, dim = len(clip.get("positional_embedding", projection)), projection.shape[1]
+        positions = clip.get("positional_embedding", projection)
+        rows, dim = positions.shape[0] if positions.ndim else 0, projection.shape[1]
     else:
+        rows, dim = 0, 0
+    if min(rows, dim) < 1:
         raise C4CError(f"This is no checkpoint of {head}: it lacks position embeddings or CLIP.")
     return {"dim": int(dim), "positions": int(rows), "layers": max(1, layers)}
 

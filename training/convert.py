@@ -11,8 +11,7 @@ from torch import Tensor
 
 from c4c.errors import C4CError
 from c4c.extract import tiny
-from c4c.extract.models import TINY
-from c4c.extract.patch3d import add_patch3d
+from c4c.extract.models import PATCH3D, TINY, outline
 from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
@@ -21,7 +20,6 @@ from c4c.progress import say
 from c4c.tensors import read_tensors
 from c4c.training.cached import RUNS
 
-_PATCH3D = "visual.conv2.weight"
 # Backbones that weights are told to be of by their shapes: open_clip's names of OpenAI's, and ours.
 _NAMES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", TINY)
 
@@ -66,7 +64,7 @@ def import_checkpoint(
     found: dict[str, Any] = {
         "head": name,
         "backbone": backbone,
-        "patch": "3d" if _PATCH3D in clip else "2d",
+        "patch": "3d" if PATCH3D in clip else "2d",
         "gelu": "quick" if gelu == "true" else "exact",
         "parameters": sum(value.numel() for value in state.values()),
     }
@@ -85,14 +83,8 @@ def check_clip(clip: Mapping[str, Tensor], named: str | None = None) -> str:
     Raises:
         C4CError: parameters are missing, too many, or of another shape.
     """
-    from open_clip.model import CLIP
-
     config = config_from_state(clip)
-    with torch.device("meta"):
-        model = CLIP(**config, quick_gelu=True)
-        if _PATCH3D in clip:
-            add_patch3d(model.visual)
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    wanted = {name: value.shape for name, value in outline(clip).state_dict().items()}
     for name in sorted(wanted.keys() | clip.keys()):
         if name not in clip:
             raise C4CError(f"parameter '{name}' of CLIP is missing.")

@@ -7,27 +7,15 @@ texts and numbers begins with naming a class or function, and here no name is fo
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
 from c4c.extract.datasets.tables import read_bytes
+from c4c.extract.pickles import PlainUnpickler, check_repeats, plain
 
-
-class _Plain(pickle._Unpickler):
-    """The unpickler written in Python: its memo is a dict, so a few bytes cannot claim memory."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Refuse: plain values need no name."""
-        raise C4CError(
-            f"it asks for {module}.{name}, and captions need no code. Do not trust this file; "
-            "nothing in it was run"
-        )
-
-    def get_extension(self, code: int) -> Any:
-        """Refuse: a numbered name is a name."""
-        raise C4CError(f"it asks for extension {code}, and captions need no code")
+# Elements beside those that a pickle writes out: lists may be shared, and MSVD has 700,000 words.
+_REPEATS = 1_000_000
 
 
 def read_pickle(path: Path) -> Any:
@@ -38,9 +26,15 @@ def read_pickle(path: Path) -> Any:
     """
     data = read_bytes(path)
     try:
-        return _Plain(io.BytesIO(data), encoding="utf-8").load()
+        value = PlainUnpickler(io.BytesIO(data)).load()
+        if isinstance(value, (list, tuple, dict)):
+            check_repeats(value, _REPEATS + 2 * len(data))
+        return value
     except C4CError as error:
-        raise C4CError(f"{path} is refused: {error}.") from None
+        raise C4CError(
+            f"{path} is refused: {error}, and captions need no such thing. Do not trust this "
+            "file; nothing in it was run."
+        ) from None
     except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = plain(error) or type(error).__name__
         raise C4CError(f"{path} is not a pickle of plain values: {reason}.") from None

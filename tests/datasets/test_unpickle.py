@@ -103,6 +103,55 @@ def test_a_few_bytes_cannot_claim_memory(tmp_path: Path) -> None:
     assert read_pickle(path) == {}
 
 
+def aliases(levels: int, pair: bytes) -> bytes:
+    """A value that holds the one below twice, and so on: two to the power of the levels in all."""
+    made = pair.replace(b"..", b"NN") + b"q\x00"
+    for level in range(levels):
+        below = b"h" + bytes([level])
+        made += pair.replace(b"..", below + below) + b"q" + bytes([level + 1])
+    return made
+
+
+WORD = b"X\x10\x27\x00\x00" + b"a" * 10_000 + b"q\x00"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02}X\x01\x00\x00\x00b" + aliases(60, b"](..e") + b"s.",  # lists of lists
+        b"\x80\x02}X\x01\x00\x00\x00b" + aliases(60, b"(..t") + b"s.",
+        b"\x80\x02" + aliases(60, b"(..t") + b"0}h\x3cNs.",  # hashed, it takes for ever
+        b"\x80\x04" + aliases(60, b"(..t") + b"0\x8f(h\x3c\x90.",
+        b"\x80\x04(" + aliases(60, b"(..t") + b"\x91.",
+        b"\x80\x02}X\x01\x00\x00\x00b]q\x00h\x00as.",  # a list in itself
+        b"\x80\x02}X\x01\x00\x00\x00b](" + WORD + b"h\x00" * 50_000 + b"es.",  # 500 MB of text
+        b"\x80\x05\x96" + (1 << 33).to_bytes(8, "little") + b"a.",  # a bytearray of 8 GB
+    ],
+)
+def test_a_pickle_that_blows_up_is_one_line_at_once(data: bytes, tmp_path: Path) -> None:
+    """In a process of its own, for the deadline."""
+    (tmp_path / "test_list.txt").write_text("b\n")
+    (tmp_path / "raw-captions.pkl").write_bytes(data)
+    code = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "from pathlib import Path\nfrom c4c.errors import C4CError\n"
+        "from c4c.extract.datasets.unpickle import read_pickle\n"
+        "try:\n    read_pickle(Path(sys.argv[1]))\nexcept C4CError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "raw-captions.pkl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert "raw-captions.pkl" in done.stdout
+
+
+def test_captions_that_share_words_and_lists_are_whole(tmp_path: Path) -> None:
+    words = ["a", "squirrel"] * 10
+    said = {f"clip{i}": [words, ["one", f"more {i}"]] for i in range(100)}
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps(said))
+    assert read_pickle(tmp_path / "raw-captions.pkl") == said
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

@@ -169,9 +169,14 @@ def exported(folder: Path, kind: str) -> tuple[list[str], list[np.ndarray]]:
 @pytest.mark.slow
 @pytest.mark.shows("extract", "--compile")
 def test_compiled_features_are_as_good_and_do_not_mix_with_others(
-    here: Path, cache: Path, tmp_path: Path
+    here: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "put back as it was")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     assert extract(here, tmp_path / "compiled", "--batch", "16", "--compile")[0] == 3
+    # Compiled code is loaded again only from where no other user writes.
+    assert any((tmp_path / "own" / "c4c" / "compiled").rglob("*.so"))
     assert "compiled: False, True" in extract(here, tmp_path / "compiled", "--batch", "16")[1]
     mine, theirs = (Cache.open(path).clips() for path in (tmp_path / "compiled", cache))
     assert mine.ids == theirs.ids
