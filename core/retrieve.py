@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.device import pick_device
 from c4c.errors import C4CError
+from c4c.limits import MOST_FRAMES, require_within
 from c4c.progress import say
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from c4c.extract.backbone import Backbone
     from c4c.extract.cache import Cache
     from c4c.heads.base import Head
     from c4c.retrieval.evaluate import Evaluation
     from c4c.retrieval.ranking import Rerank, View
     from c4c.retrieval.search import Hit
+
+_BATCH = 256  # sentences encoded at once, and the least that is answered together
+_LONGEST = 1 << 20  # bytes of a line of queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,11 @@ class RetrieveConfig:
     device: str | None = None
     pretrained: str | None = None
 
+    def __post_init__(self) -> None:
+        require_within("top_k", self.top_k, 1, 1024)
+        require_within("shortlist", self.shortlist, 1, 1024)
+        require_within("max_frames", self.max_frames, 1, MOST_FRAMES)
+
 
 def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
     """The cache, the head on its device, the frames it is to see, and how it was trained.
@@ -58,15 +73,13 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     Raises:
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
     """
-    import torch
-
     from c4c.extract.cache import Cache, find_cache
     from c4c.heads import build_head
     from c4c.heads.checkpoint import load_checkpoint
     from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device(config.device)
     if config.checkpoint is None:
         hidden = cache.features == "hidden"
         head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)
@@ -145,18 +158,25 @@ def _rerank(config: RetrieveConfig, cache: Cache, split: str | None) -> Rerank |
     return Rerank("qbnorm", cache.clips(config.bank), captions.batch(np.sort(some)))
 
 
-def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
-    """Search a cache for sentences.
+def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
+    """Search a cache for sentences, a batch of them at a time.
+
+    Args:
+        config: where, and how.
+        queries: sentences; read as they are needed, so there may be any number.
+
+    Yields:
+        Hits, query after query, best first.
 
     Raises:
         C4CError: see ``open_head``; or the backbone of the cache cannot be had for the texts.
     """
-    import torch
-
     from c4c.extract.backbone import load_backbone
     from c4c.retrieval.search import search
 
-    if not queries:
+    asked = iter(queries)
+    first = next(asked, None)
+    if first is None:
         raise C4CError("There is no query: pass a sentence, or --queries FILE with one a line.")
     if config.rerank == "dual-softmax":
         raise C4CError("--rerank dual-softmax is for --evaluate: it needs all queries of a split.")
@@ -170,33 +190,57 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
             f"{cache.path} was made with other weights than '{weights}' are now; pass "
             "--pretrained with the ones it was made with, or extract again."
         )
-    with torch.inference_mode():
-        hidden = head.projections is not None
-        text = backbone.encode_text(backbone.tokenize(queries), hidden).float()
+    encoded = _encoded(itertools.chain([first], asked), backbone, head.projections is not None)
     clips, shortlist = cache.clips(config.split), config.shortlist or 100
-    yield from search(queries, text, head, clips, config.top_k, view, shortlist, rerank)
+    yield from search(encoded, head, clips, config.top_k, view, shortlist, rerank)
 
 
-def read_queries(path: str) -> list[str]:
+def _encoded(
+    queries: Iterator[str], backbone: Backbone, hidden: bool
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Sentences in batches, each with its features [b, D]: any number takes the same memory."""
+    import torch
+
+    while batch := list(itertools.islice(queries, _BATCH)):
+        for query in batch:
+            if any("\ud800" <= character <= "\udfff" for character in query):
+                raise C4CError(f"The sentence '{query}' is not UTF-8 text; write it anew.")
+        with torch.inference_mode():
+            text = backbone.encode_text(backbone.tokenize(batch), hidden).float()
+        yield batch, text
+
+
+def read_queries(path: str) -> Iterator[str]:
     """Sentences from a file (``-`` is standard input): one a line, or JSON lines with ``query``.
+
+    Yields:
+        Sentence after sentence, as they are read.
 
     Raises:
         C4CError: the file cannot be read, or a line is neither.
     """
+    count = 0
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        lines = data.decode("utf-8-sig").splitlines()
+        for number, line in enumerate(_lines(path), 1):
+            if len(line) > _LONGEST:
+                raise C4CError(f"{path} line {number} is longer than {_LONGEST} bytes.")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            if text:
+                count += 1
+                yield _query(text, f"{path} line {number}")
     except OSError as error:
         raise C4CError(f"Cannot read queries from {path}: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise C4CError(f"{path} is not UTF-8; convert it.") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if line:
-            found.append(_query(line, f"{path} line {number}"))
-    say(f"{len(found)} queries")
-    return found
+        raise C4CError(f"{path} line {number} is not UTF-8; convert the file.") from None
+    say(f"{count} queries")
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """Lines as they come, none of them read much further than is allowed."""
+    if path == "-" and sys.stdin is None:
+        raise C4CError("--queries -: standard input is closed.")
+    with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as stream:
+        yield from iter(lambda: stream.readline(_LONGEST + 1), b"")
 
 
 def _query(line: str, where: str) -> str:
@@ -205,7 +249,7 @@ def _query(line: str, where: str) -> str:
     try:
         text = json.loads(line)["query"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise C4CError(f'{where} is not JSON with a "query"; mend that line.') from None
+        raise C4CError(f'{where} is not JSON with a "query"; fix that line.') from None
     if not isinstance(text, str) or not text.strip():
         raise C4CError(f'{where}: "query" is empty or not a text.')
     return text.strip()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from c4c.device import pick_device
 from c4c.errors import C4CError, Interrupted
 from c4c.extract.backbone import Backbone
 from c4c.extract.config import ExtractConfig, ExtractResult
@@ -50,20 +51,11 @@ def run_with_engine(config: ExtractConfig) -> ExtractResult:
     """
     if config.engine == "ray":
         return _run_ray(config)
-    devices = [name.strip() for name in config.device.split(",")] if config.device else []
+    given = [] if config.device is None else config.device.split(",")
+    devices = [name.strip() for name in given]
     for name in devices:
-        _insist(name)
+        pick_device(name)
     return _run_devices(config, devices) if len(devices) > 1 else run_extract(config)
-
-
-def _insist(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:  # torch raises AssertionError, RuntimeError and its own here
-        reason = (str(error).splitlines() or ["unusable"])[0]
-        raise C4CError(f"--device {device} cannot be used: {reason}") from None
 
 
 def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult:

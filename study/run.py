@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.files import write_atomic, write_json
 from c4c.progress import say
@@ -20,6 +21,7 @@ from c4c.study.plan import plan_runs
 from c4c.study.report import html_page, markdown, rows_of, verdicts
 from c4c.study.spec import load_study
 from c4c.study.summary import summarise_runs
+from c4c.terminal import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def run_study(config: StudyConfig) -> StudyResult:
         C4CError: no such study, settings that cannot be, or data that cannot be used.
         Interrupted: stopped on request; run again to go on.
     """
+    for device in config.devices:
+        pick_device(device)
     study = load_study(config.name)
     if config.mode:
         study = replace(study, mode=config.mode)
@@ -56,7 +60,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         raise C4CError(f"{folder}: no run is done yet in this part; other parts go on.")
     variants = summarise_runs(study, results)
     rows = [tidy(one) for one in results]
-    write_atomic(folder / "runs.csv", as_csv(rows).encode())
+    write_atomic(folder / "runs.csv", as_csv(rows).encode("utf-8", "surrogateescape"))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(folder / "runs.jsonl", lines.encode())
     write_json(folder / "summary.json", [asdict(one) for one in variants])
@@ -64,7 +68,7 @@ def run_study(config: StudyConfig) -> StudyResult:
     write_atomic(folder / "report.md", markdown(*told).encode())
     write_atomic(folder / "report.html", html_page(*told).encode())
     say(f"{len(results)} of {len(runs)} runs are done; report: {folder / 'report.html'}")
-    text = "\n".join([render(rows_of(variants)), *verdicts(study, variants)])
+    text = "\n".join([render(rows_of(variants)), *map(visible, verdicts(study, variants))])
     return StudyResult(folder, text, len(results), len(runs))
 
 

@@ -20,24 +20,25 @@ def command() -> None:
 def info(cache: Path | None, as_json: bool) -> None:
     """Say what a cache holds, how it was made, and which clips failed."""
     from c4c.extract.inspect import describe
+    from c4c.terminal import tell
 
     found = describe(cache)
     if as_json:
         import json
 
-        click.echo(json.dumps(found))
+        tell(json.dumps(found))
         return
-    click.echo(f"{found['path']}: {found['dataset']}, {found['bytes'] / 1e6:.1f} MB")
+    tell(f"{found['path']}: {found['dataset']}, {found['bytes'] / 1e6:.1f} MB")
     for name, value in found["fingerprint"].items():
-        click.echo(f"  {name:<14}{value}")
+        tell(f"  {name:<14}{value}")
     for split, row in found["splits"].items():
-        click.echo(
+        tell(
             f"{split}: {row['clips']} of {row['expected']} clips, {row['frames']} frames, "
             f"{row['captions']} captions, {len(row['missing'])} without video, "
             f"{len(row['failed'])} failed, {row['partial']} partial"
         )
         for failure in row["failed"]:
-            click.echo(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
+            tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
 
 
 @command.command()
@@ -50,30 +51,31 @@ def verify(cache: Path | None, repair: bool) -> None:
     makes them anew, and nothing else.
     """
     from c4c.extract.inspect import damage
+    from c4c.progress import say
+    from c4c.terminal import tell
 
     clean = True
     for problem in damage(cache, repair):
-        click.echo(problem)
+        tell(problem)
         clean = False
     if clean:
-        click.echo("every shard is there and every byte is as it was written", err=True)
+        say("every shard is there and every byte is as it was written")
     elif repair:
-        click.echo("now run the same c4c extract as before", err=True)
+        say("now run the same c4c extract as before")
     click.get_current_context().exit(0 if clean else 3)
 
 
 @command.command()
 @FOLDER
-@click.option("--shard-clips", type=click.IntRange(1), default=1024, show_default=True,
+@click.option("--shard-clips", type=click.IntRange(1, 1 << 20), default=1024, show_default=True,
               help="Clips a shard.")  # fmt: skip
 def compact(cache: Path | None, shard_clips: int) -> None:
     """Merge small shards and drop superseded ones. Readers may go on reading meanwhile."""
     from c4c.extract.compact import compact as run
+    from c4c.progress import say
 
     done = run(cache, shard_clips)
-    click.echo(
-        f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed", err=True
-    )
+    say(f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed")
 
 
 @command.command()
@@ -85,6 +87,7 @@ def compact(cache: Path | None, shard_clips: int) -> None:
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
     """Write features for other programs: packed arrays and a table of clips."""
     from c4c.extract.inspect import export_cache
+    from c4c.terminal import tell
 
     for path in export_cache(cache, split, kind, out):
-        click.echo(str(path))
+        tell(str(path))

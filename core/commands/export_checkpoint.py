@@ -14,8 +14,9 @@ import click
 def command(folder: Path, out: Path, overwrite: bool) -> None:
     """Write FOLDER (a checkpoint with a backbone) as CLIP4Clip's own code reads it."""
     from c4c.progress import say
+    from c4c.terminal import tell
     from c4c.training.convert import export_checkpoint
 
     count = export_checkpoint(folder, out, overwrite=overwrite)
     say(f"{count} tensors under the authors' names")
-    click.echo(str(out))
+    tell(str(out))

@@ -21,6 +21,7 @@ def command(file: Path, out: Path, overwrite: bool, exact_gelu: bool, as_json: b
     for retrieve and train-head, and weights for extract (--pretrained FOLDER).
     """
     from c4c.progress import say
+    from c4c.terminal import tell
     from c4c.training.convert import import_checkpoint
 
     found = import_checkpoint(file, out, overwrite=overwrite, exact_gelu=exact_gelu)
@@ -28,4 +29,4 @@ def command(file: Path, out: Path, overwrite: bool, exact_gelu: bool, as_json: b
         f"{found['head']}, {found['patch']} patch, {found['parameters'] / 1e6:.1f} million "
         f"numbers. As a backbone: --backbone {found['backbone']} --pretrained {out}"
     )
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else str(out))
+    tell(json.dumps(found) if as_json else str(out))

@@ -25,7 +25,7 @@ from c4c.errors import C4CError
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
 @click.option("--mode", type=click.Choice(["cached", "e2e"]), help="[the study's own]")
 @click.option("--preset", help="Settings to start from. [paper, or small for shapes]")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+@click.option("--seeds", default=1, show_default=True,
               help="Trainings of each variant.")  # fmt: skip
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
               help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
@@ -34,7 +34,7 @@ from c4c.errors import C4CError
 @click.option("--device", "devices", multiple=True,
               help="One training at a time on each; repeatable.")  # fmt: skip
 @click.option("--slice", "part", type=Slice(), default="0/1", help="i/n: part i of n (job arrays).")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
+@click.option("--workers", default=0, help="Decoder processes. [cores]")
 def command(changes: tuple[str, ...], **options: Any) -> None:
     """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].
 
@@ -43,10 +43,11 @@ def command(changes: tuple[str, ...], **options: Any) -> None:
     """
     from c4c.study.config import StudyConfig
     from c4c.study.run import run_study
+    from c4c.terminal import tell
 
     settings = dict(setting(text) for text in changes)
     found = run_study(StudyConfig(settings=settings, **options))
-    click.echo(found.table)
+    tell(*found.table.split("\n"))
 
 
 def setting(text: str) -> tuple[str, Any]:
