@@ -30,6 +30,13 @@ _BYTES = SLOTS * SLOT + 3 * MAX_PIXELS  # what is never written to takes no memo
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The next clip is in hand; its file has ``size`` bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Given:
     """A slot holds ``shape[0]`` frames of the clip in hand, from number ``first`` on."""
 
@@ -108,7 +115,9 @@ class Sender(Taken):
         while not self._clips:
             self._hear()
         self._begin()
-        return self._clips.popleft()
+        clip = self._clips.popleft()
+        self._tell(Begun(_size(clip.path)))
+        return clip
 
     def __len__(self) -> int:
         return self._count
@@ -175,8 +184,16 @@ class Sender(Taken):
             self._free.add(message)
             self._returned += 1
 
-    def _tell(self, message: Given | Waits | Done) -> None:
+    def _tell(self, message: Begun | Given | Waits | Done) -> None:
         self._link.send(message)
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; asked here and not by the parent, which a dead network would hold up."""
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _resident() -> int:

@@ -24,8 +24,9 @@ from multiprocessing.connection import Connection
 import numpy as np
 import numpy.typing as npt
 
+from c4c.clock import RunningClock
 from c4c.extract.decode import Request, decode_clip, failure
-from c4c.extract.handover import Done, Given, Memory, Sender, Waits
+from c4c.extract.handover import Begun, Done, Given, Memory, Sender, Waits
 from c4c.records import Clip
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)
@@ -104,28 +105,24 @@ def _start(link: Connection, memory: Memory) -> subprocess.Popen[bytes]:
     )
 
 
-def _allowance(clip: Clip) -> float:
-    """Seconds a clip may take; they grow with the file."""
-    try:
-        size = os.stat(clip.path).st_size
-    except (OSError, ValueError):
-        size = 0
-    return _DEADLINE + _SECONDS_PER_MB * size / 1e6
-
-
 class Worker:
     """A decoder process and the clips that it has in hand, in ascending order.
 
     Args:
         request: how to sample them.
         deadline: seconds a clip may take; ``None`` goes by the size of its file.
+        clock: by which they are counted.
         clips: what to decode, each with its place.
     """
 
     def __init__(
-        self, request: Request, deadline: float | None, clips: Iterable[tuple[int, Clip]] = ()
+        self,
+        request: Request,
+        deadline: float | None,
+        clock: RunningClock,
+        clips: Iterable[tuple[int, Clip]] = (),
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._clock = deadline, clock
         with contextlib.ExitStack() as undo:
             self.memory = Memory()
             undo.callback(self.memory.close)
@@ -135,7 +132,7 @@ class Worker:
                 self._process = _start(theirs, self.memory)
             undo.pop_all()
         self.clips: deque[tuple[int, Clip]] = deque()
-        self._until = time.monotonic() + _START  # when the clip in hand is late
+        self._until = clock.now() + _START  # when the clip in hand is late
         self._waits: float | None = None  # since when it has waited for a slot
         self.started = False
         self._given = 0  # slots that came
@@ -153,10 +150,10 @@ class Worker:
             self._begin(time.monotonic())
         self._send(clip)
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, moment: float) -> None:
         """The time of the clip in hand begins."""
         if self.clips:
-            self._until = now + (self._deadline or _allowance(self.clips[0][1]))
+            self._until = self._clock.at(moment) + (self._deadline or _DEADLINE)
 
     def _send(self, message: object) -> None:
         with contextlib.suppress(OSError):  # it died meanwhile: its link says so
@@ -166,7 +163,7 @@ class Worker:
         """What a slot held is taken; time that was waited for it does not count."""
         self._returned += 1
         if self._waits is not None:
-            self._until += time.monotonic() - self._waits
+            self._until += self._clock.now() - self._waits
             self._waits = None
         self._send(slot)
 
@@ -182,6 +179,9 @@ class Worker:
         while self.link.poll():
             message = self.link.recv()
             match message:
+                case Begun():
+                    if self._deadline is None:
+                        self._until += _SECONDS_PER_MB * message.size / 1e6
                 case Given():
                     self._given += 1
                     yield self.clips[0][0], message
@@ -198,10 +198,11 @@ class Worker:
 
     def _wait(self, message: Waits) -> None:
         """It stands still for want of a slot: that is not its fault while any is here."""
+        since = self._clock.at(message.at)
         if message.returned < self._returned:  # one is on its way or has come since
-            self._until += time.monotonic() - message.at
+            self._until += self._clock.now() - since
         elif self._waits is None and self._given > self._returned:
-            self._waits = message.at
+            self._waits = since
 
     def _ended(self, done: Done) -> Ended:
         self._resident = done.resident
@@ -220,7 +221,7 @@ class Worker:
     def late(self) -> bool:
         """Whether it has had its time, and not for want of a slot."""
         busy = bool(self.clips) and self._waits is None
-        return busy and time.monotonic() > self._until and not self.link.poll()
+        return busy and self._clock.now() > self._until and not self.link.poll()
 
     def end(self) -> int | None:
         """Wait for a process that has ended, not for long should the kernel hold it: its code."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.heads import build_head
@@ -50,9 +51,7 @@ class CachedTask(Task):
     def __init__(self, config: TrainHeadConfig, cache: Cache, head: Head) -> None:
         self.config: TrainHeadConfig = config
         self.cache = cache
-        self.device = torch.device(
-            config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        )
+        self.device = pick_device(config.device)
         self.head = head.to(self.device)
         self._clips: ClipFeatures = cache.clips(config.train_split)
         self._captions: CaptionFeatures = cache.captions(config.train_split)
@@ -175,13 +174,13 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
     hidden = cache.features == "hidden"
     if config.tune == "projections":
         cache.require_features(projected=True)
-    with many_processes() as world:
+    tuned = "-projections" if config.tune == "projections" else ""
+    out = config.out or RUNS / f"{config.head}-{cache.dataset}{tuned}"
+    with many_processes() as world, world.one_writer(out):
         head = start_head(config, cache.dim, cache.head_init(), hidden)
         if head.projections is not None:
             head.projections.requires_grad_(config.tune == "projections")
         task = CachedTask(config, cache, head)
-        tuned = "-projections" if config.tune == "projections" else ""
-        out = config.out or RUNS / f"{config.head}-{cache.dataset}{tuned}"
         meta = {
             "config": config.numbers(),
             "chosen_on": task.eval_split,

@@ -245,7 +245,8 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         C4CError: data or weights that cannot be used.
         Interrupted: stopped on request, with everything saved.
     """
-    with many_processes() as world:
+    out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
+    with many_processes() as world, world.one_writer(out):
         there = _splits(config)
         load = cache(lambda split: _load_split(config, split))
         eval_split = evaluated_split(
@@ -285,7 +286,6 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
             "chosen_on": eval_split,
             "fingerprint": asdict(fingerprint),
         }
-        out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
         return Run(task, out, world, meta).train()
 
 

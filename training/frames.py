@@ -8,7 +8,6 @@ stopped or killed on the way is gone on with.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -32,6 +31,8 @@ from c4c.extract.decode import Decoded, Request, decoder_version
 from c4c.extract.stamps import file_stamps
 from c4c.extract.workers import decode_many
 from c4c.files import fsync_folder, read_json, write_json
+from c4c.lock import FILE as LOCK
+from c4c.lock import one_writer
 from c4c.progress import Progress, say
 from c4c.records import Clip, Dataset
 from c4c.signals import StopRequest
@@ -166,8 +167,7 @@ def _build(
     aside = target.parent / f".{target.name}.part"
     most = (request.max_frames or 64) * 3 * backbone.image_size**2
     try:
-        aside.mkdir(parents=True, exist_ok=True)
-        with _Part(aside, backbone) as part:
+        with one_writer(aside, wait=True), _Part(aside, backbone) as part:
             if target.exists():  # another run was quicker
                 shutil.rmtree(aside, ignore_errors=True)
                 return
@@ -179,13 +179,14 @@ def _build(
             ids = [clip.id for clip in dataset.clips]
             write_json(aside / "index.json", {"ids": ids, "lengths": part.lengths})
             os.rename(aside, target)
+            (target / LOCK).unlink(missing_ok=True)  # it came along
             fsync_folder(target.parent)
     except OSError as error:
         raise C4CError(f"Cannot write {target}: {error.strerror}.") from None
 
 
 class _Part:
-    """A frame cache that is being made, by one process at a time; it goes on where one stopped.
+    """A frame cache that is being made, by one process; it goes on where another one stopped.
 
     ``lengths.bin`` is written after the frames that it counts, so what it says is there.
     """
@@ -199,13 +200,7 @@ class _Part:
     def __enter__(self) -> _Part:
         self._pixels = (self.folder / "frames.bin").open("ab")
         self._counts = (self.folder / "lengths.bin").open("ab")
-        try:
-            fcntl.flock(self._counts, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another run that decodes into {self.folder}")
-            fcntl.flock(self._counts, fcntl.LOCK_EX)
-        if (self.folder / "lengths.bin").exists():  # not renamed while this one waited
-            self._go_on()
+        self._go_on()
         return self
 
     def __exit__(self, *_: object) -> None:
