@@ -55,11 +55,11 @@ def study_folder(study: Study, config: StudyConfig) -> Path:
     return config.out or STUDIES / study.name
 
 
-def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[str, Any]]:
-    """Do this part's runs that are not done; results of all runs that are, in the plan's order.
+def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> None:
+    """Do this part's runs that are not done.
 
     Raises:
-        C4CError: data or settings that cannot be used.
+        C4CError: data or settings that cannot be used, or another process is at one of the runs.
         Interrupted: stopped on request; run again to go on.
     """
     jobs = [Job(run, study, config, None) for run in runs]
@@ -69,6 +69,11 @@ def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[st
         _prepare(study, config)
         say(f"study {study.name}: {len(todo)} of {len(jobs)} runs to do")
         _work(todo, config.devices or (None,))
+
+
+def results_of(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[str, Any]]:
+    """Results of all runs that are done, by whichever part, in the plan's order."""
+    jobs = [Job(run, study, config, None) for run in runs]
     return [_read(job) for job in jobs if job.result.exists()]
 
 

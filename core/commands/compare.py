@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from c4c.commands.options import SEED
+from c4c.commands.options import COUNT, SEED
 
 
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--direction", type=click.Choice(["t2v", "v2t"]), default="t2v", show_default=True)
-@click.option("--show", type=click.IntRange(0), default=5, show_default=True,
+@click.option("--show", type=COUNT, default=5, show_default=True,
               help="Queries won and lost to show.")  # fmt: skip
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="All of it to a file.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from c4c.commands.options import SEED
+from c4c.commands.options import COUNT, SEED
 
 
 @click.group()
@@ -59,9 +59,9 @@ def make() -> None:
 @make.command()
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--train", type=click.IntRange(0), default=1800, show_default=True, help="Clips.")
-@click.option("--val", type=click.IntRange(0), default=100, show_default=True, help="Clips.")
-@click.option("--test", type=click.IntRange(0), default=200, show_default=True, help="Clips.")
+@click.option("--train", type=COUNT, default=1800, show_default=True, help="Clips.")
+@click.option("--val", type=COUNT, default=100, show_default=True, help="Clips.")
+@click.option("--test", type=COUNT, default=200, show_default=True, help="Clips.")
 def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
     """Coloured shapes that move and grow, in H.264; val and test are twins."""
     from c4c.extract.datasets.shapes import Recipe, make_shapes

@@ -12,6 +12,7 @@ import click
 from c4c.limits import MOST_SEED
 
 SEED = click.IntRange(0, MOST_SEED)
+COUNT = click.IntRange(0, 1 << 20)
 
 
 class Slice(click.ParamType):  # type: ignore[type-arg]

@@ -2,8 +2,8 @@
 
 For one file only, MSVD's ``raw-captions.pkl``. Whatever a pickle can do beyond lists, dicts,
 texts and numbers begins with naming a class or function, and here no name is found. Nor can a
-small file stand for endless work: it may name a value again and again, but not so that all of
-them together are much larger than the file.
+small file stand for endless work: it may name a value again and again, but all of them together
+are not much larger than MSVD's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from c4c.errors import C4CError
 from c4c.extract.datasets.tables import read_bytes
 
 _LARGEST = 64 << 20  # bytes of a file; MSVD's has about five million
-_TIMES = 16  # its values in all may be so many times its size; words named again make three or so
+_MOST = 1 << 24  # letters and values in all, counted wherever they are named; MSVD has five million
 
 
 class _Plain(pickle._Unpickler):
@@ -80,7 +80,7 @@ def read_pickle(path: Path) -> Any:
         if len(data) > _LARGEST:
             raise C4CError(f"it has {len(data)} bytes, expected {_LARGEST} at most")
         found = _Plain(io.BytesIO(data), encoding="utf-8").load()
-        _require_plain_size(found, _TIMES * len(data))
+        _require_sane_size(found)
         return found
     except C4CError as error:
         raise C4CError(f"{path} is refused: {error}.") from None
@@ -89,8 +89,8 @@ def read_pickle(path: Path) -> Any:
         raise C4CError(f"{path} is not a pickle of plain values: {reason}.") from None
 
 
-def _require_plain_size(root: Any, most: int) -> None:
-    """Refuse a value that is larger than ``most``, where it is looked at everywhere it is named.
+def _require_sane_size(root: Any) -> None:
+    """Refuse a value that is larger than ``_MOST`` when all that is named in it is counted again.
 
     Each list is looked at once, after what is in it, and no call goes deeper for a deeper one.
     """
@@ -102,8 +102,8 @@ def _require_plain_size(root: Any, most: int) -> None:
         inside = _inside(value)
         if ready:
             sizes[id(value)] = size = 1 + sum(sizes[id(one)] for one in inside)
-            if size > most:
-                raise C4CError("a few values are named in it over and over, to make endless work")
+            if size > _MOST:
+                raise C4CError("the values that it names over and over would make endless work")
         elif id(value) in sizes:
             continue
         elif not inside:
