@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from c4c import __version__
 from c4c.errors import C4CError, Interrupted, Requeue
+from c4c.progress import say
 from c4c.registry import Registry
+from c4c.terminal import READER_LEFT, ReaderLeft, leave, prepare_streams
 
 HELP = {
     "extract": "Videos to cached CLIP features (HDF5).",
@@ -58,6 +61,11 @@ class LazyGroup(click.Group):
 class ConfiguredGroup(LazyGroup):
     """The top group: options that were not given fall back to ``c4c.toml``."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Read the options; ``--help`` is printed here."""
+        with _reader_may_leave():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with defaults from ``c4c.toml`` when the file is there."""
         if os.path.exists("c4c.toml"):
@@ -65,7 +73,17 @@ class ConfiguredGroup(LazyGroup):
             from c4c.defaults import default_map
 
             ctx.default_map = {**default_map(load_config(), COMMANDS), **(ctx.default_map or {})}
-        return super().invoke(ctx)
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """What click prints itself may find no reader; click would exit with status 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderLeft from None
 
 
 @click.group(cls=ConfiguredGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,38 +94,42 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line: user errors are one line and exit 2, Ctrl-C 130, SIGTERM 75."""
+    prepare_streams()
+    leave(_run())
+
+
+def _run() -> int:
+    """Run the command; what it raises is a line, and a status."""
     try:
         code = group.main(standalone_mode=False, prog_name="c4c")
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         _complain(_usage_error(error))
-        sys.exit(2)
+        return 2
     except Requeue as stop:
         _complain(str(stop))
-        sys.exit(os.EX_TEMPFAIL)
+        return os.EX_TEMPFAIL
     except Interrupted as stop:
         _complain(str(stop))
-        sys.exit(130)
+        return 130
     except C4CError as error:
         _complain(str(error))
-        sys.exit(2)
+        return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         _complain("stopped; run the same command again to go on")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output left (``| head``): nothing more to say, and nothing to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+        return 130
+    except ReaderLeft:
+        return READER_LEFT
     except OSError as error:
         # What no command foresaw: a disk that fails or is full, too many open files.
         place = f": {error.filename}" if error.filename else ""
         _complain(f"{error.strerror or error}{place}; fix that, then run the same command again")
-        sys.exit(2)
+        return 2
 
 
 def _usage_error(error: click.ClickException) -> str:
@@ -118,5 +140,4 @@ def _usage_error(error: click.ClickException) -> str:
 
 
 def _complain(message: str) -> None:
-    line = " ".join(message.split())
-    click.echo(f"c4c: {line}", err=True)
+    say(f"c4c: {' '.join(message.split())}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.lock import one_writer
 from c4c.presets import preset
 from c4c.progress import duration, say
 
@@ -43,8 +44,14 @@ def run_demo(config: DemoConfig) -> DemoResult:
     """Run the whole street; what an earlier run finished is kept.
 
     Raises:
-        C4CError: the folder holds another seed's demo, or cannot be written.
+        C4CError: the folder holds another seed's demo, another run writes it, or it cannot be
+            written.
     """
+    with one_writer(config.out):
+        return _run(config)
+
+
+def _run(config: DemoConfig) -> DemoResult:
     from c4c.extract.cache import Cache
     from c4c.extract.config import ExtractConfig
     from c4c.extract.datasets.shapes import Recipe, make_shapes

@@ -18,12 +18,16 @@ def open_device(name: str | None) -> torch.device:
     """
     import torch
 
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.empty(1, device=name).device
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # a number has to come back: from "meta" none does
     except Exception as error:  # torch raises AssertionError, RuntimeError and its own here
-        reason = (str(error).splitlines() or ["unusable"])[0]
-        raise C4CError(f"--device {name} cannot be used: {reason}") from None
-    if found.type == "meta":
-        raise C4CError("--device meta holds no numbers; pass cpu, or a GPU such as cuda:0.")
-    return found
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if reason.startswith("Expected one of"):
+            reason = "there is no such kind of device"
+        raise C4CError(
+            f"--device {name} cannot be used: {reason}. Pass cpu, cuda or cuda:1, or leave it out."
+        ) from None
+    return device

@@ -55,7 +55,8 @@ def shown(value: Any) -> str:
     if isinstance(value, str | int | float):
         text = ascii(value)
         return text if len(text) < 50 else f"{text[:40]}…"
-    return {list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
+    kinds: dict[type, str] = {list: "a list", dict: "an object"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def text(value: Any) -> str:

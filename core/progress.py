@@ -6,6 +6,8 @@ import sys
 import time
 from types import TracebackType
 
+from c4c.terminal import visible
+
 _BAR = 24
 _TERMINAL_EVERY = 0.1
 _PLAIN_EVERY = 10.0
@@ -13,8 +15,10 @@ _PLAIN_EVERY = 10.0
 
 def say(message: str) -> None:
     """Print words for people: one line on stderr, lost quietly when nobody listens."""
+    if sys.stderr is None:  # print would take standard output instead
+        return
     try:
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         return
 
@@ -86,7 +90,7 @@ class Progress:
         else:
             parts.append(duration(time.monotonic() - self._started))
         bar = self._bar() if self._terminal and self.total else ""
-        return f"{self.label} {bar}{' · '.join(parts)}"
+        return visible(f"{self.label} {bar}{' · '.join(parts)}")
 
     def rate(self) -> float:
         """Items a second since this run began."""

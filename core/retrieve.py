@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.device import open_device
 from c4c.errors import C4CError
 from c4c.files import parse_json
+from c4c.limits import MOST_FRAMES, require_within
 from c4c.progress import say
 from c4c.schema import parse
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from c4c.extract.backbone import Backbone
     from c4c.extract.cache import Cache
     from c4c.heads.base import Head
     from c4c.retrieval.evaluate import Evaluation
     from c4c.retrieval.ranking import Rerank, View
     from c4c.retrieval.search import Hit
+
+_BATCH = 256  # sentences encoded at once, and the least that is answered together
+_LONGEST = 1 << 20  # bytes of a line of queries
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,11 @@ class RetrieveConfig:
     device: str | None = None
     pretrained: str | None = None
 
+    def __post_init__(self) -> None:
+        require_within("top_k", self.top_k, 1, 1024)
+        require_within("shortlist", self.shortlist, 1, 1024)
+        require_within("max_frames", self.max_frames, 1, MOST_FRAMES)
+
 
 def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
     """The cache, the head on its device, the frames it is to see, and how it was trained.
@@ -61,7 +78,6 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     Raises:
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
     """
-    from c4c.device import open_device
     from c4c.extract.cache import Cache, find_cache
     from c4c.heads import build_head
     from c4c.heads.checkpoint import load_checkpoint
@@ -157,19 +173,26 @@ def _rerank(
     return Rerank("qbnorm", cache.clips(bank), captions.batch(np.sort(some)))
 
 
-def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
-    """Search a cache for sentences.
+def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
+    """Search a cache for sentences, a batch of them at a time.
+
+    Args:
+        config: where, and how.
+        queries: sentences; read as they are needed, so there may be any number.
+
+    Yields:
+        Hits, query after query, best first.
 
     Raises:
         C4CError: see ``open_head``; or the backbone of the cache could not be loaded for the texts.
     """
-    import torch
-
     from c4c.extract.backbone import load_backbone
     from c4c.extract.trusted import remember, weights_of
     from c4c.retrieval.search import search
 
-    if not queries:
+    asked = iter(queries)
+    first = next(asked, None)
+    if first is None:
         raise C4CError("There is no query: pass a sentence, or --queries FILE with one a line.")
     if config.rerank == "dual-softmax":
         raise C4CError("--rerank dual-softmax is for --evaluate: it needs all queries of a split.")
@@ -185,11 +208,24 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
         )
     if config.pretrained:
         remember(backbone)
-    with torch.inference_mode():
-        hidden = head.projections is not None
-        text = backbone.encode_text(backbone.tokenize(queries), hidden).float()
+    encoded = _encoded(itertools.chain([first], asked), backbone, head.projections is not None)
     clips, shortlist = cache.clips(config.split), config.shortlist or 100
-    yield from search(queries, text, head, clips, config.top_k, view, shortlist, rerank)
+    yield from search(encoded, head, clips, config.top_k, view, shortlist, rerank)
+
+
+def _encoded(
+    queries: Iterator[str], backbone: Backbone, hidden: bool
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Sentences in batches, each with its features [b, D]: any number takes the same memory."""
+    import torch
+
+    while batch := list(itertools.islice(queries, _BATCH)):
+        for query in batch:
+            if _HALF.search(query):
+                raise C4CError(f"The sentence '{query}' is not UTF-8 text; write it anew.")
+        with torch.inference_mode():
+            text = backbone.encode_text(backbone.tokenize(batch), hidden).float()
+        yield batch, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,30 +235,41 @@ class _Query:
     query: str
 
     def __post_init__(self) -> None:
-        if not self.query.strip() or re.search("[\ud800-\udfff]", self.query):
+        if not self.query.strip() or _HALF.search(self.query):
             raise C4CError("its query is empty, or holds half a character.")
 
 
-def read_queries(path: str) -> list[str]:
+def read_queries(path: str) -> Iterator[str]:
     """Sentences from a file (``-`` is standard input): one a line, or JSON lines with ``query``.
+
+    Yields:
+        Sentence after sentence, as they are read.
 
     Raises:
         C4CError: the file cannot be read, or a line is neither.
     """
+    count = 0
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        lines = data.decode("utf-8-sig").split("\n")  # not U+2028, which JSON's texts may hold
+        for number, line in enumerate(_lines(path), 1):
+            if len(line) > _LONGEST:
+                raise C4CError(f"{path} line {number} is longer than {_LONGEST} bytes.")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            if text:
+                count += 1
+                yield _query(text, f"{path} line {number}")
     except OSError as error:
         raise C4CError(f"Cannot read queries from {path}: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise C4CError(f"{path} is not UTF-8; convert it.") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if line:
-            found.append(_query(line, f"{path} line {number}"))
-    say(f"{len(found)} queries")
-    return found
+        raise C4CError(f"{path} line {number} is not UTF-8; convert the file.") from None
+    say(f"{count} queries")
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """Lines as they come, none of them read much further than is allowed."""
+    if path == "-" and sys.stdin is None:
+        raise C4CError("--queries -: standard input is closed.")
+    with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as stream:
+        yield from iter(lambda: stream.readline(_LONGEST + 1), b"")
 
 
 def _query(line: str, where: str) -> str:

@@ -61,7 +61,7 @@ def parse(kind: type[T], value: Any, where: str, schema: int | None = None, reme
     try:
         if schema is not None:
             _check_schema(value, schema)
-        record: T = check_of(kind)(value)
+        record: T = check_of(kind)(value)  # type: ignore[arg-type]
         if schema is not None and "sha256" in value and value["sha256"] != _seal(value):
             raise WrongError("differs from its checksum", kind=Damaged)
         return record

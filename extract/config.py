@@ -8,8 +8,19 @@ from pathlib import Path
 from c4c.config import check_part
 from c4c.errors import C4CError
 from c4c.extract.cache import Failure
+from c4c.limits import FPS, MOST_FRAMES, MOST_WORKERS, require_within
 
 BATCH = 64  # frames encoded at once
+_RANGES: dict[str, tuple[float, float]] = {
+    "fps": FPS,
+    "max_frames": (1, MOST_FRAMES),
+    "max_words": (3, 1 << 16),
+    "batch": (1, 1 << 16),
+    "workers": (0, MOST_WORKERS),
+    "deadline": (0.1, 1e7),
+    "shard_clips": (1, 1 << 20),
+    "max_fail_rate": (0, 1),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +86,8 @@ class ExtractConfig:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        low = {
-            "--fps": self.fps > 0,
-            "--batch": self.batch is None or self.batch > 0,
-            "--shard-clips": self.shard_clips > 0,
-        }
-        for option, good in low.items():
-            if not good:
-                raise C4CError(f"{option} must be greater than 0.")
+        for name, (least, most) in _RANGES.items():
+            require_within(name, getattr(self, name), least, most)
         if self.address and self.engine != "ray":
             raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
         check_part("--shard-slice", self.shard_slice)

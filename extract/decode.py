@@ -30,12 +30,12 @@ from c4c.extract.opening import (
 from c4c.extract.picture import picture_of, resized
 from c4c.extract.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
 from c4c.extract.timeline import timeline
+from c4c.limits import MOST_FRAMES
 from c4c.records import Clip, Frames
 from c4c.sampling import select_frames
 
 DECODERS = ("pyav", "decord")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
-MOST_FRAMES = 100_000
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 _ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
 

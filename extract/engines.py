@@ -53,7 +53,8 @@ def run_with_engine(config: ExtractConfig) -> ExtractResult:
     """
     if config.engine == "ray":
         return _run_ray(config)
-    devices = [name.strip() for name in config.device.split(",")] if config.device else []
+    given = [] if config.device is None else config.device.split(",")
+    devices = [name.strip() for name in given]
     for name in devices:
         open_device(name)
     return _run_devices(config, devices) if len(devices) > 1 else run_extract(config)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.extract.decode import Decoded, Taken
-from c4c.extract.link import LARGE, SLOT, SLOTS, Done, Given, Link, Said, Waits, said
+from c4c.extract.link import LARGE, SLOT, SLOTS, Begun, Done, Given, Link, Said, Waits, said
 from c4c.extract.opening import MAX_PIXELS
 from c4c.extract.picture import resized
 from c4c.records import Clip
@@ -83,7 +83,9 @@ class Sender(Taken):
         while not self._clips:
             self._hear()
         self._begin()
-        return self._clips.popleft()
+        clip = self._clips.popleft()
+        self._tell(Begun(_size(clip.path)))
+        return clip
 
     def __len__(self) -> int:
         return self._count
@@ -152,6 +154,14 @@ class Sender(Taken):
 
     def _tell(self, message: Said) -> None:
         self._link.send(said(message))
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; asked here and not by the parent, which a dead network would hold up."""
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _resident() -> int:

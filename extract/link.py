@@ -18,6 +18,7 @@ from c4c.extract.opening import MAX_PIXELS
 SLOT = 2 << 20  # bytes: a dozen frames of 224
 SLOTS = 16
 LARGE = SLOTS  # number of the one slot beyond, for frames that fill more than a slot
+_FILE = 1 << 40  # bytes that a video may have: its deadline grows with them
 _MESSAGE = 1 << 18  # bytes, more than a socket takes at once
 
 
@@ -30,6 +31,13 @@ class Started:
     """The child is ready; from ``at`` on, its first clip's time counts."""
 
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The next clip is in hand; its file has ``size`` bytes."""
+
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Done:
     resident: int  # bytes of memory that the process has now
 
 
-Said = Started | Given | Waits | Done
+Said = Started | Begun | Given | Waits | Done
 
 
 class Link:
@@ -133,6 +141,8 @@ def understood(data: bytes) -> Said:
         match json.loads(data):
             case ["Started", float(at)] if _past(at):
                 return Started(at)
+            case ["Begun", int(size)] if 0 <= size <= _FILE:
+                return Begun(size)
             case ["Given", int(slot), [int(n), int(h), int(w), 3], int(first)] if (
                 first >= 0 and min(n, h, w) > 0 and n * h * w * 3 <= _room(slot)
             ):

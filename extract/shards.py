@@ -21,14 +21,14 @@ from c4c.extract.seal import LARGEST, MOST_TABLES, End, seal_of
 # 1 had checksums of the features alone, 2 no seal; both are still read.
 SCHEMA = 3
 STATUS = ("ok", "partial", "corrupt", "failed")
-_ARRAYS = {
+_ARRAYS: dict[str, tuple[type, int]] = {
     "features": (np.float16, 2),
     "offsets": (np.int64, 1),
     "times": (np.float32, 1),
     "crc32": (np.uint32, 1),
     "status": (np.uint8, 1),
 }
-_ENDS = {"_bytes": np.uint8, "_offsets": np.int64}
+_ENDS: dict[str, type] = {"_bytes": np.uint8, "_offsets": np.int64}
 TEXTS = {"clips": ("ids", "messages"), "captions": ("ids", "clip_ids", "texts")}
 
 
@@ -186,7 +186,7 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     root = read_root(image)
     schema, kind = _heading(root, end)
     found = read_arrays(image, root)
-    expected = dict(_ARRAYS)
+    expected: dict[str, tuple[type, int]] = dict(_ARRAYS)
     for name in TEXTS[kind]:
         expected |= {name + ending: (dtype, 1) for ending, dtype in _ENDS.items()}
     _check_arrays(found, expected)

@@ -122,6 +122,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
     try:
         patch = state["visual.conv1.weight"].shape[-1]
         tokens = state["visual.positional_embedding"].shape[0]
+        words = state["positional_embedding"].shape[0]
         width = state["ln_final.weight"].shape[0]
         config = {
             "embed_dim": state["text_projection"].shape[1],
@@ -132,7 +133,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
                 "image_size": patch * math.isqrt(tokens - 1),
             },
             "text_cfg": {
-                "context_length": state["positional_embedding"].shape[0],
+                "context_length": words,
                 "vocab_size": state["token_embedding.weight"].shape[0],
                 "width": width,
                 "heads": max(1, width // 64),
@@ -143,7 +144,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
         raise C4CError(f"These weights are not a ViT CLIP's: {error} is missing.") from None
     except (IndexError, ValueError):
         raise C4CError("These weights are not a ViT CLIP's: their shapes are others.") from None
-    if config["text_cfg"]["context_length"] > _CONTEXT:
+    if words > _CONTEXT:
         raise C4CError(f"These weights are not a ViT CLIP's: texts of more than {_CONTEXT} tokens.")
     return config
 

@@ -24,9 +24,22 @@ from multiprocessing import spawn
 import numpy as np
 import numpy.typing as npt
 
-from c4c.extract.decode import MOST_FRAMES, Request, decode_clip, failure
+from c4c.clock import RunningClock
+from c4c.extract.decode import Request, decode_clip, failure
 from c4c.extract.handover import Memory, Sender
-from c4c.extract.link import Done, Given, Link, Nonsense, Said, Started, Waits, said, understood
+from c4c.extract.link import (
+    Begun,
+    Done,
+    Given,
+    Link,
+    Nonsense,
+    Said,
+    Started,
+    Waits,
+    said,
+    understood,
+)
+from c4c.limits import MOST_FRAMES
 from c4c.records import Clip
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)
@@ -107,28 +120,24 @@ def _start(link: Link, memory: Memory) -> subprocess.Popen[bytes]:
     )
 
 
-def _allowance(clip: Clip) -> float:
-    """Seconds a clip may take; they grow with the file."""
-    try:
-        size = os.stat(clip.path).st_size
-    except (OSError, ValueError):
-        size = 0
-    return _DEADLINE + _SECONDS_PER_MB * size / 1e6
-
-
 class Worker:
     """A decoder process and the clips that it has in hand, in ascending order.
 
     Args:
         request: how to sample them.
         deadline: seconds a clip may take; ``None`` goes by the size of its file.
+        clock: by which they are counted.
         clips: what to decode, each with its place.
     """
 
     def __init__(
-        self, request: Request, deadline: float | None, clips: Iterable[tuple[int, Clip]] = ()
+        self,
+        request: Request,
+        deadline: float | None,
+        clock: RunningClock,
+        clips: Iterable[tuple[int, Clip]] = (),
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._clock = deadline, clock
         with contextlib.ExitStack() as undo:
             self.memory = Memory()
             undo.callback(self.memory.close)
@@ -139,7 +148,7 @@ class Worker:
             undo.pop_all()
         self.clips: deque[tuple[int, Clip]] = deque()
         self._born = self._began = time.monotonic()  # it, and the time of the clip in hand
-        self._until = self._born + _START  # when the clip in hand is late
+        self._until = clock.now() + _START  # when the clip in hand is late
         self._waits: float | None = None  # since when it has waited for a slot
         self.started = False
         self._sent = 0  # messages
@@ -148,6 +157,7 @@ class Worker:
         self._returned = 0  # slots given back
         self._frames = 0  # that came of the clip in hand, or are not void
         self._pictures = 0  # that came of it, void or not
+        self._named = False  # whether the size of its file came
         self._served = 0
         self._resident = 0  # bytes of memory that it keeps
         self._send(request)
@@ -161,11 +171,11 @@ class Worker:
             self._begin(time.monotonic())
         self._send(clip)
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, moment: float) -> None:
         """The time of the clip in hand begins."""
-        self._began = now
+        self._began, self._named = moment, False
         if self.clips:
-            self._until = now + (self._deadline or _allowance(self.clips[0][1]))
+            self._until = self._clock.at(moment) + (self._deadline or _DEADLINE)
 
     def _send(self, message: object) -> None:
         self._sent += 1
@@ -177,7 +187,7 @@ class Worker:
         self._held.discard(slot)
         self._returned += 1
         if self._waits is not None:
-            self._until += time.monotonic() - self._waits
+            self._until += self._clock.now() - self._waits
             self._waits = None
         self._send(slot)
 
@@ -196,6 +206,10 @@ class Worker:
             if not self._may_say(message):
                 raise Nonsense(message)
             match message:
+                case Begun():
+                    self._named = True
+                    if self._deadline is None:
+                        self._until += _SECONDS_PER_MB * message.size / 1e6
                 case Given():
                     self._take(message)
                     yield self.clips[0][0], message
@@ -224,6 +238,8 @@ class Worker:
             case Done():
                 free = not message.kept or message.slot not in self._held
                 return bool(self.clips) and message.kept <= self._frames and free
+            case Begun():  # once a clip, before anything of it
+                return bool(self.clips) and not self._named
 
     def _take(self, given: Given) -> None:
         self._held.add(given.slot)
@@ -233,9 +249,9 @@ class Worker:
     def _wait(self, message: Waits) -> None:
         """It stands still for want of a slot: that is not its fault while any is here."""
         self._waited += 1
-        since = max(message.at, self._began)
+        since = self._clock.at(max(message.at, self._began))
         if message.returned < self._returned:  # one is on its way or has come since
-            self._until += time.monotonic() - since
+            self._until += self._clock.now() - since
         elif self._waits is None and self._held:
             self._waits = since
 
@@ -260,7 +276,7 @@ class Worker:
     def late(self) -> bool:
         """Whether it has had its time, and not for want of a slot."""
         busy = bool(self.clips) and self._waits is None
-        return busy and time.monotonic() > self._until and not self.link.poll()
+        return busy and self._clock.now() > self._until and not self.link.poll()
 
     def end(self) -> int | None:
         """Wait for a process that has ended, not for long should the kernel hold it: its code."""

@@ -7,7 +7,6 @@ of them does not depend on it.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from multiprocessing.connection import wait
 import numpy as np
 import numpy.typing as npt
 
+from c4c.clock import RunningClock
 from c4c.errors import C4CError
 from c4c.extract.decode import Decoded, Request, failure
 from c4c.extract.link import Given, Nonsense
 from c4c.extract.worker import Ended, Worker, without_frames
 from c4c.records import Clip, Frames
+from c4c.terminal import open_standard_files
 
 _STARTS = 3  # times in a row that a process may fail to start, which is no clip's fault
 _QUEUE = 4  # clips that a process has in hand: it goes on while the parent is busy
@@ -55,7 +56,8 @@ def decode_pieces(
         clips: what to decode.
         request: how to sample them.
         workers: processes.
-        deadline: seconds a clip may take; by default a minute and more for large files.
+        deadline: seconds a clip may take, those in which this process stood still not counted;
+            by default a minute and more for large files.
 
     Yields:
         For each clip in order its pieces, then its end. A clip whose process died or ran out of
@@ -84,7 +86,8 @@ def decode_many(
         clips: what to decode.
         request: how to sample them.
         workers: processes.
-        deadline: seconds a clip may take; by default a minute and more for large files.
+        deadline: seconds a clip may take, those in which this process stood still not counted;
+            by default a minute and more for large files.
 
     Yields:
         (place, decoded), in order. A clip whose process died or ran out of time is ``failed``.
@@ -115,26 +118,18 @@ def _whole(parts: Iterable[Piece | Ended]) -> Decoded:
     return Decoded(Frames(pixels[: len(end.times)], end.times), end.status, end.message)
 
 
-def _open_standard_files() -> None:
-    """Where one is closed, what is opened next takes its number, and what is said goes there."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-
-
 class _Pool:
     """Decoder processes, what they are to decode, and what has come from them."""
 
     def __init__(
         self, clips: Sequence[Clip], request: Request, workers: int, deadline: float | None
     ) -> None:
-        _open_standard_files()
+        open_standard_files()
         self._clips, self._request, self._deadline = clips, request, deadline
         self._arrived: list[deque[tuple[Worker, Given] | Ended]] = [deque() for _ in clips]
         self._most = workers
         self._workers: list[Worker] = []
+        self._clock = RunningClock()
         self._next = 0  # the first clip that nobody has
         self._stillborn = 0
 
@@ -159,7 +154,7 @@ class _Pool:
             able = [one for one in self._workers if len(one.clips) < _QUEUE and not one.worn]
             worker = min(able, key=lambda one: len(one.clips), default=None)
             if (worker is None or worker.clips) and len(self._workers) < self._most:
-                worker = Worker(self._request, self._deadline)
+                worker = Worker(self._request, self._deadline, self._clock)
                 self._workers.append(worker)
             if worker is None:
                 return
@@ -198,9 +193,10 @@ class _Pool:
         if worker.started and why and worker.clips:
             place, _ = worker.clips.popleft()
             self._arrived[place].append(without_frames("failed", why))
-        return Worker(self._request, self._deadline, worker.clips)
+        return Worker(self._request, self._deadline, self._clock, worker.clips)
 
     def stop(self) -> None:
         """Kill all processes."""
+        self._clock.stop()
         for worker in self._workers:
             worker.stop()

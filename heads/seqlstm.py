@@ -41,7 +41,8 @@ class SeqLSTM(Head):
         An LSTM only looks back and padding stands behind the frames, so it is run over the
         padded (zeroed) batch: the same numbers as on packed sequences, empty clips included.
         """
-        frames = batch.features.to(self.lstm.weight_hh_l0.dtype)
+        weight: Tensor = self.lstm.get_parameter("weight_hh_l0")
+        frames = batch.features.to(weight.dtype)
         # Many a CPU has no LSTM in bfloat16 (oneDNN refuses), so there it is never narrowed.
         with torch.autocast("cpu", enabled=False):
             outputs, _ = self.lstm(frames)

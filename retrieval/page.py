@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from c4c.terminal import visible
+
 Pixels = npt.NDArray[np.uint8]
 
 _STYLE = """
@@ -38,6 +40,11 @@ svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .soft { fil
 """
 
 
+def escape(text: str) -> str:
+    """Foreign text in a page: shown, and neither markup nor a turn of the writing direction."""
+    return html.escape(visible(text))
+
+
 def page(title: str, lead: str, parts: Sequence[str]) -> str:
     """A page.
 
@@ -49,8 +56,8 @@ def page(title: str, lead: str, parts: Sequence[str]) -> str:
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body>"
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>{''.join(parts)}\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><body>"
+        f"<h1>{escape(title)}</h1><p>{escape(lead)}</p>{''.join(parts)}\n"
     )
 
 
@@ -94,7 +101,7 @@ def bars(values: Sequence[Bar], chance: float | None, colour: str) -> str:
         y = 4 + place * step
         end = max(bar.value, bar.span[1] if bar.span else 0.0)
         parts.append(
-            f"<text x={left - 10} y={y + 18} text-anchor=end>{html.escape(bar.name)}</text>"
+            f"<text x={left - 10} y={y + 18} text-anchor=end>{escape(bar.name)}</text>"
             f"<rect x={left} y={y + 4} width={max(bar.value, 0.4) * scale:.1f} height={step - 10} "
             f"rx=3 style='fill:{colour}'/>"
             f"<text x={left + end * scale + 6:.1f} y={y + 18}>{bar.value:.1f}</text>"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from c4c.retrieval.metrics import Metrics
-from c4c.retrieval.page import Bar, Pixels, bars, data_uri, page, table
+from c4c.retrieval.page import Bar, Pixels, bars, data_uri, escape, page, table
 
 _HEAD = ("", "R@1", "R@5", "R@10", "median", "mean", "v2t R@1", "v2t R@5", "v2t R@10", "twins")
 
@@ -62,7 +61,7 @@ def render_report(
     recalls = [Bar(row.name, row.metrics["t2v"].r1) for row in rows]
     parts.append("<h2>Text to video, R@1</h2>" + bars(recalls, None, "var(--two)"))
     parts.append(film("What was found", examples))
-    parts.append(f"<h2>How this was made</h2><p>{html.escape(foot)}</p>")
+    parts.append(f"<h2>How this was made</h2><p>{escape(foot)}</p>")
     return page(title, lead, parts)
 
 
@@ -78,17 +77,17 @@ def film(heading: str, examples: Sequence[Example]) -> str:
     """Queries with film strips of their answers; nothing when there are none."""
     if not examples:
         return ""
-    return f"<h2>{html.escape(heading)}</h2>" + "".join(map(_example, examples))
+    return f"<h2>{escape(heading)}</h2>" + "".join(map(_example, examples))
 
 
 def _example(example: Example) -> str:
     strips = "".join(
-        f"<div class='hit{' right' if strip.right else ''}'><span>{html.escape(strip.label)}</span>"
+        f"<div class='hit{' right' if strip.right else ''}'><span>{escape(strip.label)}</span>"
         f"{_image(strip.frames)}</div>"
         for strip in example.strips
     )
-    outcome = f": {html.escape(example.outcome)}" if example.outcome else ""
-    return f"<div class=query><b>“{html.escape(example.query)}”{outcome}</b>{strips}</div>"
+    outcome = f": {escape(example.outcome)}" if example.outcome else ""
+    return f"<div class=query><b>“{escape(example.query)}”{outcome}</b>{strips}</div>"
 
 
 def _image(frames: Pixels) -> str:

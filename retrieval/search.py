@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -12,7 +12,7 @@ from c4c.errors import C4CError
 from c4c.extract.cache import ClipFeatures
 from c4c.heads import mean_of
 from c4c.heads.base import Head
-from c4c.kernels import topk_similarity
+from c4c.kernels import GalleryIndex, topk_similarity
 from c4c.retrieval.ranking import Rerank, View, batch_of, clip_vectors
 from c4c.retrieval.rerank import search_reranked, weigh
 
@@ -46,8 +46,7 @@ class Hit:
 
 @torch.inference_mode()
 def search(
-    queries: Sequence[str],
-    text: Tensor,
+    batches: Iterable[tuple[Sequence[str], Tensor]],
     head: Head,
     clips: ClipFeatures,
     k: int = 10,
@@ -58,8 +57,8 @@ def search(
     """The k best clips for each sentence.
 
     Args:
-        queries: sentences.
-        text: their features, [Q, D].
+        batches: sentences and their features [Q, D], some at a time; hits of a batch are given
+            before the next one is asked for.
         head: a loose head searches its gallery; a tight one scores the ``shortlist`` best
             clips of mean pooling.
         clips: the gallery.
@@ -78,24 +77,47 @@ def search(
         raise C4CError("The gallery is empty: no clip of this cache has features.")
     view = view or View()
     loose = head if head.loose else mean_of(head)
-    vectors = clip_vectors(loose, clips, view)
-    encoded = loose.encode_text(text.to(vectors.device)).float()
+    nearest = _Nearest(loose, clip_vectors(loose, clips, view), rerank)
     wanted = min(k if head.loose else max(k, shortlist), len(clips))
-    if rerank and rerank.text is not None:
-        bank = loose.encode_text(rerank.text.to(vectors.device)).float()
-        weights = weigh(rerank.kind, bank, vectors)
-        places = search_reranked(encoded, vectors, weights, wanted, topk_similarity).cpu()
-        scores = torch.einsum("qd,qkd->qk", encoded, vectors[places]).cpu()
-    else:
-        scores, places = (one.cpu() for one in topk_similarity(encoded, vectors, wanted))
-    for row, query in enumerate(queries):
-        found, own = places[row], scores[row]
-        if not head.loose:
-            found, own = _rerank(head, clips, text[row : row + 1], found, view)
-        for rank in range(min(k, len(found))):
-            clip = clips.clips[int(found[rank])]
-            score = round(float(own[rank]), 6)
-            yield Hit(query, rank + 1, score, clip.id, clip.path, clip.start, clip.end)
+    for queries, text in batches:
+        scores, places = nearest.to(text, wanted)
+        for row, query in enumerate(queries):
+            found, own = places[row], scores[row]
+            if not head.loose:
+                found, own = _rerank(head, clips, text[row : row + 1], found, view)
+            for rank in range(min(k, len(found))):
+                clip = clips.clips[int(found[rank])]
+                score = round(float(own[rank]), 6)
+                yield Hit(query, rank + 1, score, clip.id, clip.path, clip.start, clip.end)
+
+
+class _Nearest:
+    """The gallery as vectors [N, D], ready for batch after batch of queries."""
+
+    def __init__(self, head: Head, vectors: Tensor, rerank: Rerank | None) -> None:
+        self._head, self._vectors, self._weights = head, vectors, None
+        self._gallery: Tensor | GalleryIndex | None = None
+        if rerank and rerank.text is not None:
+            bank = head.encode_text(rerank.text.to(vectors.device)).float()
+            self._weights = weigh(rerank.kind, bank, vectors)
+
+    def to(self, text: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Scores and places [Q, count] of the clips nearest to text features [Q, D]."""
+        vectors = self._vectors
+        encoded = self._head.encode_text(text.to(vectors.device)).float()
+        if self._weights is not None:
+            places = search_reranked(encoded, vectors, self._weights, count, topk_similarity).cpu()
+            return torch.einsum("qd,qkd->qk", encoded, vectors[places]).cpu(), places
+        scores, places = topk_similarity(encoded, self._prepared(), count)
+        return scores.cpu(), places.cpu()
+
+    def _prepared(self) -> Tensor | GalleryIndex:
+        """The vectors for the first batch; from the second on an index of them pays on a CPU."""
+        if self._gallery is None:
+            self._gallery = self._vectors
+        elif isinstance(self._gallery, Tensor) and self._vectors.device.type == "cpu":
+            self._gallery = GalleryIndex(self._vectors)
+        return self._gallery
 
 
 def _rerank(

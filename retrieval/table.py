@@ -7,12 +7,14 @@ from typing import Any
 
 from c4c.retrieval.evaluate import Evaluation
 from c4c.retrieval.metrics import Metrics
+from c4c.terminal import visible
 
 _HEADER = ("", "R@1", "R@5", "R@10", "R@50", "median", "mean", "Rsum", "queries", "gallery")
 
 
 def render(rows: Sequence[Sequence[str]]) -> str:
     """Rows as text: the first column to the left, the others to the right."""
+    rows = _shown(told)
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -20,6 +22,11 @@ def render(rows: Sequence[Sequence[str]]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _shown(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Cells as they will be printed, by whose width the columns are set."""
+    return [[visible(cell) for cell in row] for row in rows]
 
 
 def evaluation_table(found: Evaluation) -> str:
@@ -33,7 +40,7 @@ def evaluation_table(found: Evaluation) -> str:
     lines = [found.head, render(rows)]
     if found.twins is not None:
         lines.append(f"twin accuracy {found.twins:.1f} % (50 is chance)")
-    lines += [f"note: {note}" for note in found.notes]
+    lines += [visible(f"note: {note}") for note in found.notes]
     return "\n".join(lines)
 
 
@@ -47,10 +54,11 @@ def _row(name: str, figures: Metrics) -> Sequence[str]:
 
 def hits_table(hits: Sequence[Any]) -> str:
     """Ranked clips of one query."""
-    rows: list[Sequence[str]] = [("rank", "score", "clip", "where")]
+    told: list[Sequence[str]] = [("rank", "score", "clip", "where")]
     for hit in hits:
         span = "" if hit.end is None and not hit.start else f" {hit.start:g}-{hit.end or 'end'} s"
-        rows.append((str(hit.rank), f"{hit.score:.4f}", hit.clip, hit.path + span))
+        told.append((str(hit.rank), f"{hit.score:.4f}", hit.clip, hit.path + span))
+    rows = _shown(told)
     widths = [max(len(row[place]) for row in rows) for place in range(4)]
     return "\n".join(
         f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}"

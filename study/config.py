@@ -8,6 +8,7 @@ from typing import Any
 
 from c4c.config import check_part
 from c4c.errors import C4CError
+from c4c.limits import MOST_WORKERS, require_within
 
 STUDIES = Path("c4c-studies")
 
@@ -62,6 +63,6 @@ class StudyConfig:
                 "--root, --videos, --captions and --cache are for one --dataset; name the places "
                 "of several in c4c.toml."
             )
-        if self.seeds < 1:
-            raise C4CError(f"--seeds is {self.seeds}, expected at least 1.")
+        require_within("seeds", self.seeds, 1, 10_000)
+        require_within("workers", self.workers, 0, MOST_WORKERS)
         check_part("--slice", self.part)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import queue
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from c4c import __version__
 from c4c.errors import C4CError
 from c4c.files import write_json
+from c4c.lock import one_writer
 from c4c.progress import say
 from c4c.schema import sealed
 from c4c.study.config import STUDIES, StudyConfig
@@ -62,11 +60,11 @@ def study_folder(study: Study, config: StudyConfig) -> Path:
     return config.out or STUDIES / study.name
 
 
-def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[str, Any]]:
-    """Do this part's runs that are not done; results of all runs that are, in the plan's order.
+def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> None:
+    """Do this part's runs that are not done.
 
     Raises:
-        C4CError: data or settings that cannot be used.
+        C4CError: data or settings that cannot be used, or another process is at one of the runs.
         Interrupted: stopped on request; run again to go on.
     """
     jobs = [Job(run, study, config, None) for run in runs]
@@ -76,6 +74,11 @@ def run_jobs(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[st
         _prepare(study, config, runs)
         say(f"study {study.name}: {len(todo)} of {len(jobs)} runs to do")
         _work(todo, config.devices or (None,))
+
+
+def results_of(study: Study, config: StudyConfig, runs: list[Run]) -> list[dict[str, Any]]:
+    """Results of all runs that are done, by whichever part, in the plan's order."""
+    jobs = [Job(run, study, config, None) for run in runs]
     return [read_result(job.result, job.run) for job in jobs if job.result.exists()]
 
 
@@ -114,12 +117,18 @@ def _work(todo: list[Job], devices: tuple[str | None, ...]) -> None:
 
 
 def perform(job: Job) -> None:
-    """Train and evaluate one run, and write its result.
+    """Train and evaluate one run, and write its result, unless another process just did.
 
     Raises:
-        C4CError: data or settings that cannot be used.
+        C4CError: data or settings that cannot be used, or another process is at this run.
         Interrupted: stopped on request, with the training saved.
     """
+    with one_writer(job.folder):
+        if not job.result.exists():
+            _perform(job)
+
+
+def _perform(job: Job) -> None:
     begun = time.monotonic()
     found = _end_to_end(job) if job.study.mode == "e2e" else _cached(job)
     run = job.run
@@ -215,26 +224,17 @@ def _training(job: Job) -> dict[str, Any]:
 
 
 def _prepare(study: Study, config: StudyConfig, runs: list[Run]) -> None:
-    """What runs share: data, features, the post-pretrained backbone. One process does it."""
+    """What runs share: data, features, the post-pretrained backbone. Others wait meanwhile."""
     from c4c.extract.pipeline import run_extract
 
     needed = {one: needed_splits(config, one, runs) for one in config.datasets}
-    with _alone(study_folder(study, config)):
+    with one_writer(study_folder(study, config), wait=True):
         for dataset, splits in needed.items():
             make_shapes_once(config, dataset)
             if study.mode == "cached":
                 run_extract(extraction(config, dataset, splits))
         if study.pretrain and any(one.get("post_pretrain") for one in study.variants()):
             _pretrained(study, config)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Other parts of the same study wait meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -11,6 +13,7 @@ from typing import Any
 from c4c.retrieval.page import Bar, bars, items, page, table
 from c4c.study.spec import Study
 from c4c.study.summary import ALPHA, CHANCE, Figure, Variant
+from c4c.terminal import visible
 
 _NAMES = {
     "t2v_r1": "R@1",
@@ -159,20 +162,35 @@ def markdown(
     study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]], wanted: int
 ) -> str:
     """The report as Markdown."""
-    parts = [f"# {study.question}", "\n".join(f"- {line}" for line in verdicts(study, variants))]
+    lines = verdicts(study, variants)
+    parts = [f"# {plain(study.question)}", "\n".join(f"- {plain(line)}" for line in lines)]
     parts.append(_markdown_table(rows_of(variants)))
     if rows := published(study, variants, results):
         parts += [f"Published, not measured here ({source()}):", _markdown_table(rows)]
     if notes := _notes(variants):
-        parts.append("\n".join(f"- note: {note}" for note in notes))
+        parts.append("\n".join(f"- note: {plain(note)}" for note in notes))
     if any(one.order for one in variants):
         parts.append(_TWINS)
-    parts.append(how_made(study, results, wanted))
+    parts.append(plain(how_made(study, results, wanted)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+# What Markdown may take for markup: a bracket only where it would make a link, an underscore only
+# at the edge of a word.
+_MARKUP = re.compile(r"[\\`*|~]|\](?=[(\[:])|(?<!\w)_|_(?!\w)")
+
+
+def plain(text: str) -> str:
+    r"""Foreign text in a Markdown page, as it is and no markup.
+
+    >>> print(plain("a|b <i>*c*</i> max_frames [x](http://y) [1.0, 2.0]"))
+    a\|b &lt;i&gt;\*c\*&lt;/i&gt; max_frames [x\](http://y) [1.0, 2.0]
+    """
+    return html.escape(_MARKUP.sub(r"\\\g<0>", visible(text)), quote=False)
+
+
 def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
+    head, *body = (" | ".join(map(plain, row)) for row in rows)
     line = " | ".join("---" for _ in rows[0])
     return "\n".join(f"| {text} |" for text in (head, line, *body))
 

@@ -10,16 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from c4c.device import open_device
 from c4c.errors import C4CError
 from c4c.files import write_atomic, write_json
+from c4c.lock import one_writer
 from c4c.progress import say
 from c4c.retrieval.table import render
 from c4c.study.config import StudyConfig
-from c4c.study.execute import run_jobs, study_folder
+from c4c.study.execute import results_of, run_jobs, study_folder
 from c4c.study.plan import plan_runs
 from c4c.study.report import html_page, markdown, rows_of, verdicts
-from c4c.study.spec import load_study
+from c4c.study.spec import Study, load_study
 from c4c.study.summary import summarise_runs
+from c4c.terminal import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def run_study(config: StudyConfig) -> StudyResult:
         C4CError: no such study, settings that cannot be, or data that cannot be used.
         Interrupted: stopped on request; run again to go on.
     """
+    for device in config.devices:
+        open_device(device)
     study = load_study(config.name)
     if config.mode == study.mode:
         config = replace(config, mode=None)  # as if it had not been said: the same runs
@@ -53,21 +58,28 @@ def run_study(config: StudyConfig) -> StudyResult:
         study = replace(study, mode=config.mode)
     runs = plan_runs(study, config)
     folder = study_folder(study, config)
-    results = run_jobs(study, config, runs)
-    if not results:
-        raise C4CError(f"{folder}: no run is done yet in this part; other parts go on.")
+    run_jobs(study, config, runs)
+    with one_writer(folder, wait=True):  # of parts that end together, the last has all results
+        results = results_of(study, config, runs)
+        if not results:
+            raise C4CError(f"{folder}: no run is done yet in this part; other parts go on.")
+        return _tell(study, folder, results, len(runs))
+
+
+def _tell(study: Study, folder: Path, results: list[dict[str, Any]], wanted: int) -> StudyResult:
+    """Write tables and reports."""
     variants = summarise_runs(study, results)
     rows = [tidy(one) for one in results]
-    write_atomic(folder / "runs.csv", as_csv(rows).encode())
+    write_atomic(folder / "runs.csv", as_csv(rows).encode("utf-8", "surrogateescape"))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(folder / "runs.jsonl", lines.encode())
     write_json(folder / "summary.json", [asdict(one) for one in variants])
-    told = (study, variants, results, len(runs))
+    told = (study, variants, results, wanted)
     write_atomic(folder / "report.md", markdown(*told).encode())
     write_atomic(folder / "report.html", html_page(*told).encode())
-    say(f"{len(results)} of {len(runs)} runs are done; report: {folder / 'report.html'}")
-    text = "\n".join([render(rows_of(variants)), *verdicts(study, variants)])
-    return StudyResult(folder, text, len(results), len(runs))
+    say(f"{len(results)} of {wanted} runs are done; report: {folder / 'report.html'}")
+    text = "\n".join([render(rows_of(variants)), *map(visible, verdicts(study, variants))])
+    return StudyResult(folder, text, len(results), wanted)
 
 
 def tidy(result: dict[str, Any]) -> dict[str, Any]:

@@ -198,13 +198,13 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
     hidden = cache.features == "hidden"
     if config.tune == "projections":
         cache.require_features(projected=True)
-    with many_processes() as world:
+    tuned = "-projections" if config.tune == "projections" else ""
+    out = config.out or RUNS / f"{config.head}-{cache.dataset}{tuned}"
+    with many_processes() as world, world.one_writer(out):
         head = start_head(config, cache.dim, cache.head_init(), hidden)
         if head.projections is not None:
             head.projections.requires_grad_(config.tune == "projections")
         task = CachedTask(config, cache, head)
-        tuned = "-projections" if config.tune == "projections" else ""
-        out = config.out or RUNS / f"{config.head}-{cache.dataset}{tuned}"
         meta = {
             "config": config.numbers(),
             "chosen_on": task.eval_split,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from c4c.errors import C4CError
+from c4c.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS, require_within
 
 # What may differ between a run and its resumption: it changes the numbers by rounding at most.
 _FREE = frozenset(
@@ -22,6 +24,28 @@ _FREE = frozenset(
         "frames",
     }
 )
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 10_000),
+    "batch": (1, 1 << 20),
+    "accumulate": (1, 1 << 20),
+    "micro_batch": (0, 1 << 20),
+    "pairs": (1, 1 << 20),
+    "lr": (1e-12, 1e3),
+    "coef_lr": (0, 1e6),
+    "weight_decay": (0, 1e3),
+    "warmup": (0, 1),
+    "clip_norm": (1e-9, math.inf),  # infinite: nothing is clipped
+    "seed": (0, MOST_SEED),
+    "max_frames": (1, MOST_FRAMES),
+    "layers": (1, 64),
+    "checkpoint_minutes": (0, 1e6),
+}
+_E2E_RANGES: dict[str, tuple[float, float]] = {
+    "freeze_layers": (-1, 1000),
+    "max_words": (3, 1 << 16),
+    "fps": FPS,
+    "workers": (1, MOST_WORKERS),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +122,9 @@ class TrainConfig:
         _one_of("recipe", self.recipe, ("c4c", "authors"))
         _one_of("objective", self.objective, ("contrastive", "mil-nce"))
         _one_of("clip_captions", self.clip_captions, ("all", "one"))
-        for name in ("epochs", "batch", "accumulate", "max_frames", "layers", "pairs"):
-            _at_least(name, getattr(self, name), 1)
-        for name in (
-            "micro_batch",
-            "weight_decay",
-            "warmup",
-            "seed",
-            "checkpoint_minutes",
-            "coef_lr",
-        ):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise C4CError(f"--{_dashed(name)} is {getattr(self, name)}, expected above 0.")
-        if self.warmup >= 1:
+        for name, (least, most) in _RANGES.items():
+            require_within(name, getattr(self, name), least, most)
+        if self.warmup == 1:
             raise C4CError(f"--warmup is {self.warmup}, expected a share of the steps below 1.")
         if self.pairs > 1 and self.objective != "mil-nce":
             raise C4CError(f"--pairs {self.pairs} is for --objective mil-nce; pass it too.")
@@ -198,13 +210,12 @@ class TrainE2EConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
-        _at_least("freeze_layers", self.freeze_layers, -1)
+        for name, (least, most) in _E2E_RANGES.items():
+            require_within(name, getattr(self, name), least, most)
         _one_of("frames", self.frames, ("cache", "decode"))
         if self.frames == "decode" and self.objective == "mil-nce":
             raise C4CError("--frames decode is for --objective contrastive; use the cache.")
         _one_of("linear_patch", self.linear_patch, ("2d", "3d"))
-        if not self.fps > 0:
-            raise C4CError(f"--fps is {self.fps}, expected frames a second above 0.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,15 +238,6 @@ class TrainResult:
     notes: tuple[str, ...] = ()
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise C4CError(f"--{_dashed(name)} is {value}, expected at least {least}.")
-
-
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise C4CError(f"--{_dashed(name)} is '{value}'. Known: {', '.join(known)}.")
+        raise C4CError(f"--{name.replace('_', '-')} is '{value}'. Known: {', '.join(known)}.")

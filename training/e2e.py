@@ -266,7 +266,8 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         C4CError: data or weights that cannot be used.
         Interrupted: stopped on request, with everything saved.
     """
-    with many_processes() as world:
+    out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
+    with many_processes() as world, world.one_writer(out):
         load = cache(lambda split: _load_split(config, split))
         settled = settle(
             config.eval_split,
@@ -312,7 +313,6 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
             "chosen_on": eval_split,
             "fingerprint": asdict(fingerprint),
         }
-        out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
         return Run(task, out, world, meta).train()
 
 

@@ -29,6 +29,8 @@ from c4c.extract.decode import Decoded, Request, decoder_version
 from c4c.extract.stamps import file_stamps
 from c4c.extract.workers import decode_many
 from c4c.files import fsync_folder
+from c4c.lock import FILE as LOCK
+from c4c.lock import one_writer
 from c4c.progress import say
 from c4c.records import Clip, Dataset
 from c4c.training.frame_part import FramePart, fitted, sync
@@ -169,8 +171,7 @@ def _build(
     aside = _aside(target)
     most = (request.max_frames or 64) * 3 * backbone.image_size**2
     try:
-        aside.mkdir(parents=True, exist_ok=True)
-        with FramePart(aside, backbone, dataset.clips) as part:
+        with one_writer(aside, wait=True), FramePart(aside, backbone, dataset.clips) as part:
             if target.exists():  # another run was quicker
                 shutil.rmtree(aside, ignore_errors=True)
                 return
@@ -183,6 +184,7 @@ def _build(
             counts, crcs = tuple(part.lengths), tuple(part.crcs)
             write_index(aside, Index(ids, counts, backbone.image_size, made_of, crcs))
             os.rename(aside, target)
+            (target / LOCK).unlink(missing_ok=True)  # it came along
             fsync_folder(target.parent)
     except OSError as error:
         raise C4CError(f"Cannot write {target}: {error.strerror}.") from None

@@ -159,9 +159,8 @@ class Run:
         total = 0.0
         for number, batch in enumerate(group):
             own = self._own(batch)
-            generator = torch.Generator().manual_seed(
-                (self.config.seed * 1_000_003 + epoch) * 1_000_003 + place * 1009 + number
-            )
+            mixed = (self.config.seed * 1_000_003 + epoch) * 1_000_003 + place * 1009 + number
+            generator = torch.Generator().manual_seed(mixed % 2**63)  # more is no seed of torch
             inputs = self.task.load(own, generator)
             weight = 1 / len(group)
             loss = accumulate_gradients(

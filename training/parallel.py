@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from c4c.errors import C4CError, Interrupted
+from c4c.lock import one_writer
 
 _TIMEOUT = timedelta(minutes=10)  # of a step: whoever is later than this hangs
 _FAREWELL = timedelta(seconds=30)
@@ -77,6 +79,14 @@ class World:
     def leads(self) -> bool:
         """Whether this process writes files and speaks."""
         return self.rank == 0
+
+    def one_writer(self, folder: Path) -> AbstractContextManager[None]:
+        """Hold the run folder in the process that writes there; see ``c4c.lock``.
+
+        Raises:
+            C4CError: another run writes there.
+        """
+        return one_writer(folder) if self.leads else nullcontext()
 
     def part(self, count: int) -> slice:
         """This process's share of ``count`` things: contiguous, sizes differ by one at most."""

@@ -25,24 +25,25 @@ def command() -> None:
 def info(cache: Path | None, as_json: bool) -> None:
     """Say what a cache holds, how it was made, and which clips failed."""
     from c4c.extract.inspect import describe
+    from c4c.terminal import tell
 
     found = describe(cache)
     if as_json:
         import json
 
-        click.echo(json.dumps(found))
+        tell(json.dumps(found))
         return
-    click.echo(f"{found['path']}: {found['dataset']}, {found['bytes'] / 1e6:.1f} MB")
+    tell(f"{found['path']}: {found['dataset']}, {found['bytes'] / 1e6:.1f} MB")
     for name, value in found["fingerprint"].items():
-        click.echo(f"  {name:<14}{value}")
+        tell(f"  {name:<14}{value}")
     for split, row in found["splits"].items():
-        click.echo(
+        tell(
             f"{split}: {row['clips']} of {row['expected']} clips, {row['frames']} frames, "
             f"{row['captions']} captions, {len(row['missing'])} without video, "
             f"{len(row['failed'])} failed, {row['partial']} partial"
         )
         for failure in row["failed"]:
-            click.echo(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
+            tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
 
 
 @command.command()
@@ -65,16 +66,18 @@ def verify(cache: Path | None, repair: bool) -> None:
     frame cache of train-e2e: the same training then decodes damaged clips again.
     """
     from c4c.extract.findings import DAMAGED, NOTE
+    from c4c.progress import say
+    from c4c.terminal import tell
 
     codes = set()
     for problem in _problems(cache, repair):
-        click.echo(problem)
+        tell(problem)
         codes.add(problem.code)
     code = min(codes - {NOTE}, default=0)
     if code == 0:
-        click.echo("everything is there and every byte is as it was written", err=True)
+        say("everything is there and every byte is as it was written")
     elif repair and code == DAMAGED:
-        click.echo("now run the same command as before (extract, or train-e2e)", err=True)
+        say("now run the same command as before (extract, or train-e2e)")
     click.get_current_context().exit(code)
 
 
@@ -93,16 +96,15 @@ def _problems(cache: Path | None, repair: bool) -> Iterator[Finding]:
 
 @command.command()
 @FOLDER
-@click.option("--shard-clips", type=click.IntRange(1), default=1024, show_default=True,
+@click.option("--shard-clips", type=click.IntRange(1, 1 << 20), default=1024, show_default=True,
               help="Clips a shard.")  # fmt: skip
 def compact(cache: Path | None, shard_clips: int) -> None:
     """Merge small shards and drop superseded ones. Readers may go on reading meanwhile."""
     from c4c.extract.compact import compact as run
+    from c4c.progress import say
 
     done = run(cache, shard_clips)
-    click.echo(
-        f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed", err=True
-    )
+    say(f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed")
 
 
 @command.command()
@@ -114,6 +116,7 @@ def compact(cache: Path | None, shard_clips: int) -> None:
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
     """Write features for other programs: packed arrays and a table of clips."""
     from c4c.extract.export import export_cache
+    from c4c.terminal import tell
 
     for path in export_cache(cache, split, kind, out):
-        click.echo(str(path))
+        tell(str(path))

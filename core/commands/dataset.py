@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from c4c.commands.options import COUNT, SEED
+
 
 @click.group()
 def command() -> None:
@@ -38,9 +40,10 @@ def check(
     from c4c.config import dataset_source
     from c4c.errors import C4CError
     from c4c.extract.datasets.check import check_dataset, write_missing
+    from c4c.terminal import tell
 
     report = check_dataset(dataset_source(name, root, videos, captions), splits)
-    click.echo(report.table().encode(errors="backslashreplace"))  # paths may not be UTF-8
+    tell(*report.table().split("\n"))
     if missing_file:
         write_missing(report, missing_file)
     problem = report.problem(strict)
@@ -66,11 +69,10 @@ def make() -> None:
 
 @make.command()
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-              help="Of the videos.")  # fmt: skip
-@click.option("--train", type=click.IntRange(0), default=1800, show_default=True, help="Clips.")
-@click.option("--val", type=click.IntRange(0), default=100, show_default=True, help="Clips.")
-@click.option("--test", type=click.IntRange(0), default=200, show_default=True, help="Clips.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")
+@click.option("--train", type=COUNT, default=1800, show_default=True, help="Clips.")
+@click.option("--val", type=COUNT, default=100, show_default=True, help="Clips.")
+@click.option("--test", type=COUNT, default=200, show_default=True, help="Clips.")
 def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
     """Coloured shapes that move and grow, in H.264; val and test are twins."""
     from c4c.extract.datasets.shapes import Recipe, make_shapes

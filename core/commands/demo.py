@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from c4c.commands.options import SEED
+
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("c4c-demo"),
               show_default=True, help="Folder for everything it makes.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+@click.option("--seed", type=SEED, default=0, show_default=True,
               help="Of the videos and of every training.")  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="All figures.")
 def command(out: Path, seed: int, json_path: Path | None) -> None:
@@ -20,9 +22,11 @@ def command(out: Path, seed: int, json_path: Path | None) -> None:
     """
     from c4c.demo import DemoConfig, run_demo
     from c4c.files import write_json
+    from c4c.progress import say
+    from c4c.terminal import tell
 
     found = run_demo(DemoConfig(out=out, seed=seed))
-    click.echo(found.table)
+    tell(*found.table.split("\n"))
     if json_path:
         write_json(json_path, found.figures)
-    click.echo(f"report: {found.report}", err=True)
+    say(f"report: {found.report}")

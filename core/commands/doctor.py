@@ -10,15 +10,16 @@ import click
 def command(as_json: bool) -> None:
     """Say what is installed, which device runs, and what is missing and how to get it."""
     from c4c.doctor import examine
+    from c4c.terminal import tell
 
     checks = examine()
     if as_json:
         import json
 
-        click.echo(json.dumps({check.name: check.found for check in checks}, ensure_ascii=False))
+        tell(json.dumps({check.name: check.found for check in checks}))
         return
     for check in checks:
         mark = "ok  " if check.found else ("no  " if check.needed else "-   ")
-        click.echo(f"{mark}{check.name:<16}{check.found or check.remedy}")
+        tell(f"{mark}{check.name:<16}{check.found or check.remedy}")
     if any(check.needed and not check.found for check in checks):
         click.get_current_context().exit(2)

@@ -17,6 +17,7 @@ import click
 def command(folder: Path, out: Path | None, overwrite: bool, exact_gelu: bool) -> None:
     """Write FOLDER (a checkpoint with a backbone) as CLIP4Clip's own code reads it."""
     from c4c.progress import say
+    from c4c.terminal import tell
     from c4c.training.convert import export_checkpoint
 
     made = export_checkpoint(folder, out, overwrite=overwrite, exact_gelu=exact_gelu)
@@ -25,4 +26,4 @@ def command(folder: Path, out: Path | None, overwrite: bool, exact_gelu: bool) -
             "exact GELU, which the file cannot say: the authors' code would compute QuickGELU; "
             "c4c import-checkpoint needs --exact-gelu too"
         )
-    click.echo(str(made))
+    tell(str(made))

@@ -30,27 +30,27 @@ from c4c.presets import preset_option
 @click.option("--features", type=click.Choice(["final", "hidden"]), default="final",
               show_default=True, help="hidden: before CLIP's projections.")  # fmt: skip
 @click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
-@click.option("--max-frames", type=click.IntRange(1), help="Frames of a clip at most.")
+@click.option("--max-frames", type=int, help="Frames of a clip at most.")
 @click.option("--sampling", type=click.Choice(["uniform", "head", "tail"]), default="uniform",
               show_default=True, help="Which frames when there are more.")  # fmt: skip
-@click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")
+@click.option("--max-words", type=int, help="Tokens of a caption at most.")
 @click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
               show_default=True, help="What decodes the videos.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
               show_default=True, help="auto: bfloat16 where it is fast.")  # fmt: skip
 @click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
-@click.option("--batch", type=click.IntRange(1),
+@click.option("--batch", type=int,
               help="Frames encoded at once. [as the cache was begun, or 64]")  # fmt: skip
 @click.option("--compile/--no-compile", default=False, show_default=True,
               help="Compile the backbone first: worth it for many frames.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
+@click.option("--workers", default=0, help="Decoder processes. [cores]")
 @click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
-@click.option("--shard-clips", type=click.IntRange(1), default=256, show_default=True,
+@click.option("--shard-clips", default=256, show_default=True,
               help="Clips committed together.")  # fmt: skip
 @click.option("--shard-slice", type=Slice(), default="0/1", show_default=True,
               help="i/n: part i of n, counted from 0 (job arrays).")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Extract failed clips again.")
-@click.option("--max-fail-rate", type=click.FloatRange(0, 1), default=1.0,
+@click.option("--max-fail-rate", default=1.0,
               help="Stop when more than this share fails.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
               show_default=True, help="ray: a task a shard on a Ray cluster.")  # fmt: skip

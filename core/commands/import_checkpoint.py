@@ -22,6 +22,7 @@ def command(file: Path, out: Path | None, overwrite: bool, exact_gelu: bool, as_
     for retrieve and train-head, and weights for extract (--pretrained FOLDER).
     """
     from c4c.progress import say
+    from c4c.terminal import tell
     from c4c.training.convert import import_checkpoint
 
     found = import_checkpoint(file, out, overwrite=overwrite, exact_gelu=exact_gelu)
@@ -31,4 +32,4 @@ def command(file: Path, out: Path | None, overwrite: bool, exact_gelu: bool, as_
         "c4c extract --dataset NAME "
         f"--backbone {found['backbone']} --pretrained {shlex.quote(found['folder'])}"
     )
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else found["folder"])
+    tell(json.dumps(found) if as_json else found["folder"])

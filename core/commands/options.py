@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from c4c.limits import MOST_SEED
+
+SEED = click.IntRange(0, MOST_SEED)
+COUNT = click.IntRange(0, 1 << 20)
 
 
 class Slice(click.ParamType):  # type: ignore[type-arg]
@@ -18,10 +24,10 @@ class Slice(click.ParamType):  # type: ignore[type-arg]
         """Two numbers, or a usage error."""
         if isinstance(value, tuple):
             return value
-        first, _, second = str(value).partition("/")
-        if not (first.isdigit() and second.isdigit()):
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(value))
+        if not found:
             self.fail(f"'{value}' is not of the form i/n, such as 0/8", param, ctx)
-        return int(first), int(second)
+        return int(found[1]), int(found[2])
 
 
 _SAMPLING = click.Choice(["uniform", "head", "tail"])
@@ -106,13 +112,14 @@ def show_result(result: Any) -> None:
     import os
 
     from c4c.progress import say
+    from c4c.terminal import tell
 
     if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
         return
     line = {"checkpoint": str(result.checkpoint), "steps": result.steps, **result.metrics}
     if result.notes:
         line["notes"] = result.notes
-    click.echo(json.dumps(line))
+    tell(json.dumps(line))
     for note in result.notes:
         say(f"note: {note}")
     say(f"best checkpoint: {result.checkpoint}")

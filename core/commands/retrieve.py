@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,15 @@ from c4c.presets import preset_option
 @click.option("--evaluate", is_flag=True, help="Evaluate on a split with captions.")
 @click.option("--queries", help="File of sentences, one a line or JSON lines; - is stdin.")
 @click.option("--split", help="Split to use. [all; test with --evaluate]")
-@click.option("--top-k", type=click.IntRange(1, 1024), default=10, show_default=True,
-              help="Clips a query.")  # fmt: skip
+@click.option("--top-k", default=10, show_default=True, help="Clips a query.")
 @click.option("--ties", type=click.Choice(["expected", "authors"]), default="expected",
               show_default=True, help="authors: show their column too.")  # fmt: skip
-@click.option("--shortlist", type=click.IntRange(1, 1024),
+@click.option("--shortlist", type=int,
               help="Clips that a tight head looks at. [100; all with --evaluate]")  # fmt: skip
 @click.option("--rerank", type=click.Choice(["none", "qbnorm", "dual-softmax"]), default="none",
               show_default=True, help="Against hubs; figures are labelled.")  # fmt: skip
 @click.option("--bank", help="Split of QB-Norm's queries. [that of the training, or train]")
-@click.option("--max-frames", type=click.IntRange(1), help="Frames a clip. [as trained]")
+@click.option("--max-frames", type=int, help="Frames a clip. [as trained]")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON lines to this file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
               help="With --evaluate: figures and every query's rank.")  # fmt: skip
@@ -56,34 +56,43 @@ def command(
     if evaluate:
         _evaluate(config, json_path)
         return
-    asked = read_queries(queries) if queries else [str(sentence)]
-    _search(config, asked, out, as_table=bool(sentence) and sys.stdout.isatty() and not out)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    asked = read_queries(queries) if queries else iter([str(sentence)])
+    _search(config, asked, out, as_table=bool(sentence) and terminal and not out)
 
 
 def _evaluate(config: Any, json_path: Path | None) -> None:
     from c4c.files import write_json
     from c4c.retrieval.table import evaluation_table
     from c4c.retrieve import run_evaluate
+    from c4c.terminal import tell
 
     found = run_evaluate(config)
-    click.echo(evaluation_table(found))
+    tell(*evaluation_table(found).split("\n"))
     if json_path:
         write_json(json_path, found.as_dict())
 
 
-def _search(config: Any, asked: list[str], out: Path | None, as_table: bool) -> None:
+def _search(config: Any, asked: Iterator[str], out: Path | None, as_table: bool) -> None:
     import json
 
     from c4c.files import write_atomic
     from c4c.retrieval.table import hits_table
     from c4c.retrieve import run_search
+    from c4c.terminal import tell
 
     hits = run_search(config, asked)
     if as_table:
-        click.echo(hits_table(list(hits)))
-    elif out:
-        lines = "".join(json.dumps(hit.as_dict(), ensure_ascii=False) + "\n" for hit in hits)
-        write_atomic(out, lines.encode("utf-8", "surrogateescape"))
-    else:
-        for hit in hits:
-            click.echo(json.dumps(hit.as_dict(), ensure_ascii=False))
+        tell(*hits_table(list(hits)).split("\n"))
+        return
+    lines = (json.dumps(hit.as_dict()) for hit in hits)  # ASCII: no character can split a line
+    if out:
+        write_atomic(out, lambda target: _write_lines(target, lines))
+        return
+    for line in lines:
+        tell(line)
+
+
+def _write_lines(target: Path, lines: Iterator[str]) -> None:
+    with target.open("w", encoding="ascii") as stream:
+        stream.writelines(line + "\n" for line in lines)

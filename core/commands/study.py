@@ -26,7 +26,7 @@ from c4c.files import parse_toml
 @click.option("--mode", type=click.Choice(["cached", "e2e"]),
               help="e2e trains the backbone too. [the study's own]")  # fmt: skip
 @click.option("--preset", help="Settings to start from. [the one for the dataset]")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+@click.option("--seeds", default=1, show_default=True,
               help="Trainings of each variant.")  # fmt: skip
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
               help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
@@ -36,7 +36,7 @@ from c4c.files import parse_toml
               help="One training at a time on each; repeatable.")  # fmt: skip
 @click.option("--slice", "part", type=Slice(), default="0/1", show_default=True,
               help="i/n: part i of n, counted from 0 (job arrays).")  # fmt: skip
-@click.option("--workers", type=click.IntRange(0), default=0, help="Decoder processes. [cores]")
+@click.option("--workers", default=0, help="Decoder processes. [cores]")
 def command(changes: tuple[str, ...], **options: Any) -> None:
     """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].
 
@@ -45,10 +45,11 @@ def command(changes: tuple[str, ...], **options: Any) -> None:
     """
     from c4c.study.config import StudyConfig
     from c4c.study.run import run_study
+    from c4c.terminal import tell
 
     settings = dict(setting(text) for text in changes)
     found = run_study(StudyConfig(settings=settings, **options))
-    click.echo(found.table)
+    tell(*found.table.split("\n"))
 
 
 def setting(text: str) -> tuple[str, Any]:

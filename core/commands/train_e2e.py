@@ -33,15 +33,15 @@ from c4c.presets import preset_option
               help="Lowest layers of each tower left as they are.")  # fmt: skip
 @click.option("--grad-checkpointing", is_flag=True,
               help="Keep less of a layer, compute it again: less memory, more time.")  # fmt: skip
-@click.option("--max-words", type=click.IntRange(3), help="Tokens of a caption at most.")
+@click.option("--max-words", type=int, help="Tokens of a caption at most.")
 @click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
 @click.option("--frames", type=click.Choice(["cache", "decode"]), default="cache",
               show_default=True, help="decode: anew each time, for small disks.")  # fmt: skip
-@click.option("--frame-cache", type=click.Path(path_type=Path), 
+@click.option("--frame-cache", type=click.Path(path_type=Path),
               help="Decoded frames. [c4c-cache/DATASET-frames]")  # fmt: skip
 @click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
               show_default=True, help="What decodes the videos.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), help="Decoder processes. [cores]")
+@click.option("--workers", type=int, help="Decoder processes. [cores]")
 def command(**options: Any) -> None:
     """Train head and backbone together, from frames that are decoded once.
 

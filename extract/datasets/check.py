@@ -13,6 +13,7 @@ from c4c.extract.datasets import DATASETS, divisions, load_dataset
 from c4c.extract.datasets.shared import Counts, video_of
 from c4c.files import write_atomic
 from c4c.records import Dataset
+from c4c.terminal import visible
 
 _HEAD = ("split", "expected", "annotated", "found", "missing", "captions", "expected", "repeated")
 
@@ -49,7 +50,7 @@ class Report:
         for why in dict.fromkeys(self.unread.values()):
             names = ", ".join(split for split, reason in self.unread.items() if reason == why)
             lines.append(f"{names}: cannot be read: {why}")
-        return "\n".join(lines + self._leaks())
+        return "\n".join(map(visible, lines + self._leaks()))
 
     def _row(self, one: Dataset) -> tuple[str, ...]:
         counts = self.expected.get(one.split, Counts(None, None))

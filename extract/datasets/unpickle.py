@@ -1,7 +1,9 @@
 """Reads a pickle of plain values, and nothing else: no class, no function, no call.
 
 For one file only, MSVD's ``raw-captions.pkl``. Whatever a pickle can do beyond lists, dicts,
-texts and numbers begins with naming a class or function, and here no name is found.
+texts and numbers begins with naming a class or function, and here no name is found. Nor can a
+small file stand for endless work: it may name a value again and again, but all of them together
+are not much larger than MSVD's.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def read_pickle(path: Path) -> Any:
     """The plain value in a pickle of protocol 0 to 5; texts of Python 2 are read as UTF-8.
 
     Raises:
-        C4CError: missing, damaged, or with anything but plain values in it.
+        C4CError: missing, damaged, with anything but plain values in it, or with values that
+            are named over and over.
     """
     data = read_bytes(path)
     try:

@@ -174,3 +174,69 @@ def test_a_pickle_cut_short_is_named(cut: int, tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps(SAID)[:-cut])
     with pytest.raises(C4CError, match="not a pickle of plain values"):
         read_pickle(path)
+
+
+def nested(value: object, width: int, depth: int) -> object:
+    """A list of lists of lists, in which every list is one and the same object again and again."""
+    for _ in range(depth):
+        value = [value] * width
+    return value
+
+
+def tuples(depth: int) -> object:
+    value: object = ("a", "b")
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+class Collide:
+    """Pickled, a dict whose keys all have the hash 0; making it here would take as long."""
+
+    def dumps(self, count: int) -> bytes:
+        prime = 2**61 - 1
+        pairs = b"".join(pickle.dumps(n * prime, 2)[2:-1] + b"N" for n in range(1, count))
+        return b"\x80\x02}(" + pairs + b"u."
+
+
+ENDLESS = {
+    "sentences named again": pickle.dumps({"b_1_2": [["word"] * 10_000] * 10_000}),
+    "lists of lists": pickle.dumps({"b_1_2": nested(["w"], 10, 12)}),
+    "a long word named again": pickle.dumps({"b_1_2": [["w" * 100_000] * 100_000]}),
+    "a list that holds itself": b"\x80\x02}X\x05\x00\x00\x00b_1_2]q\x00h\x00as.",
+    "tuples as keys": pickle.dumps(["k", tuples(60)]).replace(b"\x8c\x01k", b"}N"),
+    "numbers that collide": Collide().dumps(60_000),
+    "a set of tuples": b"\x80\x04\x8f(" + pickle.dumps(tuples(60), 4)[11:-1] + b"\x90.",
+    "a frozen set of tuples": b"\x80\x04(" + pickle.dumps(tuples(60), 4)[11:-1] + b"\x91.",
+    "a deep list": b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
+}
+
+
+@pytest.mark.parametrize("kind", list(ENDLESS))
+def test_a_small_file_cannot_make_endless_work(kind: str, tmp_path: Path) -> None:
+    """Each took many seconds or for ever, here or in whoever asks for captions."""
+    (tmp_path / "test_list.txt").write_text("b_1_2\n")
+    (tmp_path / "raw-captions.pkl").write_bytes(ENDLESS[kind])
+    command = [sys.executable, "-m", "c4c", "dataset", "check", "msvd", "--root", str(tmp_path)]
+    done = subprocess.run([*command, "--split", "test"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "raw-captions.pkl" in done.stderr
+
+
+def test_words_that_captions_share_are_no_endless_work(tmp_path: Path) -> None:
+    """As pickle writes them: each word once, and named again wherever it stands."""
+    words = [f"word{number:03d}" for number in range(100)]
+    said = {f"clip_{n}_{n}": [words] * 3 + [words[n % 90 :]] for n in range(200)}
+    path = tmp_path / "raw-captions.pkl"
+    for protocol in range(6):
+        path.write_bytes(pickle.dumps(said, protocol))
+        assert read_pickle(path) == said
+
+
+def test_a_huge_file_is_refused_before_it_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "raw-captions.pkl"
+    with path.open("wb") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(C4CError, match="has 68157440 bytes, expected"):
+        read_pickle(path)
