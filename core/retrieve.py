@@ -36,7 +36,8 @@ class RetrieveConfig:
         bank: split whose captions and clips are QB-Norm's bank of queries.
         max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
         device: where the head runs; ``None`` takes a GPU when there is one.
-        pretrained: weights for the texts, when they lie elsewhere than at extraction.
+        pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
+            was passed for the same weights before.
     """
 
     cache: Path | None = None
@@ -149,7 +150,7 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
     """Search a cache for sentences.
 
     Raises:
-        C4CError: see ``open_head``; or the backbone of the cache cannot be had for the texts.
+        C4CError: see ``open_head``; or the cache's weights are in a file that nobody passed here.
     """
     import torch
 
