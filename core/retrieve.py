@@ -51,7 +51,8 @@ class RetrieveConfig:
             that the checkpoint was trained on, or ``train``.
         max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
         device: where the head runs; ``None`` takes a GPU when there is one.
-        pretrained: weights for the texts, when they lie elsewhere than at extraction.
+        pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
+            was passed for the same weights before.
     """
 
     cache: Path | None = None
@@ -184,7 +185,7 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
         Hits, query after query, best first.
 
     Raises:
-        C4CError: see ``open_head``; or the backbone of the cache could not be loaded for the texts.
+        C4CError: see ``open_head``; or the cache's weights are in a file that nobody passed here.
     """
     from c4c.extract.backbone import load_backbone
     from c4c.extract.trusted import remember, weights_of

@@ -25,7 +25,8 @@ from c4c.extract.pickles import plain
 from c4c.extract.tensor_pickles import KINDS, Module, Slice, Storage, TensorUnpickler
 
 ZIP = b"PK\x03\x04"
-# Far beyond what weights need (a pickle of 100 kB, 3,000 records): a reading stays within seconds.
+# Bytes, far beyond what weights need: a traced ViT-L/14 has a pickle of 64 kB, 1,259 records, and
+# 268 kB of code. So a reading stays within seconds.
 _PART, _CODE = 4 << 20, 32 << 20
 _DEPTH, _LETTERS = 64, 1000
 # A table may name a tensor twice, as tied weights do, but not blow a file up.

@@ -14,7 +14,7 @@ _HEADER = ("", "R@1", "R@5", "R@10", "R@50", "median", "mean", "Rsum", "queries"
 
 def render(rows: Sequence[Sequence[str]]) -> str:
     """Rows as text: the first column to the left, the others to the right."""
-    rows = _shown(told)
+    rows = _shown(rows)
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = []
     for row in rows:
