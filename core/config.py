@@ -82,20 +82,25 @@ def dataset_source(
     """
     places = parse(dict[str, _Place], load_config().get("datasets", {}), f"{FILE}: datasets")
     place = places.get(name, _Place())
-    videos = videos or (place.videos and place.videos.expanduser())
-    captions = captions or (place.captions and place.captions.expanduser())
+    videos = videos or _expanded(place.videos)
+    captions = captions or _expanded(place.captions)
     if root is not None:
         return DatasetSource(name, root, videos, captions, "--root")
-    if place.root is not None:
+    if named := _expanded(place.root):
         where = f"{FILE} [datasets.{name}]"
-        return DatasetSource(name, place.root.expanduser(), videos, captions, where)
+        return DatasetSource(name, named, videos, captions, where)
     data = os.environ.get("C4C_DATA")
     if data:
         where = f"$C4C_DATA/{name}"
-        return DatasetSource(name, Path(data).expanduser() / name, videos, captions, where)
+        return DatasetSource(name, Path(os.path.expanduser(data)) / name, videos, captions, where)
     if name == "shapes":
         return DatasetSource(name, Path("c4c-data/shapes"), videos, captions, "the default")
     raise C4CError(
         f"Where is dataset '{name}'? Looked for --root (not given), a root in {FILE} "
         f"[datasets.{name}] (not there) and $C4C_DATA (not set). Pass --root FOLDER."
     )
+
+
+def _expanded(path: Path | None) -> Path | None:
+    """A path with ``~`` spelled out; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(path)) if path else None
