@@ -81,17 +81,17 @@ def dataset_source(
     """
     places = parse(dict[str, _Place], load_config().get("datasets", {}), f"{FILE}: datasets")
     place = places.get(name, _Place())
-    videos = videos or (place.videos and place.videos.expanduser())
-    captions = captions or (place.captions and place.captions.expanduser())
+    videos = videos or _expanded(place.videos)
+    captions = captions or _expanded(place.captions)
     if root is not None:
         return DatasetSource(name, root, videos, captions, "--root")
-    if place.root is not None:
+    if named := _expanded(place.root):
         where = f"{FILE} [datasets.{name}]"
-        return DatasetSource(name, place.root.expanduser(), videos, captions, where)
+        return DatasetSource(name, named, videos, captions, where)
     data = os.environ.get("C4C_DATA")
     if data:
         where = f"$C4C_DATA/{name}"
-        return DatasetSource(name, Path(data).expanduser() / name, videos, captions, where)
+        return DatasetSource(name, Path(os.path.expanduser(data)) / name, videos, captions, where)
     if name == "shapes":
         return DatasetSource(name, Path("c4c-data/shapes"), videos, captions, "the default")
     raise C4CError(
@@ -110,3 +110,8 @@ def check_part(option: str, part: tuple[int, int]) -> None:
     if not 0 <= number < parts:
         there = f": 0/{parts} to {parts - 1}/{parts}" if parts > 0 else ", such as 0/8"
         raise C4CError(f"{option} {number}/{parts}: parts are counted from 0{there}.")
+
+
+def _expanded(path: Path | None) -> Path | None:
+    """A path with ``~`` spelled out; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(path)) if path else None

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 import tomllib
@@ -270,7 +271,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         C4CError: see ``read_text``; or not TOML.
     """
-    return parse_toml(read_text(path, most=1 << 24), str(path))
+    return parse_toml(read_text(path, most=1 << 20), str(path))
+
+
+# A key of 64 parts and more, which takes tomllib the square of their number.
+_LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){63}""")
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
@@ -279,6 +284,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     Raises:
         C4CError: the text is not TOML, or is nested too deeply.
     """
+    if _LONG_KEY.search(text):
+        raise C4CError(f"{where} is not TOML that c4c reads: a key has too many parts.")
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -52,6 +52,8 @@ def shown(value: Any) -> str:
     """A value as messages name it, short and on one line."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
+    if isinstance(value, int) and value.bit_length() > 999:
+        return f"a number of {value.bit_length()} bits"  # Python may refuse to spell it out
     if isinstance(value, str | int | float):
         text = ascii(value)
         return text if len(text) < 50 else f"{text[:40]}…"

@@ -88,7 +88,7 @@ class _Info:
     head: str
     shape: Annotated[Shape, Closed]
     files: dict[str, str] = field(default_factory=dict)  # none in those of before there were any
-    config: _Settings | None = None
+    config: _Settings = field(default_factory=_Settings)
     fingerprint: _Features | None = None
     chosen_on: str | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
