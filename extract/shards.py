@@ -28,7 +28,6 @@ _ARRAYS: dict[str, tuple[type, int]] = {
     "crc32": (np.uint32, 1),
     "status": (np.uint8, 1),
 }
-_ENDS: dict[str, type] = {"_bytes": np.uint8, "_offsets": np.int64}
 TEXTS = {"clips": ("ids", "messages"), "captions": ("ids", "clip_ids", "texts")}
 
 
@@ -186,9 +185,9 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     root = read_root(image)
     schema, kind = _heading(root, end)
     found = read_arrays(image, root)
-    expected: dict[str, tuple[type, int]] = dict(_ARRAYS)
+    expected: dict[str, tuple[type, int]] = {**_ARRAYS}
     for name in TEXTS[kind]:
-        expected |= {name + ending: (dtype, 1) for ending, dtype in _ENDS.items()}
+        expected |= {name + "_bytes": (np.uint8, 1), name + "_offsets": (np.int64, 1)}
     _check_arrays(found, expected)
     arrays = {name: found[name].of(image) for name in expected}
     agree = schema != 2 or _tables_crc(arrays) == root.attributes.get("tables_crc32")

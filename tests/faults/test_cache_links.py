@@ -17,6 +17,7 @@ from c4c.extract.compact import compact
 from c4c.extract.export import export_cache
 from c4c.extract.inspect import damage, describe
 from c4c.extract.stored import holds
+from c4c.files import write_once
 
 DAY = 86_400.0
 
@@ -128,6 +129,33 @@ def test_what_is_no_shard_at_a_shards_name_is_said_by_extraction(
     with pytest.raises(Misplaced, match=words):  # nor may it be written there
         commit_shard(cache.cache, path, cache.shard("clips", ["clip 000"]))
     assert verify(cache.path)[0] == 6
+
+
+@pytest.mark.parametrize("name", ["shards", "shards/all", "shards/all/clips", "tmp"])
+def test_nothing_is_written_through_a_link(small: Any, outside: Path, name: str) -> None:
+    """Whoever looked before may have looked too early."""
+    cache = small()
+    path = cache.shards()[0]
+    put_outside(cache.path, name, outside)
+    (outside / path.relative_to(cache.path / name)).unlink() if name != "tmp" else path.unlink()
+    before = state(outside)
+    with pytest.raises(Misplaced, match="symbolic link"):
+        write_once(path, b"a shard", cache.path / "tmp")
+    assert state(outside) == before
+
+
+@pytest.mark.parametrize("target", ["gone", "../outside/d.txt"])
+def test_a_name_that_is_a_link_is_not_taken_for_a_file(
+    tmp_path: Path, outside: Path, target: str
+) -> None:
+    (tmp_path / "cache").mkdir()
+    path = tmp_path / "cache" / "a.json"
+    path.symlink_to(target)
+    before = state(outside)
+    with pytest.raises(Misplaced, match="symbolic link"):
+        write_once(path, b"whole", tmp_path / "cache" / "tmp")
+    assert path.is_symlink()
+    assert state(outside) == before
 
 
 def test_old_files_of_dead_writers_go_and_nothing_else_does(small: Any, outside: Path) -> None:
