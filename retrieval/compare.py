@@ -12,7 +12,7 @@ import numpy as np
 from c4c.errors import C4CError
 from c4c.files import read_json
 from c4c.records import Clip
-from c4c.retrieval.evaluate import SCHEMA
+from c4c.retrieval.evaluate import READABLE
 from c4c.retrieval.metrics import Ranks
 from c4c.retrieval.statistics import Interval, interval
 
@@ -112,8 +112,9 @@ def parse_results(found: Any, path: Path, way: str = "t2v") -> Results:
         C4CError: it is none.
     """
     try:
-        if found["schema"] != SCHEMA:
-            raise C4CError(f"{path} has schema {found['schema']}, this c4c reads {SCHEMA}.")
+        if found["schema"] not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise C4CError(f"{path} has schema {found['schema']}, this c4c reads {known}.")
         key = "caption" if way == "t2v" else "clip"
         queries = {str(row[key]): _query(row) for row in found["queries"][way]}
         videos = {name: Clip(name, *span) for name, span in found.get("videos", {}).items()}

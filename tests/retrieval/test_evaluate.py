@@ -1,6 +1,8 @@
 """Evaluation: block-wise ranks equal the matrix's, twins, shortlists and what is said beside."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +12,9 @@ import torch
 
 from c4c.errors import C4CError
 from c4c.heads import build_head
-from c4c.records import Caption, Clip, FeatureBatch
-from c4c.retrieval.evaluate import evaluate
+from c4c.records import Caption, Clip, FeatureBatch, Leak, Overlap
+from c4c.retrieval.compare import parse_results
+from c4c.retrieval.evaluate import READABLE, SCHEMA, evaluate
 from c4c.retrieval.metrics import retrieval_ranks
 from c4c.retrieval.ranking import Rerank, View, vector_ranks
 
@@ -161,3 +164,36 @@ def test_a_tight_head_is_not_re_ranked() -> None:
     head = build_head("tightTransf", DIM, layers=1, max_frames=3)
     with pytest.raises(C4CError, match="vector a clip"):
         evaluate(head, *split(), rerank=Rerank("dual-softmax"))
+
+
+def test_every_key_of_the_results_file_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/results-format.md").read_text()
+    documented = set(re.findall(r"`(\w+)`", text))
+    source = dict.fromkeys(
+        ("dataset", "split", "cache", "checkpoint", "model", "weights", "chosen_on"), "x"
+    )
+    leak = Leak(8, Overlap(1, 1, 1, 1, "clip0"), unknown="why")
+    found = evaluate(
+        build_head("meanP", DIM), *split(), ties="authors", source=source, leak=leak
+    ).as_dict()
+    assert f"schema {SCHEMA}" in text
+    assert found["schema"] == SCHEMA
+    found["videos"] = {}  # its keys are clips
+
+    def keys(value: Any) -> set[str]:
+        inner = value.values() if isinstance(value, dict) else value
+        inside = [keys(one) for one in inner if isinstance(one, dict | list)]
+        return set().union(value if isinstance(value, dict) else (), *inside)
+
+    assert keys(found) - documented == set()
+
+
+@pytest.mark.parametrize("schema", READABLE)
+def test_results_of_every_known_schema_are_read(schema: int) -> None:
+    found = evaluate(build_head("meanP", DIM), *split()).as_dict()
+    found["schema"] = schema
+    if schema == 1:
+        del found["leak"]
+    assert len(parse_results(found, Path("r.json")).queries) == 8
+    with pytest.raises(C4CError, match="has schema 3, this c4c reads 1 and 2"):
+        parse_results({**found, "schema": 3}, Path("r.json"))
