@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from c4c.errors import C4CError
 from c4c.progress import say
+from c4c.records import Query
 
 if TYPE_CHECKING:
     from c4c.extract.cache import Cache
@@ -186,6 +187,8 @@ def run_search(config: RetrieveConfig, queries: list[str]) -> Iterator[Hit]:
 def read_queries(path: str) -> list[str]:
     """Sentences from a file (``-`` is standard input): one a line, or JSON lines with ``query``.
 
+    An ``id`` beside a ``query`` is kept: the sentence is a ``Query``.
+
     Raises:
         C4CError: the file cannot be read, or a line is neither.
     """
@@ -209,9 +212,12 @@ def _query(line: str, where: str) -> str:
     if not line.startswith("{"):
         return line
     try:
-        text = json.loads(line)["query"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        row = json.loads(line)
+        text, name = row["query"], row.get("id")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise C4CError(f'{where} is not JSON with a "query"; mend that line.') from None
     if not isinstance(text, str) or not text.strip():
         raise C4CError(f'{where}: "query" is empty or not a text.')
-    return text.strip()
+    if isinstance(name, bool) or not isinstance(name, str | int | None):
+        raise C4CError(f'{where}: "id" is {type(name).__name__}, expected a text or a whole number.')
+    return Query(text.strip(), name)
