@@ -256,3 +256,22 @@ class Leak:
         if self.unknown:
             lines.append(f"it is not known whether evaluated clips were trained on: {self.unknown}")
         return lines
+
+
+class Query(str):
+    """A sentence, with the id that its asker knows it by.
+
+    >>> Query("a dog runs", 7).id
+    7
+
+    Attributes:
+        id: text or number; ``None`` when there is none.
+    """
+
+    id: str | int | None
+
+    def __new__(cls, text: str, name: str | int | None = None) -> Query:
+        """The sentence ``text``, called ``name``."""
+        found = super().__new__(cls, text)
+        found.id = name
+        return found

@@ -16,6 +16,7 @@ from c4c.errors import C4CError
 from c4c.files import parse_json
 from c4c.limits import MOST_FRAMES, require_within
 from c4c.progress import say
+from c4c.records import Query
 from c4c.schema import parse
 
 if TYPE_CHECKING:
@@ -230,10 +231,11 @@ def _encoded(
 
 
 @dataclass(frozen=True, slots=True)
-class _Query:
+class _Asked:
     """A line of JSON that asks for something."""
 
     query: str
+    id: str | int | None = None
 
     def __post_init__(self) -> None:
         if not self.query.strip() or _HALF.search(self.query):
@@ -242,6 +244,8 @@ class _Query:
 
 def read_queries(path: str) -> Iterator[str]:
     """Sentences from a file (``-`` is standard input): one a line, or JSON lines with ``query``.
+
+    An ``id`` beside a ``query`` is kept: the sentence is a ``Query``.
 
     Yields:
         Sentence after sentence, as they are read.
@@ -277,4 +281,5 @@ def _query(line: str, where: str) -> str:
     if not line.startswith("{"):
         return line
     value = parse_json(line, where)
-    return parse(_Query, value, where, remedy="correct that line").query.strip()
+    asked = parse(_Asked, value, where, remedy="correct that line")
+    return Query(asked.query.strip(), asked.id)

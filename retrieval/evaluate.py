@@ -17,8 +17,10 @@ from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, tw
 from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
 from c4c.retrieval.ranking import Rerank, View, rank_split
 from c4c.retrieval.rerank import LABELS
+from c4c.retrieval.scores import Scores
 
-SCHEMA = 1
+SCHEMA = 2  # of the results file (docs/results-format.md)
+READABLE = (1, 2)  # 1 had neither ``leak`` nor ``mrr``
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Evaluation:
         source: what was evaluated: dataset, split, cache, checkpoint, weights.
         missing: annotated clips without a video.
         failed: clips that could not be extracted.
+        scores: all scores, for exports; not in the results file.
         leak: what of the gallery the model has seen in training; ``None`` when nobody looked.
         notes: what must be said beside the figures, leaks among them.
     """
@@ -62,6 +65,7 @@ class Evaluation:
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     leak: Leak | None = None
+    scores: Scores | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -174,6 +178,7 @@ def evaluate(
         missing=clips.missing,
         failed=tuple(failure.clip_id for failure in clips.failed),
         leak=leak,
+        scores=ranked.scores,
         notes=(
             *(leak.notes(bool(chosen_here)) if leak else ()),
             *edition_notes([*clips.ids, *(one.clip_id for one in clips.failed)]),

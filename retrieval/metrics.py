@@ -44,6 +44,12 @@ class Ranks:
         """Chance of each query that its right answer is among the first k, [Q]."""
         return np.asarray(np.clip((k - self.ahead) / self.ties, 0, 1), np.float64)
 
+    def reciprocal(self) -> float:
+        """Mean over queries of the reciprocal rank, in expectation over the orders of ties."""
+        longest = int((self.ahead + self.ties).max(initial=0))
+        sums = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, longest + 1))])
+        return float(((sums[self.ahead + self.ties] - sums[self.ahead]) / self.ties).mean())
+
     def recall(self, k: int) -> float:
         """Percent of queries whose right answer is among the first k, in expectation."""
         return 100 * float(self.within(k).mean())
@@ -57,6 +63,7 @@ class Metrics:
         r1: share of queries with the right answer first; ``r5``, ``r10``, ``r50`` likewise.
         median_rank: median of the ranks.
         mean_rank: their mean.
+        mrr: mean of their reciprocals, 0 to 1.
         queries: how many queries.
         gallery: how many answers to choose from.
         gallery_expected: how many there are when the benchmark is complete.
@@ -68,6 +75,7 @@ class Metrics:
     r50: float
     median_rank: float
     mean_rank: float
+    mrr: float
     queries: int
     gallery: int
     gallery_expected: int
@@ -231,6 +239,7 @@ def _fair(ranks: Ranks, lower_median: bool) -> dict[str, float]:
         **{f"r{k}": ranks.recall(k) for k in RECALLS},
         "median_rank": _median(expected, lower_median),
         "mean_rank": float(expected.mean()),
+        "mrr": ranks.reciprocal(),
     }
 
 
@@ -245,6 +254,7 @@ def _authors(ranks: Ranks, several: bool) -> dict[str, float]:
         **{f"r{k}": 100 * float((places <= k).mean()) for k in RECALLS},
         "median_rank": _median(places, several),
         "mean_rank": float(places.mean()),
+        "mrr": float((1 / places).mean()),
     }
 
 

@@ -20,6 +20,7 @@ from c4c.progress import Progress
 from c4c.records import FeatureBatch
 from c4c.retrieval.metrics import Ranks, retrieval_ranks, sorted_places, twin_wins
 from c4c.retrieval.rerank import DECIMALS, group_ranks, ranks_of, score_blocks, weigh
+from c4c.retrieval.scores import MatrixScores, Scores, VectorScores
 
 # Clips encoded at once by a loose head, and paired with every caption at once by a tight one.
 LOOSE_CLIPS, TIGHT_CLIPS = 256, 16
@@ -79,11 +80,13 @@ class Ranked:
         twins: float64 [captions], 1 where the own clip outranks its twin, 0.5 at a tie, NaN
             without a twin.
         best: int64 [captions, n], the first clips of each caption.
+        scores: all scores, for who wants to write them down.
     """
 
     ranks: dict[str, Ranks]
     twins: npt.NDArray[np.float64]
     best: Indices
+    scores: Scores
 
 
 @torch.inference_mode()
@@ -101,48 +104,64 @@ def rank_split(
     """Ranks of both directions, twins, and each text's first clips."""
     device = head.logit_scale.device
     text = text.to(device)
-    if head.loose:
-        video, sentences = clip_vectors(head, clips, view), head.encode_text(text).float()
-        twin = _vector_twins(sentences, video, own, twins)
-        if rerank:
-            ranks, best = _reranked(head, sentences, video, own, view, rerank)
-            return Ranked(ranks, twin, best)
-        _, first = topk_similarity(sentences, video, min(BEST, len(video)))
-        return Ranked(vector_ranks(sentences, video, own), twin, first.cpu().numpy())
+    if not head.loose:
+        return _rank_pairs(head, clips, text, own, twins, view, shortlist, progress)
+    video, sentences = clip_vectors(head, clips, view), head.encode_text(text).float()
+    twin = _vector_twins(sentences, video, own, twins)
+    if rerank:
+        scores = _weighted(head, sentences, video, own, view, rerank)
+        ranks, best = _reranked(scores)
+        return Ranked(ranks, twin, best, scores)
+    _, first = topk_similarity(sentences, video, min(BEST, len(video)))
+    scores = VectorScores(own, sentences, video)
+    return Ranked(vector_ranks(sentences, video, own), twin, first.cpu().numpy(), scores)
+
+
+def _rank_pairs(
+    head: Head,
+    clips: ClipFeatures,
+    text: Tensor,
+    own: Indices,
+    twins: Indices,
+    view: View,
+    shortlist: int | None,
+    progress: bool,
+) -> Ranked:
+    """Ranks by a tight head, from the scores of all pairs or of shortlists."""
     if shortlist:
         coarse = mean_of(head)
         rough = coarse.encode_text(text) @ clip_vectors(coarse, clips, view).T
         t2v, v2t = _shortlisted(head, clips, text, rough, view, shortlist)
-        ranks = {"t2v": retrieval_ranks(t2v, own)["t2v"], "v2t": retrieval_ranks(v2t, own)["v2t"]}
-        return Ranked(ranks, twin_wins(t2v, own, twins), _first(t2v))
-    scores = _all_pairs(head, clips, text, view, progress)
-    return Ranked(retrieval_ranks(scores, own), twin_wins(scores, own, twins), _first(scores))
+    else:
+        t2v = v2t = _all_pairs(head, clips, text, view, progress)
+    ranks = {"t2v": retrieval_ranks(t2v, own)["t2v"], "v2t": retrieval_ranks(v2t, own)["v2t"]}
+    return Ranked(ranks, twin_wins(t2v, own, twins), _first(t2v), MatrixScores(own, t2v, v2t))
 
 
-def _reranked(
+def _weighted(
     head: Head, text: Tensor, video: Tensor, own: Indices, view: View, rerank: Rerank
-) -> tuple[dict[str, Ranks], Indices]:
-    """Ranks by re-weighted scores; each direction has its own bank of queries."""
-    captioned = video[torch.from_numpy(np.unique(own))]
-    asking = {"t2v": text, "v2t": captioned}
+) -> VectorScores:
+    """Re-weighted scores; each direction has its own bank of queries."""
+    texts, videos = text, video[torch.from_numpy(np.unique(own))]
     if rerank.clips is not None and rerank.text is not None:
-        device = text.device
-        asking["t2v"] = head.encode_text(rerank.text.to(device)).float()
-        asking["v2t"] = clip_vectors(head, rerank.clips, view)
-    by_clip = weigh(rerank.kind, asking["t2v"], video)
-    by_caption = weigh(rerank.kind, asking["v2t"], text)
+        texts = head.encode_text(rerank.text.to(text.device)).float()
+        videos = clip_vectors(head, rerank.clips, view)
+    by_clip, by_caption = weigh(rerank.kind, texts, video), weigh(rerank.kind, videos, text)
+    return VectorScores(own, text, video, by_clip, by_caption)
+
+
+def _reranked(scores: VectorScores) -> tuple[dict[str, Ranks], Indices]:
+    """Ranks by re-weighted scores."""
     best: list[Indices] = []
 
-    def noting() -> Iterator[tuple[Indices, npt.NDArray[np.float64]]]:
-        for places, scores in score_blocks(text, video, by_clip):
-            best.append(_first(scores))
-            yield places, scores
+    def noting() -> Iterator[tuple[Indices, npt.NDArray[Any]]]:
+        for places, rows in scores.t2v():
+            best.append(_first(rows))
+            yield places, rows
 
-    ranks = {
-        "t2v": ranks_of(noting(), own),
-        "v2t": group_ranks(score_blocks(captioned, text, by_caption), own),
-    }
-    return ranks, np.concatenate(best)
+    t2v = ranks_of(noting(), scores.own)
+    groups = np.arange(len(np.unique(scores.own)))
+    return {"t2v": t2v, "v2t": ranks_of(scores.v2t(), groups)}, np.concatenate(best)
 
 
 def _first(scores: npt.NDArray[Any]) -> Indices:

@@ -86,21 +86,23 @@ def weigh(kind: str, bank: Tensor, gallery: Tensor) -> Weights:
         return Weights(kind, np.log(mass) + scale, hubs)
 
 
-def blocks(queries: Tensor, gallery: Tensor) -> Iterator[tuple[Indices, Scores]]:
-    """(places, cosines [rows, N]) of the queries, a block at a time."""
+def blocks(
+    queries: Tensor, gallery: Tensor, decimals: int = DECIMALS
+) -> Iterator[tuple[Indices, Scores]]:
+    """(places, cosines [rows, N] to so many decimals) of the queries, a block at a time."""
     step = max(1, BLOCK // max(1, len(gallery)))
     wide = gallery.double()
     for low in range(0, len(queries), step):
         rows = queries[low : low + step].double()
         places = np.arange(low, low + len(rows))
-        yield places, (rows @ wide.T).cpu().numpy().round(DECIMALS)
+        yield places, (rows @ wide.T).cpu().numpy().round(decimals)
 
 
 def score_blocks(
-    queries: Tensor, gallery: Tensor, weights: Weights | None
+    queries: Tensor, gallery: Tensor, weights: Weights | None, decimals: int = DECIMALS
 ) -> Iterator[tuple[Indices, Scores]]:
     """``blocks``, re-weighted where there are weights."""
-    for places, cosines in blocks(queries, gallery):
+    for places, cosines in blocks(queries, gallery, decimals):
         yield places, weights.apply(cosines) if weights else cosines
 
 

@@ -13,6 +13,7 @@ from c4c.extract.cache import ClipFeatures
 from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import GalleryIndex, topk_similarity
+from c4c.records import Query
 from c4c.retrieval.ranking import Rerank, View, batch_of, clip_vectors
 from c4c.retrieval.rerank import search_reranked, weigh
 
@@ -22,7 +23,7 @@ class Hit:
     """One answer to a query.
 
     Attributes:
-        query: the sentence.
+        query: the sentence; a ``Query`` brings the id that it was asked by.
         rank: from 1 on.
         score: cosine for loose heads, logit for tight ones.
         clip: the clip's id.
@@ -40,8 +41,9 @@ class Hit:
     end: float | None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
-        """The fields, as a line of JSON lines has them."""
-        return asdict(self)
+        """The fields, as a line of JSON lines has them; with the query's ``id`` if it has one."""
+        name = self.query.id if isinstance(self.query, Query) else None
+        return ({} if name is None else {"id": name}) | asdict(self)
 
 
 @torch.inference_mode()

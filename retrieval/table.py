@@ -9,7 +9,7 @@ from c4c.retrieval.evaluate import Evaluation
 from c4c.retrieval.metrics import Metrics
 from c4c.terminal import visible
 
-_HEADER = ("", "R@1", "R@5", "R@10", "R@50", "median", "mean", "Rsum", "queries", "gallery")
+_HEADER = ("", "R@1", "R@5", "R@10", "R@50", "median", "mean", "MRR", "Rsum", "queries", "gallery")
 
 
 def render(rows: Sequence[Sequence[str]]) -> str:
@@ -46,7 +46,8 @@ def evaluation_table(found: Evaluation) -> str:
 
 def _row(name: str, figures: Metrics) -> Sequence[str]:
     recalls = [f"{value:.1f}" for value in (figures.r1, figures.r5, figures.r10, figures.r50)]
-    ranks = [f"{figures.median_rank:.1f}", f"{figures.mean_rank:.1f}", f"{figures.rsum:.1f}"]
+    ranks = [f"{figures.median_rank:.1f}", f"{figures.mean_rank:.1f}", f"{figures.mrr:.3f}"]
+    ranks.append(f"{figures.rsum:.1f}")
     whole = figures.gallery == figures.gallery_expected
     gallery = f"{figures.gallery}" + ("" if whole else f" of {figures.gallery_expected}")
     return [name, *recalls, *ranks, str(figures.queries), gallery]

@@ -34,6 +34,10 @@ from c4c.presets import preset_option
 @click.option("--out", type=click.Path(path_type=Path), help="JSON lines to this file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
               help="With --evaluate: figures and every query's rank.")  # fmt: skip
+@click.option("--trec", type=click.Path(path_type=Path), metavar="PREFIX",
+              help="With --evaluate: TREC runs and qrels, PREFIX.t2v.run and so on.")  # fmt: skip
+@click.option("--similarity", type=click.Path(path_type=Path), metavar="FILE.npy",
+              help="With --evaluate: all scores, captions by clips.")  # fmt: skip
 @click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
 @click.option("--pretrained", help="Weights for the texts. [those of the cache]")
 def command(
@@ -42,6 +46,8 @@ def command(
     queries: str | None,
     out: Path | None,
     json_path: Path | None,
+    trec: Path | None,
+    similarity: Path | None,
     **options: Any,
 ) -> None:
     """Find the clips that a SENTENCE describes, or evaluate a head with --evaluate.
@@ -54,15 +60,21 @@ def command(
     if sum(map(bool, (sentence, evaluate, queries))) != 1:
         raise C4CError("Pass one of: a sentence, --queries FILE, or --evaluate.")
     if evaluate:
-        _evaluate(config, json_path)
+        _evaluate(config, json_path, trec, similarity)
         return
+    if trec or similarity or json_path:
+        raise C4CError("--trec, --similarity and --json are for --evaluate; --out takes hits.")
     terminal = sys.stdout is not None and sys.stdout.isatty()
     asked = read_queries(queries) if queries else iter([str(sentence)])
     _search(config, asked, out, as_table=bool(sentence) and terminal and not out)
 
 
-def _evaluate(config: Any, json_path: Path | None) -> None:
+def _evaluate(
+    config: Any, json_path: Path | None, trec: Path | None, similarity: Path | None
+) -> None:
     from c4c.files import write_json
+    from c4c.progress import say
+    from c4c.retrieval.export import tied_note, write_similarity, write_trec
     from c4c.retrieval.table import evaluation_table
     from c4c.retrieve import run_evaluate
     from c4c.terminal import tell
@@ -71,6 +83,10 @@ def _evaluate(config: Any, json_path: Path | None) -> None:
     tell(*evaluation_table(found).split("\n"))
     if json_path:
         write_json(json_path, found.as_dict())
+    if trec:
+        say(f"written: {', '.join(map(str, write_trec(found, trec)))}{tied_note(found)}")
+    if similarity:
+        say(f"written: {', '.join(map(str, write_similarity(found, similarity)))}")
 
 
 def _search(config: Any, asked: Iterator[str], out: Path | None, as_table: bool) -> None:

@@ -1,6 +1,8 @@
 """Evaluation: figures of known similarities, twins, and what is said beside."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 from c4c.errors import C4CError
 from c4c.extract.cache import ClipFeatures
 from c4c.heads import build_head
-from c4c.retrieval.evaluate import evaluate
+from c4c.records import Leak, Overlap
+from c4c.retrieval.compare import parse_results
+from c4c.retrieval.evaluate import READABLE, SCHEMA, evaluate
 from c4c.retrieval.metrics import retrieval_ranks
 from c4c.retrieval.ranking import View
 
@@ -129,3 +133,36 @@ def test_a_best_epoch_chosen_on_the_same_split_is_said(make_split: MakeSplit) ->
 def test_an_unknown_way_to_count_ties_is_refused(make_split: MakeSplit) -> None:
     with pytest.raises(C4CError, match="Known: expected, authors"):
         evaluate(build_head("meanP", DIM), *make_split(), ties="best")
+
+
+def test_every_key_of_the_results_file_is_documented(make_split: MakeSplit) -> None:
+    text = (Path(__file__).parents[2] / "docs/results-format.md").read_text()
+    documented = set(re.findall(r"`(\w+)`", text))
+    source = dict.fromkeys(
+        ("dataset", "split", "cache", "checkpoint", "model", "weights", "chosen_on"), "x"
+    )
+    leak = Leak(8, Overlap(1, 1, 1, 1, "clip0"), unknown="why")
+    found = evaluate(
+        build_head("meanP", DIM), *make_split(), ties="authors", source=source, leak=leak
+    ).as_dict()
+    assert f"schema {SCHEMA}" in text
+    assert found["schema"] == SCHEMA
+    found["videos"] = {}  # its keys are clips
+
+    def keys(value: Any) -> set[str]:
+        inner = value.values() if isinstance(value, dict) else value
+        inside = [keys(one) for one in inner if isinstance(one, dict | list)]
+        return set().union(value if isinstance(value, dict) else (), *inside)
+
+    assert keys(found) - documented == set()
+
+
+@pytest.mark.parametrize("schema", READABLE)
+def test_results_of_every_known_schema_are_read(schema: int, make_split: MakeSplit) -> None:
+    found = evaluate(build_head("meanP", DIM), *make_split()).as_dict()
+    found["schema"] = schema
+    if schema == 1:
+        del found["leak"]
+    assert len(parse_results(found, Path("r.json")).queries) == 8
+    with pytest.raises(C4CError, match="has schema 3, this c4c reads 1 and 2"):
+        parse_results({**found, "schema": 3}, Path("r.json"))
