@@ -81,11 +81,8 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
     except click.ClickException as error:
-        _complain(_usage_error(error))
+        _explain_usage(error)
         sys.exit(2)
     except Requeue as stop:
         _complain(str(stop))
@@ -110,11 +107,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def _usage_error(error: click.ClickException) -> str:
-    """What click says of a wrong option in four lines, in one."""
-    words = error.format_message().rstrip(".")
+def _explain_usage(error: click.ClickException) -> None:
+    """A wrong option is one line; a command without any is answered with its help."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return
     context = getattr(error, "ctx", None)
-    return f"{words}; see {context.command_path} --help" if context else words
+    path = context.command_path if context else "c4c"
+    _complain(f"{error.format_message()} See: {path} --help")
 
 
 def _complain(message: str) -> None:

@@ -1,4 +1,4 @@
-"""``--device``: what it names, tried before any work."""
+"""The device that a command computes on."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ if TYPE_CHECKING:
     import torch
 
 
-def open_device(name: str | None) -> torch.device:
-    """The device of that name; without one a GPU when there is one, else the CPU.
+def pick_device(name: str | None) -> torch.device:
+    """The device called ``name``; without one a GPU when there is one, else the CPU.
 
     Raises:
-        C4CError: it does not exist or cannot be used; the message says why.
+        C4CError: there is no such device here.
     """
     import torch
 
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.empty(1, device=name).device
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # a number has to come back: from "meta" none does
     except Exception as error:  # torch raises AssertionError, RuntimeError and its own here
-        reason = (str(error).splitlines() or ["unusable"])[0]
-        raise C4CError(f"--device {name} cannot be used: {reason}") from None
-    if found.type == "meta":
-        raise C4CError("--device meta holds no numbers; pass cpu, or a GPU such as cuda:0.")
-    return found
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if reason.startswith("Expected one of"):
+            reason = "there is no such kind of device"
+        raise C4CError(
+            f"--device {name} cannot be used: {reason}. Pass cpu, cuda or cuda:1, or leave it out."
+        ) from None
+    return device

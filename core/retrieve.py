@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.progress import say
 
@@ -58,14 +59,13 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     Raises:
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
     """
-    from c4c.device import open_device
     from c4c.extract.cache import Cache, find_cache
     from c4c.heads import build_head
     from c4c.heads.checkpoint import load_checkpoint
     from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
-    device = open_device(config.device)
+    device = pick_device(config.device)
     if config.checkpoint is None:
         hidden = cache.features == "hidden"
         head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)

@@ -31,8 +31,3 @@ def gallery_notes(expected: int, missing: int, failed: int, left_out: int) -> li
 def chosen_note(split: str) -> str:
     """Figures of the best epoch on the split that chose it."""
     return f"the best epoch was chosen on this very split ({split}): figures are optimistic"
-
-
-def leak_note(split: str, shared: int, clips: int, train: str) -> str:
-    """Figures on a split of which ``shared`` clips are trained on."""
-    return f"{shared} of {clips} clips of '{split}' are trained on ('{train}'): not a test of it"

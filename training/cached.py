@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from c4c.device import open_device
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.heads import build_head
@@ -26,7 +26,7 @@ from c4c.training.config import TrainHeadConfig, TrainResult
 from c4c.training.evaluation import BLOCK, Answers, answer_notes, answers, figures
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
-from c4c.training.splits import evaluated_split, leak_notes
+from c4c.training.splits import evaluated_split
 from c4c.training.task import Task
 
 RUNS = Path("c4c-runs")
@@ -51,7 +51,7 @@ class CachedTask(Task):
     def __init__(self, config: TrainHeadConfig, cache: Cache, head: Head) -> None:
         self.config: TrainHeadConfig = config
         self.cache = cache
-        self.device = open_device(config.device)
+        self.device = pick_device(config.device)
         self.head = head.to(self.device)
         self._clips: ClipFeatures = cache.clips(config.train_split)
         self._captions: CaptionFeatures = cache.captions(config.train_split)
@@ -80,9 +80,7 @@ class CachedTask(Task):
             return ()
         clips, _, right = self._evaluated(self.eval_split)
         gone = len(clips.missing), len(clips.failed)
-        own, train = self._clips.clips, self.config.train_split
-        leaks = leak_notes(self.eval_split, clips.clips, train, own)
-        return (*answer_notes(right, clips.expected, *gone), *leaks)
+        return tuple(answer_notes(right, clips.expected, *gone))
 
     def _evaluated(self, split: str) -> tuple[ClipFeatures, CaptionFeatures, Answers]:
         clips, captions = self.cache.clips(split), self.cache.captions(split)

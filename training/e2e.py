@@ -35,7 +35,7 @@ from c4c.training.frames import DecodedFrames, FrameStore, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
-from c4c.training.splits import evaluated_split, leak_notes
+from c4c.training.splits import evaluated_split
 from c4c.training.task import Task
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
@@ -97,17 +97,16 @@ class E2ETask(Task):
         freeze(backbone.model, config.freeze_layers, RECIPES[config.recipe].freezes_stem)
         if config.grad_checkpointing:
             checkpoint_layers(backbone)
-        self.notes = self._notes(dataset)
+        self.notes = self._notes()
 
-    def _notes(self, trained: Dataset) -> tuple[str, ...]:
+    def _notes(self) -> tuple[str, ...]:
         if self._evaluated is None:
             return ()
         dataset, store = self._evaluated
         _, right = self._gallery()
         expected = len(dataset.clips) + len(dataset.missing)
         failed = int((store.lengths == 0).sum())
-        own = answer_notes(right, expected, len(dataset.missing), failed)
-        return (*own, *leak_notes(dataset.split, dataset.clips, trained.split, trained.clips))
+        return tuple(answer_notes(right, expected, len(dataset.missing), failed))
 
     def _gallery(self) -> tuple[Any, Answers]:
         """Places of the evaluated clips that have frames, and the right answers among them."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from c4c.errors import C4CError
 from c4c.progress import say
 from c4c.records import Clip
-from c4c.retrieval.notes import leak_note
 
 
 def evaluated_split(
@@ -16,7 +15,7 @@ def evaluated_split(
     """The split named, or ``val`` when it is there and shares no clip with training, or none.
 
     Two divisions of one collection may share clips (MSR-VTT's 9k holds its val), and a manifest
-    may list a file twice. A split that was named is taken, and what it shares is said.
+    may list a file twice. A split that was named is taken as it is.
 
     Args:
         wanted: a split, ``auto`` or ``none``.
@@ -32,9 +31,7 @@ def evaluated_split(
     if wanted != "auto":
         if wanted not in there:
             known = ", ".join(there)
-            raise C4CError(f"--eval-split {wanted} does not exist. There are: {known}, none.")
-        for note in leak_notes(wanted, clips_of(wanted), train, clips_of(train)):
-            say(note)
+            raise C4CError(f"--eval-split {wanted} is not there. There are: {known}, none.")
         return wanted
     if "val" not in there or train == "val":
         say("no val split: the last checkpoint is kept as the best (--eval-split names one)")
@@ -46,15 +43,6 @@ def evaluated_split(
             "the last checkpoint is kept as the best"
         )
     return None if shared else "val"
-
-
-def leak_notes(
-    split: str, held: Iterable[Clip], train: str, trained: Iterable[Clip]
-) -> tuple[str, ...]:
-    """What to say beside figures on ``split`` when clips of it are trained on; else nothing."""
-    held = list(held)
-    shared = _shared(held, trained)
-    return (leak_note(split, shared, len(held), train),) if shared else ()
 
 
 def _shared(held: Iterable[Clip], trained: Iterable[Clip]) -> int:

@@ -13,6 +13,11 @@ import click
 @click.option("--overwrite", is_flag=True, help="Replace a file that stands there.")
 def command(folder: Path, out: Path | None, overwrite: bool) -> None:
     """Write FOLDER (a checkpoint with a backbone) as CLIP4Clip's own code reads it."""
+    from c4c.progress import say
     from c4c.training.convert import export_checkpoint
 
-    click.echo(str(export_checkpoint(folder, out, overwrite=overwrite)))
+    whole = folder.resolve()  # also of "." the name
+    out = out or whole.with_name(f"{whole.name}.bin")
+    count = export_checkpoint(folder, out, overwrite=overwrite)
+    say(f"{count} tensors under the authors' names")
+    click.echo(str(out))
