@@ -105,11 +105,8 @@ def _run() -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
     except click.ClickException as error:
-        _complain(_usage_error(error))
+        _explain_usage(error)
         return 2
     except Requeue as stop:
         _complain(str(stop))
@@ -132,11 +129,14 @@ def _run() -> int:
         return 2
 
 
-def _usage_error(error: click.ClickException) -> str:
-    """What click says of a wrong option in four lines, in one."""
-    words = error.format_message().rstrip(".")
+def _explain_usage(error: click.ClickException) -> None:
+    """A wrong option is one line; a command without any is answered with its help."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return
     context = getattr(error, "ctx", None)
-    return f"{words}; see {context.command_path} --help" if context else words
+    path = context.command_path if context else "c4c"
+    _complain(f"{error.format_message()} See: {path} --help")
 
 
 def _complain(message: str) -> None:

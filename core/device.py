@@ -1,4 +1,4 @@
-"""``--device``: what it names, tried before any work."""
+"""The device that a command computes on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def open_device(name: str | None) -> torch.device:
-    """The device of that name; without one a GPU when there is one, else the CPU.
+def pick_device(name: str | None) -> torch.device:
+    """The device called ``name``; without one a GPU when there is one, else the CPU.
 
     Raises:
-        C4CError: it does not exist or cannot be used; the message says why.
+        C4CError: there is no such device here.
     """
     import torch
 

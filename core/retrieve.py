@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c4c.device import open_device
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.files import parse_json
 from c4c.limits import MOST_FRAMES, require_within
@@ -86,7 +86,7 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
-    device = open_device(config.device)
+    device = pick_device(config.device)
     if config.checkpoint is None:
         hidden = cache.features == "hidden"
         head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)

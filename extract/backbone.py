@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c4c.device import open_device
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.extract.models import TINY, build_model
 from c4c.extract.patch3d import encode_video, has_patch3d
@@ -319,7 +319,7 @@ def load_backbone(
         C4CError: unknown model, no weights, or weights that do not fit the model.
     """
     pretrained = pretrained or ("shipped" if name == TINY else "openai")
-    place = open_device(device)
+    place = pick_device(device)
     model: Any
     model, tokenizer = build_model(name, pretrained)
     dtype = _resolve_precision(precision, place, name)

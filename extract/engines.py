@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from c4c.device import open_device
+from c4c.device import pick_device
 from c4c.errors import C4CError, Interrupted
 from c4c.extract.backbone import Backbone
 from c4c.extract.cache import Cache, commit_shard
@@ -56,7 +56,7 @@ def run_with_engine(config: ExtractConfig) -> ExtractResult:
     given = [] if config.device is None else config.device.split(",")
     devices = [name.strip() for name in given]
     for name in devices:
-        open_device(name)
+        pick_device(name)
     return _run_devices(config, devices) if len(devices) > 1 else run_extract(config)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from c4c.device import open_device
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.files import write_atomic, write_json
 from c4c.lock import one_writer
@@ -50,7 +50,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         Interrupted: stopped on request; run again to go on.
     """
     for device in config.devices:
-        open_device(device)
+        pick_device(device)
     study = load_study(config.name)
     if config.mode == study.mode:
         config = replace(config, mode=None)  # as if it had not been said: the same runs

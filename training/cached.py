@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from c4c.device import open_device
+from c4c.device import pick_device
 from c4c.errors import C4CError
 from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.extract.seen import FILE as SEEN
@@ -53,7 +53,7 @@ class CachedTask(Task):
     def __init__(self, config: TrainHeadConfig, cache: Cache, head: Head) -> None:
         self.config: TrainHeadConfig = config
         self.cache = cache
-        self.device = open_device(config.device)
+        self.device = pick_device(config.device)
         self.head = head.to(self.device)
         self._clips: ClipFeatures = cache.clips(config.train_split)
         self._captions: CaptionFeatures = cache.captions(config.train_split)

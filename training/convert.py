@@ -16,22 +16,20 @@ from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
 from c4c.heads.checkpoint import BACKBONE, HEAD, load_checkpoint, make_head, save_checkpoint
-from c4c.progress import say
 from c4c.tensors import read_tensors
-from c4c.training.cached import RUNS
 
 # Backbones that weights are told to be of by their shapes: open_clip's names of OpenAI's, and ours.
 _NAMES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", TINY)
 
 
 def import_checkpoint(
-    source: Path, folder: Path | None = None, overwrite: bool = False, exact_gelu: bool = False
+    source: Path, folder: Path, overwrite: bool = False, exact_gelu: bool = False
 ) -> dict[str, Any]:
     """Read a file of the authors' code or of CLIP alone and write a checkpoint folder.
 
     Args:
         source: ``pytorch_model.bin.N``, OpenAI's archive or state dict, or safetensors.
-        folder: the checkpoint to write; ``None`` is ``c4c-runs/imported-<name of the file>``.
+        folder: the checkpoint to write.
         overwrite: replace a checkpoint that stands there.
         exact_gelu: the weights were trained with GELU, not CLIP's quick approximation, which
             is taken for granted otherwise.
@@ -46,9 +44,8 @@ def import_checkpoint(
         C4CError: no weights, not tensors only, parameters missing or of another shape, or the
             file says itself that it is of the other GELU.
     """
-    folder = folder or RUNS / f"imported-{source.name}"
     if folder.exists() and not overwrite:
-        raise C4CError(f"{folder} exists already; name another --out or pass --overwrite.")
+        raise C4CError(f"{folder} is there already; name another --out or pass --overwrite.")
     if source.is_dir():
         raise C4CError(f"{source} is a folder; name the file of weights in it.")
     state, known = read_weights(source)
@@ -115,29 +112,25 @@ def _has_shape(name: str, config: dict[str, Any]) -> bool:
 
 
 def export_checkpoint(
-    folder: Path, target: Path | None = None, overwrite: bool = False, exact_gelu: bool = False
-) -> Path:
+    folder: Path, target: Path, overwrite: bool = False, exact_gelu: bool = False
+) -> int:
     """Write a checkpoint as the authors' code reads it: ``torch.save`` of a state dict.
 
     Args:
         folder: the checkpoint.
-        target: the file, by default ``FOLDER.bin`` beside the folder; numbers keep the precision
-            that they have in the checkpoint.
+        target: the file; numbers keep the precision they have in the checkpoint.
         overwrite: replace a file that stands there.
         exact_gelu: write a backbone with GELU too. The file cannot say so, and the authors'
             code computes CLIP's quick approximation whatever the weights were trained with.
 
     Returns:
-        The file.
+        How many tensors were written.
 
     Raises:
         C4CError: no checkpoint, no backbone in it, one with GELU, or the file cannot be written.
     """
-    if target is None:
-        whole = folder.resolve()
-        target = whole.with_name(f"{whole.name}.bin")
     if target.exists() and not overwrite:
-        raise C4CError(f"{target} exists already; name another --out or pass --overwrite.")
+        raise C4CError(f"{target} is there already; name another --out or pass --overwrite.")
     checkpoint = load_checkpoint(folder)
     clip = checkpoint.backbone_state
     if clip is None:
@@ -158,5 +151,4 @@ def export_checkpoint(
     own, _ = read_tensors(checkpoint.path / HEAD)
     state = to_authors(checkpoint.head.name, own, clip)
     write_atomic(target, lambda path: torch.save(state, path))
-    say(f"{len(state)} tensors under the authors' names")
-    return target
+    return len(state)

@@ -20,10 +20,13 @@ def command(folder: Path, out: Path | None, overwrite: bool, exact_gelu: bool) -
     from c4c.terminal import tell
     from c4c.training.convert import export_checkpoint
 
-    made = export_checkpoint(folder, out, overwrite=overwrite, exact_gelu=exact_gelu)
+    whole = folder.resolve()  # also of "." the name
+    out = out or whole.with_name(f"{whole.name}.bin")
+    count = export_checkpoint(folder, out, overwrite=overwrite, exact_gelu=exact_gelu)
+    say(f"{count} tensors under the authors' names")
     if exact_gelu:
         say(
             "exact GELU, which the file cannot say: the authors' code would compute QuickGELU; "
             "c4c import-checkpoint needs --exact-gelu too"
         )
-    tell(str(made))
+    tell(str(out))

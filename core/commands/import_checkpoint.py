@@ -25,6 +25,7 @@ def command(file: Path, out: Path | None, overwrite: bool, exact_gelu: bool, as_
     from c4c.terminal import tell
     from c4c.training.convert import import_checkpoint
 
+    out = out or Path("c4c-runs", f"imported-{file.name}")
     found = import_checkpoint(file, out, overwrite=overwrite, exact_gelu=exact_gelu)
     say(
         f"{found['head']}, {found['patch']} patch, {found['gelu']} GELU, "

@@ -294,7 +294,7 @@ def test_without_out_both_commands_say_where_they_wrote(
     same(torch.load(done.stdout.strip(), weights_only=True), released("seqLSTM"))
     monkeypatch.chdir(tmp_path / "c4c-runs/imported-pytorch_model.bin.4")
     again = CliRunner().invoke(group, ["export-checkpoint", "."])
-    assert "imported-pytorch_model.bin.4.bin exists already" in str(again.exception)
+    assert "imported-pytorch_model.bin.4.bin is there already" in str(again.exception)
 
 
 @pytest.mark.shows("import-checkpoint", "--json")

@@ -231,7 +231,7 @@ def test_a_gradient_is_clipped_at_its_norm(
     command: str, train: Train, usual: dict[str, Run], still: dict[str, Run]
 ) -> None:
     """Adam does not mind the size of a gradient until it is below its epsilon."""
-    clipped = train(command, "--clip-norm", "1e-12", "--weight-decay", "0")
+    clipped = train(command, "--clip-norm", "1e-9", "--weight-decay", "0")
     assert clipped.rows[0]["grad_norm"] == pytest.approx(usual[command].rows[0]["grad_norm"])
     moved = [distance(run.head, still[command].head) for run in (clipped, usual[command])]
     assert moved[0] < moved[1] / 100
@@ -454,8 +454,6 @@ def test_a_device_that_is_named_counts_more_than_a_gpu_that_seems_there(
         monkeypatch.setattr(module, "Run", begin)
     with pytest.raises(Begun, match="cpu"):
         train(command)  # with --device cpu, as all of these
-    with pytest.raises((Begun, C4CError), match="cuda"):
-        train(command, "--device", "")
     with pytest.raises(C4CError, match="--device cuda:77 cannot be used"):
         train(command, "--device", "cuda:77")
 
