@@ -159,7 +159,8 @@ class TensorUnpickler(PlainUnpickler):
         if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
             raise C4CError("it refers to something else than a storage")
         kind, key, _, count, *view = pid[1:]
-        if kind not in KINDS or view not in ([], [None]):
+        # A name first: to look up anything else may take for ever (see ``is_key``).
+        if not isinstance(kind, _Name) or kind not in KINDS or view not in ([], [None]):
             raise C4CError("it refers to a storage of a kind that c4c does not read")
         if type(key) is not str or not _is_count(count):
             raise C4CError("it describes a storage wrongly")

@@ -350,6 +350,8 @@ def pickles() -> dict[str, bytes]:
         "deep lists": b"\x80\x02" + b"]" * LONG + b"a" * (LONG - 1) + b".",
         "deep tuples": b"\x80\x02)" + b"\x85" * LONG + b".",
         "a key that takes for ever to hash": b"\x80\x02" + aliases(60, b"t") + b"0}h\x3cNs.",
+        "a storage of that kind": b"\x80\x02" + aliases(60, b"t")
+        + b"0(" + text("storage") + b"h\x3c" + text("0") + b"NNtQ.",
         "a set of it": b"\x80\x04" + aliases(60, b"t") + b"0\x8f(h\x3c\x90.",
         "a memo of four billion": b"\x80\x02}r\xff\xff\xff\xff" + b".",
         "a long list named again and again": b"\x80\x02](" + b"N" * LONG + b"eq\x00" + call_again,
