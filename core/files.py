@@ -267,9 +267,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 # A key of 64 parts and more, which takes tomllib the square of their number.
-_LONG_KEY = re.compile(
-    r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){63}"""
-)
+_LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){63}""")
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
