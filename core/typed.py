@@ -84,7 +84,7 @@ def _union(parts: tuple[Any, ...]) -> Check:
     for part in parts:
         for seen in _looks(part):
             checks.setdefault(seen, check_of(part))
-    expected = " or ".join(_WORDS[seen] for seen in checks)
+    expected = " or ".join(dict.fromkeys(_WORDS[_looks(part)[0]] for part in parts))
 
     def check(value: Any) -> Any:
         one = checks.get(type(value))

@@ -34,6 +34,7 @@ from c4c.extract.datasets.tables import read_table
 from c4c.files import fsync_folder, read_json, write_json
 from c4c.progress import Progress
 from c4c.records import Caption, Clip, Dataset
+from c4c.schema import parse, read_record
 
 SPLITS = ("train", "val", "test")
 EXPECTED: dict[str, Counts] = {}  # whatever shapes.json says was made
@@ -205,27 +206,37 @@ def load(source: DatasetSource, split: str) -> Dataset:
     return Dataset(
         "shapes",
         split,
-        tuple(Clip(row["clip"], str(root / "videos" / f"{row['clip']}.mp4")) for row in rows),
-        tuple(Caption(row["clip"], row["clip"], row["caption"]) for row in rows),
-        twins={row["clip"]: row["twin"] for row in rows if row["twin"]},
+        tuple(Clip(row.clip, str(root / "videos" / f"{row.clip}.mp4")) for row in rows),
+        tuple(Caption(row.clip, row.clip, row.caption) for row in rows),
+        twins={row.clip: row.twin for row in rows if row.twin},
     )
 
 
-def _read_rows(root: Path, split: str) -> list[dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of ``captions.jsonl``."""
+
+    clip: str
+    split: str
+    caption: str
+    twin: str | None
+
+
+def _read_rows(root: Path, split: str) -> list[_Row]:
     """Rows of a split, sorted by clip: as many as were made, each with its video."""
     path = root / "captions.jsonl"
     try:
-        rows = [row for _, row in read_table(path) if row["split"] == split]
-        names = [check_id(row["clip"], str(path)) for row in rows]
-        if not all(isinstance(row["caption"], str) and "twin" in row for row in rows):
-            raise C4CError("a line of captions.jsonl lacks its caption or twin")
-        made = int(read_json(root / "shapes.json")[split])
+        made = {name: getattr(read_record(root / "shapes.json", Recipe), name) for name in SPLITS}
+        rows = [parse(_Row, row, where) for where, row in read_table(path)]
+        rows = [row for row in rows if row.split == split]
+        names = [check_id(row.clip, str(path)) for row in rows]
         lost = [name for name in names if not _has_bytes(root / "videos" / f"{name}.mp4")]
-        if len(set(names)) != made or lost:
-            what = f"{len(lost)} videos are lost" if lost else f"{len(set(names))} of {made} clips"
+        if len(set(names)) != made.get(split) or lost:
+            there = f"{len(set(names))} of {made.get(split, 0)} clips"
+            what = f"{len(lost)} videos are lost" if lost else there
             raise C4CError(f"{split} has {what}" + (f" (first {lost[0]}.mp4)" if lost else ""))
-        return sorted(rows, key=lambda row: row["clip"])
-    except (C4CError, KeyError, TypeError, ValueError) as error:
+        return sorted(rows, key=lambda row: row.clip)
+    except C4CError as error:
         raise C4CError(
             f"{root} was damaged after it was made ({error}); remove it and make it again."
         ) from None

@@ -83,10 +83,10 @@ def made_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda root: (root / "videos/train-00000.mp4").write_bytes(b""), "train-00000.mp4"),
         (lambda root: cut_lines(root / "captions.jsonl", 1), "1 of 2 clips"),
         (lambda root: (root / "captions.jsonl").write_text("[["), "not JSON"),
-        (lambda root: edit(root / "captions.jsonl", '"twin"', '"win"'), "lacks its caption"),
+        (lambda root: edit(root / "captions.jsonl", '"twin"', '"win"'), "has no 'twin'"),
         (
             lambda root: edit(root / "captions.jsonl", '"caption": "', '"caption": 3, "c": "'),
-            "lacks",
+            "caption is 3",
         ),
         (lambda root: (root / "shapes.json").write_text("3"), "damaged"),
         (lambda root: (root / "shapes.json").write_text("{}"), "damaged"),

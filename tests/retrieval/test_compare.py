@@ -91,6 +91,49 @@ def test_the_other_direction_is_read_from_its_own_rows(tmp_path: Path) -> None:
     assert found.ranks(["v2", "v0"]).expected().tolist() == [3.5, 1.5]
 
 
+def results_file(path: Path, **changes: object) -> Path:
+    row = {"caption": "c", "clip": "v", "text": "a dog", "rank": 1.0, "ties": 1, **changes}
+    content = {"schema": 1, "head": "h", "queries": {"t2v": [row]}, "videos": {"v": ["p", 0, 1]}}
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rank": None}, "queries.t2v[0].rank is null, expected a number"),
+        ({"rank": float("inf")}, "holds Infinity"),
+        ({"rank": 1e300}, "rank is 1e+300, expected a number from 1 to"),
+        ({"rank": 0.5}, "rank is 0.5"),
+        ({"ties": 0}, "ties is 0"),
+        ({"ties": 1.5}, "ties is 1.5, expected a whole number"),
+        ({"rank": 2, "ties": 9}, "rank 2 is better than 9 tied answers can be"),
+        ({"before_twin": 7}, "before_twin is 7, expected a number from 0 to 1"),
+        ({"first": 3}, "first is 3, expected a text"),
+        ({"caption": None}, "queries.t2v[0] has no 'caption'"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(
+    changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    read_results(results_file(tmp_path / "r.json"))
+    with pytest.raises(C4CError, match=r"r\.json") as caught:
+        read_results(results_file(tmp_path / "r.json", **changes))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_query_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path = results_file(tmp_path / "r.json")
+    content = json.loads(path.read_text())
+    content["queries"]["t2v"] *= 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(C4CError, match=r"queries.t2v\[1\] is another query of 'c'"):
+        read_results(path)
+    with pytest.raises(C4CError, match="has no queries of 'v2t'"):
+        read_results(path, "v2t")
+
+
 def test_ties_count_as_the_chance_to_be_within_k() -> None:
     tied = {"q": Query("text", "clip", 2.5, ties=4)}  # first of four in a quarter of the orders
     sure = {"q": Query("text", "clip", 1.0)}
