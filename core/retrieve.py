@@ -219,5 +219,6 @@ def _query(line: str, where: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise C4CError(f'{where}: "query" is empty or not a text.')
     if isinstance(name, bool) or not isinstance(name, str | int | None):
-        raise C4CError(f'{where}: "id" is {type(name).__name__}, expected a text or a whole number.')
+        kind = type(name).__name__
+        raise C4CError(f'{where}: "id" is {kind}, expected a text or a whole number.')
     return Query(text.strip(), name)

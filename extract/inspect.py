@@ -1,8 +1,7 @@
-"""Looking into a cache: what it holds, what is damaged in it, its content for other programs."""
+"""Looking into a cache: what it holds, and what is damaged in it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from c4c.errors import C4CError
-from c4c.extract.cache import Cache, ClipFeatures, find_cache
-from c4c.extract.manifest import Manifest, manifest_damage, superseded
+from c4c.extract.cache import Cache, find_cache
+from c4c.extract.manifest import manifest_damage, superseded
 from c4c.extract.shards import STATUS, read_shard, shard_damage
-from c4c.files import write_atomic
 
 
 def describe(path: Path | None) -> dict[str, Any]:
@@ -95,60 +93,3 @@ def _set_aside(path: Path) -> Path:
     except OSError as error:
         raise C4CError(f"Cannot set {path} aside: {error.strerror}.") from None
     return target
-
-
-def export_cache(path: Path | None, split: str | None, kind: str, out: Path) -> list[Path]:
-    """Write clip features as ``npy`` (packed, with a table) or ``parquet`` (a row a clip).
-
-    Raises:
-        C4CError: no such cache or split, nowhere to write, or pyarrow is not installed.
-    """
-    cache = Cache.open(find_cache(path))
-    written = []
-    for name in [split] if split else cache.splits:
-        clips, manifest = cache.clips(name), cache.manifests.get(name)
-        if manifest is not None:
-            write = _write_npy if kind == "npy" else _write_parquet
-            written += write(out, clips, manifest)
-    return written
-
-
-def _rows(clips: ClipFeatures) -> list[dict[str, Any]]:
-    return [
-        {"id": c.id, "path": c.path, "start": c.start, "end": c.end, "frames": int(n)}
-        for c, n in zip(clips.clips, clips.lengths, strict=True)
-    ]
-
-
-def _write_npy(out: Path, clips: ClipFeatures, manifest: Manifest) -> list[Path]:
-    packed = [clips.read(index)[0] for index in range(len(clips))]
-    features = np.concatenate([np.zeros((0, clips.dim), np.float16), *packed])
-    offsets = np.concatenate([[0], np.cumsum(clips.lengths)]).astype(np.int64)
-    paths = [out / f"{manifest.split}.{what}.npy" for what in ("features", "offsets")]
-    for path, array in zip(paths, (features, offsets), strict=True):
-        write_atomic(path, _saver(array))
-    table = out / f"{manifest.split}.clips.jsonl"
-    write_atomic(table, "".join(json.dumps(row) + "\n" for row in _rows(clips)).encode())
-    return [*paths, table]
-
-
-def _saver(array: Any) -> Any:
-    def save(target: Path) -> None:
-        with target.open("wb") as stream:
-            np.save(stream, array)
-
-    return save
-
-
-def _write_parquet(out: Path, clips: ClipFeatures, manifest: Manifest) -> list[Path]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise C4CError("Parquet needs pyarrow: pip install 'c4c[parquet]'.") from None
-    rows = _rows(clips)
-    for index, row in enumerate(rows):
-        row["features"] = clips.read(index)[0].astype(np.float32).ravel().tolist()
-    path = out / f"{manifest.split}.parquet"
-    write_atomic(path, lambda target: pq.write_table(pa.Table.from_pylist(rows), target))
-    return [path]

@@ -83,8 +83,8 @@ def compact(cache: Path | None, shard_clips: int) -> None:
               show_default=True)  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
-    """Write features for other programs: packed arrays and a table of clips."""
-    from c4c.extract.inspect import export_cache
+    """Write features of clips and captions for other programs: packed arrays and tables."""
+    from c4c.extract.export import export_cache
 
     for path in export_cache(cache, split, kind, out):
         click.echo(str(path))
