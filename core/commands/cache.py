@@ -114,7 +114,7 @@ def compact(cache: Path | None, shard_clips: int) -> None:
               show_default=True, help="npy: packed arrays; parquet: a row a clip.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
-    """Write features for other programs: packed arrays and a table of clips."""
+    """Write features of clips and captions for other programs: packed arrays and tables."""
     from c4c.extract.export import export_cache
     from c4c.terminal import tell
 
