@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ BASELINE_LIMIT = 900.0  # seconds
 
 
 class Journal:
-    """Verdicts so far, by mutant's id or test file; kept in a file line by line."""
+    """Verdicts so far, by ``Plan.key`` or test file; kept in a file line by line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,59 +49,95 @@ class Journal:
             stream.write(json.dumps(self.known[key]) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One test file to run: on a mutant, or without one to know what is usual.
+
+    Attributes:
+        key: what the verdict is of.
+        test: the file.
+        mutant: the mistake, if there is one.
+        left: test files that come next when this one notices nothing.
+        seconds: that those before it took.
+    """
+
+    key: str
+    test: str
+    mutant: Mutant | None = None
+    left: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
 class Work:
     """Children on trees, as many as there are trees."""
 
     def __init__(self, plan: Plan, trees: list[Tree], journal: Journal) -> None:
         self.plan, self.trees, self.journal = plan, trees, journal
-
-    def free(self) -> Tree:
-        """Wait for a tree without a child."""
-        while True:
-            self._collect()
-            for tree in self.trees:
-                if tree.key is None:
-                    return tree
-            time.sleep(0.02)
-
-    def finish(self) -> None:
-        """Wait for all children."""
-        while any(tree.key is not None for tree in self.trees):
-            self._collect()
-            time.sleep(0.02)
-
-    def _collect(self) -> None:
-        for tree in self.trees:
-            key, verdict = tree.key, tree.verdict()
-            if key is not None and verdict is not None:
-                self.journal.note(key, verdict)
-
-    def time_tests(self, tests: Iterable[str]) -> None:
-        """How long each test file takes without a mutant, and which of its tests fail then."""
-        for test in dict.fromkeys(tests):
-            if test not in self.journal.known:
-                self.free().begin(test, None, [test], (), BASELINE_LIMIT)
-        self.finish()
-        for test in tests:
-            row = self.journal.known[test]
-            if not row["passed"] and row["failures"] in ([], ["hung"], ["died"]):
-                sys.exit(f"{test} cannot be run: see {self.trees[0].path}/output.txt")
+        self._running: dict[Tree, Job] = {}
+        self._next: deque[Job] = deque()
 
     def run(self, mutants: Iterable[Mutant], minutes: float) -> None:
         """Run the tests on every mutant that has no verdict yet, while there is time."""
         begun = time.monotonic()
         for mutant in mutants:
+            key = self.plan.key(mutant)
+            if key in self.journal.known or self.plan.why_equivalent(mutant):
+                continue
             if time.monotonic() - begun > 60 * minutes:
                 break
-            if mutant.id in self.journal.known or self.plan.why_equivalent(mutant):
+            told = f"{mutant.file}:{mutant.line} {mutant.kind}: {mutant.before} -> {mutant.after}"
+            print(" ".join(told.split()), file=sys.stderr)
+            test, *left = self.plan.tests_for(mutant.file)
+            self._next.append(Job(key, test, mutant, tuple(left)))
+            while self._next:
+                self._start(self._next.popleft())
+                self._collect()
+        while self._running or self._next:
+            self._collect()
+            while self._next:
+                self._start(self._next.popleft())
+
+    def _start(self, job: Job) -> None:
+        """Begin a job in a free tree, once it is known how long its tests take by themselves."""
+        usual = self._usual(job.test)
+        limit = SLACK + PATIENCE * usual["seconds"]
+        tree = self._free()
+        tree.begin(job.mutant, job.test, usual["failures"], limit)
+        self._running[tree] = job
+
+    def _usual(self, test: str) -> dict[str, Any]:
+        """How long a test file takes without a mutant, and which of its tests fail even so."""
+        if test not in self.journal.known:
+            tree = self._free()
+            tree.begin(None, test, (), BASELINE_LIMIT)
+            self._running[tree] = Job(test, test)
+            while test not in self.journal.known:
+                self._collect()
+        row = self.journal.known[test]
+        if not row["passed"] and set(row["failures"]) <= {"hung", "died"}:
+            sys.exit(f"{test} cannot be run: see output.txt in {self.trees[0].path.parent}")
+        return row
+
+    def _free(self) -> Tree:
+        """A tree without a child, as soon as there is one."""
+        while len(self._running) == len(self.trees):
+            self._collect()
+        return next(tree for tree in self.trees if tree not in self._running)
+
+    def _collect(self) -> None:
+        """Take the verdicts of children that have ended."""
+        time.sleep(0.02)
+        for tree, job in list(self._running.items()):
+            verdict = tree.verdict()
+            if verdict is None:
                 continue
-            tests = self.plan.tests_for(mutant.file)
-            before = [self.journal.known[test] for test in tests]
-            failing = [one for row in before for one in row["failures"]]
-            limit = SLACK + PATIENCE * sum(row["seconds"] for row in before)
-            self.free().begin(mutant.id, mutant, tests, failing, limit)
-            print(f"{mutant.file}:{mutant.line} {mutant.before} -> {mutant.after}", file=sys.stderr)
-        self.finish()
+            del self._running[tree]
+            seconds = round(job.seconds + verdict.seconds, 2)
+            if verdict.passed and job.left:
+                test, *left = job.left
+                self._next.append(Job(job.key, test, job.mutant, tuple(left), seconds))
+            else:
+                self.journal.note(job.key, replace(verdict, seconds=seconds))
 
 
 def main() -> int:
@@ -115,14 +153,13 @@ def main() -> int:
     plan = Plan(ROOT)
     rooms = plan.by_room()
     mutants = list(plan.draw(rooms, asked.seed))
-    if asked.only:
-        mutants = chosen(mutants, asked.only)
+    mutants = chosen(mutants, asked.only) if asked.only else mutants
     build = ROOT / "build" / "mutants"
     journal = Journal(build / f"{plan.digest(ROOT)}.jsonl")
     preload()
     work = Work(plan, [Tree(ROOT, build / f"tree-{n}") for n in range(asked.workers)], journal)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # children are ended, as by Ctrl-C
     try:
-        work.time_tests([test for one in mutants for test in plan.tests_for(one.file)])
         work.run(mutants, asked.minutes - (time.monotonic() - begun) / 60)
     finally:
         for tree in work.trees:

@@ -60,41 +60,32 @@ class Tree:
 
     Attributes:
         path: the folder.
-        key: what the child's verdict is of; ``None`` without a child.
     """
 
     def __init__(self, root: Path, path: Path) -> None:
-        self.root, self.path = root, path
-        self.key: str | None = None
-        self._changed: Mutant | None = None
+        self.path = path
+        self._pid: int | None = None
+        self._whole: tuple[Path, bytes] | None = None  # the mutated file as it was
         _copy(root, path)
 
-    def begin(
-        self,
-        key: str,
-        mutant: Mutant | None,
-        tests: Sequence[str],
-        failing: Sequence[str],
-        limit: float,
-    ) -> None:
+    def begin(self, mutant: Mutant | None, test: str, failing: Sequence[str], limit: float) -> None:
         """Plant a mistake, if one is given, and start the tests.
 
         Args:
-            key: what the verdict is of.
-            mutant: the mistake.
-            tests: test files or ids, in the order to run them.
+            mutant: the mistake; the first test that notices it ends the run.
+            test: test file, or id.
             failing: ids left out, as they fail without a mistake too.
             limit: seconds after which they count as hung.
         """
         if mutant:
-            whole = (self.root / mutant.file).read_bytes()
-            (self.path / mutant.file).write_bytes(mutant.apply(whole))
-        self.key, self._changed = key, mutant
+            target = self.path / mutant.file
+            self._whole = target, target.read_bytes()
+            target.write_bytes(mutant.apply(self._whole[1]))
         self._told.unlink(missing_ok=True)
         self._begun, self._limit = time.monotonic(), limit
         self._pid = os.fork()
         if self._pid == 0:
-            _run(self.path, tests, failing, mutant is not None, self._told)
+            _run(self.path, test, failing, mutant is not None, self._told)
 
     @property
     def _told(self) -> Path:
@@ -102,13 +93,12 @@ class Tree:
 
     def verdict(self) -> Verdict | None:
         """How the child ended; ``None`` while it runs."""
-        if self.key is None:
-            return None
-        seconds = round(time.monotonic() - self._begun, 2)
+        assert self._pid is not None
+        seconds = time.monotonic() - self._begun
         ended, _ = os.waitpid(self._pid, os.WNOHANG)
         if not ended and seconds < self._limit:
             return None
-        self._end(bool(ended))
+        self._clear(bool(ended))
         if not self._told.exists():
             return Verdict(False, ("died" if ended else "hung",), seconds)
         told = json.loads(self._told.read_text())
@@ -116,19 +106,20 @@ class Tree:
 
     def end(self) -> None:
         """End the child, if there is one."""
-        if self.key is not None:
-            self._end(False)
+        if self._pid is not None:
+            self._clear(False)
 
-    def _end(self, reaped: bool) -> None:
+    def _clear(self, reaped: bool) -> None:
         """End the child's group and what it started elsewhere; take the mistake back."""
+        assert self._pid is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         if not reaped:
             os.waitpid(self._pid, 0)
         _sweep(self.path)
-        if self._changed:
-            shutil.copy2(self.root / self._changed.file, self.path / self._changed.file)
-        self.key = self._changed = None
+        if self._whole:
+            self._whole[0].write_bytes(self._whole[1])
+        self._pid = self._whole = None
 
 
 def _copy(root: Path, tree: Path) -> None:
@@ -173,10 +164,11 @@ def _sweep(tree: Path) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-def _run(tree: Path, tests: Sequence[str], failing: Sequence[str], first: bool, told: Path) -> None:
+def _run(tree: Path, test: str, failing: Sequence[str], first: bool, told: Path) -> None:
     """In the child: run the tests, write the verdict, leave."""
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILES, FILES))
         os.chdir(tree)
@@ -185,15 +177,13 @@ def _run(tree: Path, tests: Sequence[str], failing: Sequence[str], first: bool, 
                 os.dup2(stream.fileno(), place)
         os.environ |= {MARK: str(tree), "PYTHONPATH": str(tree / LINKS)}
         sys.path.insert(0, str(tree / LINKS))
-        found = _pytest(tree, tests, failing, first)
+        found = _pytest(tree, test, failing, first)
         told.write_text(json.dumps(found))
     finally:
         os._exit(0)
 
 
-def _pytest(
-    tree: Path, tests: Sequence[str], failing: Sequence[str], first: bool
-) -> dict[str, Any]:
+def _pytest(tree: Path, test: str, failing: Sequence[str], first: bool) -> dict[str, Any]:
     import pytest
 
     failures = []
@@ -209,6 +199,6 @@ def _pytest(
 
     options = ["-q", "-c", "pyproject.toml", "--rootdir", str(tree), "--hypothesis-seed=0"]
     options += ["--basetemp", str(tree / "tmp"), *(f"--deselect={one}" for one in failing)]
-    code = pytest.main([*options, *(["-x"] if first else []), *tests], plugins=[Failures()])
+    code = pytest.main([*options, *(["-x"] if first else []), test], plugins=[Failures()])
     # 5 is pytest's word for nothing left to run.
     return {"passed": code in (0, 5), "failures": failures}

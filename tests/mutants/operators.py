@@ -213,7 +213,9 @@ class _Finder:
     def _Call(self, node: ast.Call) -> Iterator[Edit]:
         yield from self._swapped(node)
         for keyword in node.keywords:
-            if keyword.arg is not None and len(node.args) + len(node.keywords) > 1:
+            # Without a GPU nothing shows where a tensor was made.
+            given = keyword.arg not in (None, "device")
+            if given and len(node.args) + len(node.keywords) > 1:
                 start, stop = self._span(keyword)
                 comma = re.match(rb"\s*,\s*", self.source[stop:])
                 yield start, stop + (comma.end() if comma else 0), "", "dropped argument"

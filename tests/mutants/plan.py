@@ -48,17 +48,16 @@ class Plan:
         table = tomllib.loads(LIST.read_text(encoding="utf-8"))
         self._tests: dict[str, list[str]] = table["tests"]
         self.equivalents = [Equivalent(**{"after": "", **one}) for one in table["equivalent"]]
-        paths = [path for path in tracked(root) if path.endswith(".py") and self._tests_of(path)]
+        paths = [path for path in tracked(root) if path.endswith(".py") and self.tests_for(path)]
         self.sources = {path: (root / path).read_bytes() for path in paths}
         self.stale: list[str] = []
         self.grave = [made for one in table["grave"] if (made := self._grave(**one))]
 
-    def _tests_of(self, path: str) -> list[str]:
-        return next((own for key, own in self._tests.items() if fnmatch(path, key)), [])
-
     def tests_for(self, path: str) -> list[str]:
         """Test files (or ids) that should notice a mistake in a source, in the order to run."""
-        return self._tests_of(path)
+        if path.startswith(("tests/", "benchmarks/", ".")):
+            return []
+        return next((own for key, own in self._tests.items() if fnmatch(path, key)), [])
 
     def _grave(self, file: str, find: str, put: str) -> Mutant | None:
         """The mutant of an entry; its file may have moved, its text is what counts."""
@@ -94,11 +93,16 @@ class Plan:
                 if mutant and compiles(mutant.apply(self.sources[mutant.file])):
                     yield mutant
 
+    def key(self, mutant: Mutant) -> str:
+        """What a verdict is of: a mutant, and the tests that were run on it."""
+        return f"{mutant.id} {' '.join(self.tests_for(mutant.file))}"
+
     def digest(self, root: Path) -> str:
         """Of sources and tests: verdicts hold for these only."""
         told = hashlib.sha256()
         for path in tracked(root):
-            if path in self.sources or path.startswith("tests/"):
+            own = path.startswith("tests/mutants/")
+            if path in self.sources or (path.startswith("tests/") and not own):
                 told.update(path.encode() + b"\0" + (root / path).read_bytes())
         return told.hexdigest()[:12]
 

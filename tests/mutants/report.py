@@ -91,10 +91,11 @@ def summarise(
     known: dict[str, dict[str, Any]],
 ) -> Table:
     """Counts and survivors of what was run."""
-    run = [one for one in drawn if one.id in known]
+    verdicts = {one.id: known[plan.key(one)] for one in drawn if plan.key(one) in known}
+    run = [one for one in drawn if one.id in verdicts]
     reached = drawn.index(run[-1]) + 1 if run else 0
     same = [one for one in drawn[:reached] if plan.why_equivalent(one) and one.kind != "grave"]
-    alive = [one for one in run if known[one.id]["passed"]]
+    alive = [one for one in run if verdicts[one.id]["passed"]]
     rows = []
     for room, there in rooms.items():
         own = [one for one in run if room_of(one.file) == room and one.kind != "grave"]
@@ -107,7 +108,7 @@ def summarise(
         tuple(one for one in alive if one.kind == "grave"),
         tuple(one for one in alive if one.kind != "grave"),
         tuple(plan.stale),
-        tuple(_told(one, known[one.id]) for one in run),
+        tuple(_told(one, verdicts[one.id]) for one in run),
     )
 
 

@@ -211,3 +211,31 @@ def test_a_step_is_in_training_mode_and_an_evaluation_leaves_it(
     monkeypatch.setattr(task, "evaluate", evaluating)
     trained(task, tmp_path / "run", "val")
     assert seen == ["train"] * 8
+
+
+@pytest.mark.parametrize(("minutes", "places"), [
+    (1e-9, [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (2, 0)]),
+    (600.0, [(1, 0), (2, 0)]),
+    (0.0, [(1, 0), (2, 0)]),
+])  # fmt: skip
+def test_a_run_is_saved_after_every_epoch_and_when_it_is_time(
+    minutes: float,
+    places: list[tuple[int, int]],
+    feature_task: TaskMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(epoch, batch) of every save, and the log tells as much when it is made."""
+    task = feature_task(checkpoint_minutes=minutes)
+    saved: list[tuple[int, int]] = []
+    save = task.save
+
+    def noting(folder: Path, meta: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
+        if folder.name == "last":
+            saved.append((meta["position"]["epoch"], meta["position"]["batch"]))
+            assert len(read_journal(tmp_path / "run" / "log.jsonl")) >= meta["position"]["step"]
+        save(folder, meta, state)
+
+    monkeypatch.setattr(task, "save", noting)
+    trained(task, tmp_path / "run")
+    assert saved == places
