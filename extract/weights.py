@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from c4c.errors import C4CError
+from c4c.parts import check_part
 
 # Under which names trainers keep the weights beside other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -37,6 +38,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         C4CError: nothing there, or not a file of weights, or one that holds more than tensors.
     """
     if path.is_dir():
+        check_part(path, "backbone.safetensors")
         path = path / "backbone.safetensors"
     if not path.is_file():
         raise C4CError(f"No weights at {path}; pass --pretrained FILE (.safetensors, .pt, .bin).")

@@ -14,8 +14,7 @@ from c4c.extract.patch3d import add_patch3d
 from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
-from c4c.heads.checkpoint import HEAD, load_checkpoint, make_head, save_checkpoint
-from c4c.tensors import read_tensors
+from c4c.heads.checkpoint import HEAD, load_checkpoint, make_head, read_tensors, save_checkpoint
 
 _PATCH3D = "visual.conv2.weight"
 # open_clip's names of OpenAI's vision transformers: (width, patch, image size, D).
