@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c4c.errors import C4CError, Damaged
-from c4c.files import read_bytes, write_atomic
+from c4c.files import parse_json, read_bytes, write_atomic
 from c4c.inside import is_there
 from c4c.progress import say
-from c4c.tensors import parse_tensors
+from c4c.schema import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAME = "head-init.safetensors"
 # One key with both: safetensors writes several in no order, and the same run has the same bytes.
 _KEY = "sha256"
+_HEADER = 2 << 20  # bytes; hundreds of tensors need 50 kB
 
 
 def save_head_init(folder: Path, init: dict[str, Tensor], backbone: str) -> None:
@@ -70,9 +71,10 @@ def read_head_init(folder: Path, backbone: str) -> tuple[dict[str, Tensor], bool
         raise C4CError(f"{path} does not exist; run the same c4c extract as before to write it.")
     data = read_bytes(path)
     try:
-        tensors, words = parse_tensors(data, str(path))
-    except Damaged as error:
-        raise Damaged(f"{error} To write it again, {remedy}.") from None
+        tensors, words = _parsed(data)
+    except Exception as error:  # safetensors, torch and Python have errors of their own for it
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise Damaged(f"{path} is damaged, or not safetensors ({reason}); {remedy}.") from None
     if _KEY not in words:
         return tensors, False
     theirs, _, own = words[_KEY].partition(" ")
@@ -84,6 +86,17 @@ def read_head_init(folder: Path, backbone: str) -> tuple[dict[str, Tensor], bool
             f"{remedy}."
         )
     return tensors, True
+
+
+def _parsed(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a file of safetensors, and the words beside them."""
+    from safetensors.torch import load
+
+    size = int.from_bytes(data[:8], "little")
+    if size > _HEADER:
+        raise C4CError("its header is far too long")
+    header = parse(dict[str, object], parse_json(data[8 : 8 + size].decode(), "header"), "header")
+    return load(data), parse(dict[str, str], header.get("__metadata__", {}), "header")
 
 
 def _sha256(tensors: dict[str, Tensor]) -> str:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from c4c.errors import C4CError, Damaged, Unreadable
+from c4c.errors import C4CError
 from c4c.extract.archive import open_torch
 from c4c.extract.pickles import plain
 from c4c.extract.tensor_pickles import Slice
-from c4c.tensors import read_tensors
+from c4c.parts import check_part
+from c4c.tensors import read_safetensors
 
 T = TypeVar("T")
 
@@ -55,21 +56,22 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         C4CError: nothing there, or not a file of weights, or one that holds more than tensors.
     """
-    path = weights_file(path)
+    file = weights_file(path)
+    if file != path:
+        check_part(path, file.name)
+    path = file
     if not os.path.isfile(path):
         raise C4CError(f"No weights at {path}; pass --pretrained FILE (.safetensors, .pt, .bin).")
     try:
         if path.stat().st_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
             raise C4CError("it is larger than this machine's memory")
         if path.suffix == ".safetensors":
-            state, said = read_tensors(path)
+            state, said = read_safetensors(path)
             known = {key: said[key] for key in _SAID if _WORD.fullmatch(said.get(key, ""))}
             return _plain(state, Tensor), known
         with open_torch(path) as found:
             state = found.tensors(_plain(found.tree, Slice))
             return state, {"quick_gelu": "true"} if found.is_script else {}
-    except (Damaged, Unreadable):
-        raise  # these name the file already
     except C4CError as error:
         raise C4CError(f"{path}: {error}.") from None
     except PermissionError as error:

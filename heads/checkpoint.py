@@ -14,22 +14,23 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from c4c.errors import C4CError, Damaged
+from c4c.errors import C4CError
 from c4c.files import file_sha256, fsync_folder, json_bytes, read_json
 from c4c.heads import HEADS
 from c4c.heads.base import Head
+from c4c.heads.description import Description
 from c4c.heads.projections import Projections
-from c4c.schema import Closed, Range, Rest, parse, sealed
-from c4c.tensors import read_tensors
+from c4c.parts import INFO, REMEDY, check_part
+from c4c.schema import parse, sealed
+from c4c.tensors import read_safetensors
 
 SCHEMA = 1
-INFO, HEAD, BACKBONE, STATE = (
-    "checkpoint.json",
+HEAD, BACKBONE, STATE = (
     "head.safetensors",
     "backbone.safetensors",
     "state.safetensors",
@@ -37,62 +38,6 @@ INFO, HEAD, BACKBONE, STATE = (
 # A file's name, its tensors, the words beside them.
 _Part = tuple[str, Mapping[str, Tensor], dict[str, str]]
 _OWN_KEYS = ("schema", "head", "shape", "files", "sha256")
-_Width = Annotated[int, Range(1, 1 << 16)]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The size of a head. None larger is meant; a file that asks for one is damaged, or worse.
-
-    Attributes:
-        dim: D.
-        positions: most frames of a clip.
-        layers: of the transformer.
-        vision_width: what its own projection takes of a frame; ``None`` without projections.
-        text_width: what the other one takes of a text.
-    """
-
-    dim: _Width
-    positions: Annotated[int, Range(1, 1 << 24)]
-    layers: Annotated[int, Range(1, 1 << 10)]
-    vision_width: _Width | None = None
-    text_width: _Width | None = None
-
-    def __post_init__(self) -> None:
-        if (self.vision_width is None) != (self.text_width is None):
-            raise C4CError("it has one of vision_width and text_width; expected both or none.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """Settings of a training, as far as others go by them."""
-
-    max_frames: Annotated[int, Range(1)] | None = None
-    sampling: Literal["uniform", "head", "tail"] = "uniform"
-    eval_order: Literal["ordinary", "reverse", "random"] = "ordinary"
-    rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Features:
-    """What made the features that a head was trained on."""
-
-    sha256: str | None = None
-    rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Info:
-    """What ``checkpoint.json`` holds, besides the number of its schema."""
-
-    head: str
-    shape: Annotated[Shape, Closed]
-    files: dict[str, str] = field(default_factory=dict)  # none in those of before there were any
-    config: _Settings = field(default_factory=_Settings)
-    fingerprint: _Features | None = None
-    chosen_on: str | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,7 +136,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     folder = _require(Path(path))
     info = read_json(folder / INFO)
-    held = parse(_Info, info, str(folder / INFO), SCHEMA, _REMEDY)
+    held = parse(Description, info, str(folder / INFO), SCHEMA, REMEDY)
     state = _read_part(folder, HEAD, held.files)
     try:
         head = make_head(held.head, asdict(held.shape), state)
@@ -201,15 +146,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(head, meta, folder, held.files)
 
 
-_REMEDY = "copy the checkpoint again, or go back to another"
-
-
 def _read_part(folder: Path, name: str, files: Mapping[str, str]) -> dict[str, Tensor]:
     """Tensors of one file of a checkpoint, once its bytes are known to be those written."""
-    path = folder / name
-    if name in files and file_sha256(path) != files[name]:
-        raise Damaged(f"{path} differs from its checksum; {_REMEDY}.")
-    return read_tensors(path)[0]
+    check_part(folder, name, files)
+    return read_tensors(folder / name)[0]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a safetensors file, and the words stored beside them.
+
+    Raises:
+        C4CError: it is not there, cut short, or not safetensors.
+    """
+    if not path.is_file():
+        raise C4CError(f"{path} is not there; is the checkpoint whole?")
+    try:
+        return read_safetensors(path)
+    except C4CError as error:
+        raise C4CError(
+            f"{path} is damaged ({error}); copy it again or go back to another."
+        ) from None
 
 
 def make_head(name: str, shape: Mapping[str, Any], state: Mapping[str, Tensor]) -> Head:

@@ -15,8 +15,14 @@ from c4c.extract.models import PATCH3D, TINY, outline
 from c4c.extract.weights import config_from_state, read_weights
 from c4c.files import write_atomic
 from c4c.heads.authors import from_authors, shape_of, to_authors
-from c4c.heads.checkpoint import BACKBONE, HEAD, load_checkpoint, make_head, save_checkpoint
-from c4c.tensors import read_tensors
+from c4c.heads.checkpoint import (
+    BACKBONE,
+    HEAD,
+    load_checkpoint,
+    make_head,
+    read_tensors,
+    save_checkpoint,
+)
 
 # Backbones that weights are told to be of by their shapes: open_clip's names of OpenAI's, and ours.
 _NAMES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", TINY)
