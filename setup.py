@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 ROOMS = {
     "c4c": "core",
-    "c4c.commands": "core/commands",
+    "c4c.cli.commands": "core/commands",
     "c4c.extract": "extract",
     "c4c.extract.datasets": "extract/datasets",
     "c4c.kernels": "kernels",

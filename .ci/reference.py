@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import click
 
-from c4c.cli import COMMANDS
+from c4c.cli.app import COMMANDS
 
 _HEAD = """# Commands and their options
 

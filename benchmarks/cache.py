@@ -18,11 +18,11 @@ import h5py
 import numpy as np
 import torch
 
-from c4c.extract.cache import Cache, create_cache
-from c4c.extract.manifest import plan, save_manifest
-from c4c.extract.shards import make_shard
-from c4c.extract.stored import write_shard
-from c4c.records import Caption, Clip, Dataset, Fingerprint
+from c4c.cache.open import Cache, create_cache
+from c4c.cache.plan import plan, save_manifest
+from c4c.cache.shard import make_shard
+from c4c.cache.stored import write_shard
+from c4c.core.records import Caption, Clip, Dataset, Fingerprint
 
 FRAMES = 12
 

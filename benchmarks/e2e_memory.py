@@ -17,7 +17,7 @@ import click
 import torch
 from train_step import own_step, plain_step  # benchmarks/train_step.py
 
-from c4c.extract.backbone import load_backbone
+from c4c.extract.backbone.backbone import load_backbone
 
 _SMALL = (8, 16)  # pairs: the sizes at which the whole batch at once is measured
 

@@ -18,7 +18,7 @@ import click
 import numpy as np
 import torch
 
-from c4c.files import write_json
+from c4c.core.files import write_json
 from c4c.kernels import ground_truth_ranks
 
 _LARGEST = 4e9

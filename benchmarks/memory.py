@@ -27,7 +27,7 @@ import click
 import numpy as np
 import psutil
 
-from c4c.files import write_json
+from c4c.core.files import write_json
 
 SHARD = 100  # clips; progress is read off the shards
 

@@ -21,7 +21,7 @@ from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, Scene, make_shapes, plan_scenes, write_video
 from c4c.extract.datasets.shapes_render import FPS, SECONDS, render_clip
 from c4c.extract.pipeline import run_extract
-from c4c.retrieve import RetrieveConfig, run_evaluate
+from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.config import TrainE2EConfig, TrainResult
 from c4c.training.e2e import train_e2e
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from c4c.errors import C4CError
-from c4c.files import read_toml
-from c4c.schema import Rest, parse
+from c4c.core.errors import C4CError
+from c4c.core.files import read_toml
+from c4c.core.schema import Rest, parse
 
 FILE = "c4c.toml"
 
@@ -56,7 +56,7 @@ def load_config(folder: str = ".") -> dict[str, Any]:
     """The content of ``c4c.toml`` in ``folder``; empty when there is none.
 
     A table named like a command holds defaults of its options under their own names
-    (``[retrieve] top-k = 20``; ``c4c.defaults`` checks them); ``[datasets.NAME]`` holds
+    (``[retrieve] top-k = 20``; ``c4c.cli.defaults`` checks them); ``[datasets.NAME]`` holds
     ``root``, ``videos`` and ``captions``.
 
     Raises:

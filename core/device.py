@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 if TYPE_CHECKING:
     import torch

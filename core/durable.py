@@ -12,7 +12,7 @@ import errno
 import os
 from pathlib import Path
 
-from c4c.progress import say
+from c4c.core.progress import say
 
 # What file systems answer that have no hard links (exFAT, SMB, some of FUSE).
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)

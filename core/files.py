@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from c4c.durable import fsync_file, fsync_folder, give_name, make_folder, write_synced
-from c4c.errors import C4CError, Misplaced, Unreadable
-from c4c.inside import is_there, refuse_links
+from c4c.core.durable import fsync_file, fsync_folder, give_name, make_folder, write_synced
+from c4c.core.errors import C4CError, Misplaced, Unreadable
+from c4c.core.inside import is_there, refuse_links
 
 __all__ = [
     "fsync_folder",

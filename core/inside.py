@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from c4c.errors import Misplaced, Unreadable
+from c4c.core.errors import Misplaced, Unreadable
 
 
 def refuse_links(path: Path, root: Path) -> None:

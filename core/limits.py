@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 # Frames a second: from one in days to more than any camera gives.
 FPS = (1e-6, 1e6)

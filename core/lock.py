@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from c4c.errors import C4CError
-from c4c.progress import say
+from c4c.core.errors import C4CError
+from c4c.core.progress import say
 
 FILE = ".lock"
 _LOOK = 0.5  # seconds between two tries of one that waits

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from c4c.errors import Damaged
-from c4c.files import file_sha256
-from c4c.schema import read_record
+from c4c.core.errors import Damaged
+from c4c.core.files import file_sha256
+from c4c.core.schema import read_record
 
 INFO = "checkpoint.json"
 REMEDY = "copy the checkpoint again, or go back to another"

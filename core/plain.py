@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 Check = Callable[[Any], Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 
 @cache
@@ -78,6 +78,6 @@ def preset_option(command: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def _dataset_of(cache_folder: Path | None) -> str:
-    from c4c.extract.cache import Cache, find_cache
+    from c4c.cache.open import Cache, find_cache
 
     return Cache.open(find_cache(cache_folder)).dataset

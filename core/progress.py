@@ -6,7 +6,7 @@ import sys
 import time
 from types import TracebackType
 
-from c4c.terminal import visible
+from c4c.core.terminal import visible
 
 _BAR = 24
 _TERMINAL_EVERY = 0.1

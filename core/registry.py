@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 
 class Registry(Mapping[str, Any]):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 Indices = npt.NDArray[np.int64]
 

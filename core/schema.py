@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from c4c.errors import C4CError, Damaged, NewerVersion
-from c4c.files import read_json
-from c4c.plain import Range, WrongError, is_not, shown
-from c4c.typed import AsList, Closed, Rest, check_of
+from c4c.core.errors import C4CError, Damaged, NewerVersion
+from c4c.core.files import read_json
+from c4c.core.plain import Range, WrongError, is_not, shown
+from c4c.core.typed import AsList, Closed, Rest, check_of
 
 __all__ = ["AsList", "Closed", "Range", "Rest", "parse", "read_record", "sealed"]
 
@@ -56,7 +56,7 @@ def parse(kind: type[T], value: Any, where: str, schema: int | None = None, reme
         >>> parse(dict[str, tuple[int, ...]], {"sizes": [3, "4"]}, "a.json")
         Traceback (most recent call last):
         ...
-        c4c.errors.C4CError: a.json: sizes[1] is '4', expected a whole number.
+        c4c.core.errors.C4CError: a.json: sizes[1] is '4', expected a whole number.
     """
     try:
         if schema is not None:

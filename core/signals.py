@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from c4c.errors import Interrupted, Requeue
+from c4c.core.errors import Interrupted, Requeue
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 File names, captions, messages of libraries and arguments may hold anything. Everything that is
 printed passes ``visible``; results go to standard output through ``tell``, words for people to
-standard error through ``c4c.progress.say``.
+standard error through ``c4c.core.progress.say``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import unicodedata
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 READER_LEFT = 141  # as a shell reports a process that SIGPIPE ended
 # Joiners of letters and emoji: without them Persian, Hindi and many emoji are not readable.

@@ -16,8 +16,8 @@ from pathlib import Path
 from re import fullmatch
 from typing import Annotated, Any, Literal
 
-from c4c.errors import C4CError, NewerVersion
-from c4c.plain import PLAIN, Check, Range, WrongError, bounded, is_not, literal, shown, text
+from c4c.core.errors import C4CError, NewerVersion
+from c4c.core.plain import PLAIN, Check, Range, WrongError, bounded, is_not, literal, shown, text
 
 _DEEPEST = 32  # lists and tables inside each other, where a record takes any value
 

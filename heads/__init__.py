@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from c4c.errors import C4CError
-from c4c.registry import Registry
+from c4c.core.errors import C4CError
+from c4c.core.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from c4c.errors import C4CError
-from c4c.schema import Closed, Range, Rest
+from c4c.core.errors import C4CError
+from c4c.core.schema import Closed, Range, Rest
 
 _Width = Annotated[int, Range(1, 1 << 16)]
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from c4c.heads.base import Head
-from c4c.records import FeatureBatch
+from c4c.core.records import FeatureBatch
 
 
 class MeanP(Head):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 
 class Projections(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from c4c.heads.base import Head, copy_positions, position_table
-from c4c.records import FeatureBatch
+from c4c.core.records import FeatureBatch
 
 
 class SeqLSTM(Head):

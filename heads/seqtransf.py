@@ -9,7 +9,7 @@ from torch import Tensor
 
 from c4c.heads.base import Head, copy_positions, position_table
 from c4c.heads.transformer import Transformer
-from c4c.records import FeatureBatch
+from c4c.core.records import FeatureBatch
 
 
 class SeqTransf(Head):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -10,8 +10,8 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError
-from c4c.files import write_atomic, write_json
+from c4c.core.errors import C4CError
+from c4c.core.files import write_atomic, write_json
 from c4c.retrieval.evaluate import Evaluation
 from c4c.retrieval.scores import Block, Scores
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 
 TIES = ("expected", "authors")
 RECALLS = (1, 5, 10, 50)

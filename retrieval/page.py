@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from c4c.terminal import visible
+from c4c.core.terminal import visible
 
 Pixels = npt.NDArray[np.uint8]
 

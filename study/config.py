@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from c4c.config import check_part
-from c4c.errors import C4CError
-from c4c.limits import MOST_WORKERS, require_within
+from c4c.core.config import check_part
+from c4c.core.errors import C4CError
+from c4c.core.limits import MOST_WORKERS, require_within
 
 STUDIES = Path("c4c-studies")
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from c4c.config import DatasetSource, dataset_source
-from c4c.errors import C4CError
-from c4c.presets import preset
-from c4c.progress import say
+from c4c.core.config import DatasetSource, dataset_source
+from c4c.core.errors import C4CError
+from c4c.core.presets import preset
+from c4c.core.progress import say
 from c4c.study.config import StudyConfig
 from c4c.study.plan import Run, default_preset
 
@@ -92,7 +92,7 @@ def needed_splits(config: StudyConfig, dataset: str, runs: Sequence[Run]) -> tup
 
 def extraction(config: StudyConfig, dataset: str, splits: tuple[str, ...] = ()) -> ExtractConfig:
     """How a study extracts a dataset: by its preset, where everyone looks for the cache."""
-    from c4c.extract.cache import DEFAULT
+    from c4c.cache.open import DEFAULT
     from c4c.extract.config import ExtractConfig
 
     settings = preset(config.preset or default_preset(dataset), dataset, "extract")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c4c import __version__
-from c4c.errors import C4CError
-from c4c.files import write_json
-from c4c.lock import one_writer
-from c4c.progress import say
-from c4c.schema import sealed
+from c4c.core.errors import C4CError
+from c4c.core.files import write_json
+from c4c.core.lock import one_writer
+from c4c.core.progress import say
+from c4c.core.schema import sealed
 from c4c.study.config import STUDIES, StudyConfig
 from c4c.study.data import (
     extraction,
@@ -149,7 +149,7 @@ def _perform(job: Job) -> None:
 
 
 def _cached(job: Job) -> Evaluation:
-    from c4c.retrieve import RetrieveConfig, run_evaluate
+    from c4c.retrieval.session import RetrieveConfig, run_evaluate
     from c4c.training.cached import train_head
     from c4c.training.config import TrainHeadConfig
 
@@ -175,7 +175,7 @@ def _end_to_end(job: Job) -> Evaluation:
     from dataclasses import replace
 
     from c4c.extract.pipeline import run_extract
-    from c4c.retrieve import RetrieveConfig, run_evaluate
+    from c4c.retrieval.session import RetrieveConfig, run_evaluate
     from c4c.training.config import TrainE2EConfig
     from c4c.training.e2e import train_e2e
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from c4c.errors import C4CError
-from c4c.files import read_json
+from c4c.core.errors import C4CError
+from c4c.core.files import read_json
 from c4c.retrieval.compare import Row
-from c4c.schema import Range, parse
+from c4c.core.schema import Range, parse
 from c4c.study.plan import Run
 
 SCHEMA = 1

@@ -10,9 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from c4c.errors import C4CError
-from c4c.files import read_toml
-from c4c.schema import parse
+from c4c.core.errors import C4CError
+from c4c.core.files import read_toml
+from c4c.core.schema import parse
 
 MODES = ("cached", "e2e")
 _KEYS = ("question", "mode", "settings", "baseline", "grid", "pretrain")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.retrieval.compare import Results, parse_results
 from c4c.retrieval.statistics import Interval, holm, interval
 from c4c.study.spec import Settings, Study

@@ -14,10 +14,10 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from c4c.extract.cache import commit_shard, create_cache
-from c4c.extract.manifest import plan, save_manifest
-from c4c.extract.shards import make_shard
-from c4c.records import Dataset, Fingerprint
+from c4c.cache.open import commit_shard, create_cache
+from c4c.cache.plan import plan, save_manifest
+from c4c.cache.shard import make_shard
+from c4c.core.records import Dataset, Fingerprint
 
 # Property tests try the same cases at every run, so that a fresh clone sees what the author saw.
 # By hand, others and more of them: HYPOTHESIS_PROFILE=drawn make test
@@ -43,7 +43,7 @@ def decoders() -> Callable[..., list[psutil.Process]]:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):  # it ended meanwhile
-                    if "c4c.extract.worker" in str(child.cmdline()):
+                    if "c4c.extract.video.worker" in str(child.cmdline()):
                         alive.append(child)
         return alive
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from c4c.errors import C4CError
-from c4c.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS, require_within
+from c4c.core.errors import C4CError
+from c4c.core.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS, require_within
 
 # What may differ between a run and its resumption: it changes the numbers by rounding at most.
 _FREE = frozenset(
@@ -171,7 +171,7 @@ class TrainE2EConfig(TrainConfig):
 
     Attributes:
         dataset: name in the registry of datasets.
-        root: where the dataset lies, as ``c4c.config.dataset_source`` takes it.
+        root: where the dataset lies, as ``c4c.core.config.dataset_source`` takes it.
         videos: folder of its videos.
         captions: its captions file, for datasets that take one.
         backbone: open_clip model name, or ``tiny``.

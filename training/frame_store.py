@@ -20,10 +20,10 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from c4c.errors import C4CError, Damaged, NewerVersion, Unreadable
-from c4c.files import as_text, json_bytes, parse_json, read_bytes, require_file, write_atomic
-from c4c.progress import say
-from c4c.schema import Range, parse, sealed
+from c4c.core.errors import C4CError, Damaged, NewerVersion, Unreadable
+from c4c.core.files import as_text, json_bytes, parse_json, read_bytes, require_file, write_atomic
+from c4c.core.progress import say
+from c4c.core.schema import Range, parse, sealed
 
 FRAMES, INDEX = "frames.bin", "index.json"
 LENGTHS, CRCS = "lengths.bin", "crc32.bin"  # how far the frames are, while they are decoded

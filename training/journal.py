@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from c4c.errors import C4CError
-from c4c.files import as_text, parse_json, read_bytes, write_atomic
-from c4c.schema import Range, Rest, parse
+from c4c.core.errors import C4CError
+from c4c.core.files import as_text, parse_json, read_bytes, write_atomic
+from c4c.core.schema import Range, Rest, parse
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.training.config import TrainConfig
 from c4c.training.recipes import RECIPES, Recipe
 

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c4c.errors import C4CError, Interrupted
-from c4c.lock import one_writer
+from c4c.core.errors import C4CError, Interrupted
+from c4c.core.lock import one_writer
 
 _TIMEOUT = timedelta(minutes=10)  # of a step: whoever is later than this hangs
 _FAREWELL = timedelta(seconds=30)
@@ -81,7 +81,7 @@ class World:
         return self.rank == 0
 
     def one_writer(self, folder: Path) -> AbstractContextManager[None]:
-        """Hold the run folder in the process that writes there; see ``c4c.lock``.
+        """Hold the run folder in the process that writes there; see ``c4c.core.lock``.
 
         Raises:
             C4CError: another run writes there.

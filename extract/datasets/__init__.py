@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
-from c4c.records import Dataset
-from c4c.registry import Registry
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
+from c4c.core.records import Dataset
+from c4c.core.registry import Registry
 
 DATASETS = Registry(
     "dataset",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.extract.datasets.tables import lower_names
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from c4c.errors import C4CError
-from c4c.files import parse_json, read_bytes, read_json, read_text
-from c4c.schema import parse
+from c4c.core.errors import C4CError
+from c4c.core.files import parse_json, read_bytes, read_json, read_text
+from c4c.core.schema import parse
 
 __all__ = ["clean", "must", "read_bytes", "read_json", "read_lines", "read_table", "TABLES"]
 
@@ -29,7 +29,7 @@ _WORDS: dict[type, str] = {list: "a list", dict: "an object", str: "a text"}
 
 
 def must(value: Any, kind: type[T], where: str) -> T:
-    """``value`` when it is of ``kind``; whole records are checked by ``c4c.schema``.
+    """``value`` when it is of ``kind``; whole records are checked by ``c4c.core.schema``.
 
     Raises:
         C4CError: it is something else; ``where`` says which value of which file.

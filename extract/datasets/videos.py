@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
-from c4c.progress import say
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
+from c4c.core.progress import say
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".webm", ".mkv", ".ts", ".mts", ".m2ts"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from c4c.cli import main
+from c4c.cli.app import main
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract

@@ -21,7 +21,7 @@ SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")
 
 
 def place_of(module: str) -> str | None:
-    """``c4c.extract.cache`` to ``extract.cache``; ``c4c.errors`` to ``core.errors``."""
+    """``c4c.cache.open`` to ``extract.cache``; ``c4c.core.errors`` to ``core.errors``."""
     if module == "c4c":
         return "core"
     if not module.startswith("c4c."):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from c4c.cli import group
-from c4c.extract.cache import Cache
+from c4c.cli.app import group
+from c4c.cache.open import Cache
 
 
 def run(*args: str) -> Result:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from c4c.cli import COMMANDS, HELP, main
+from c4c.cli.app import COMMANDS, HELP, main
 
 C4C = [sys.executable, "-m", "c4c"]
 BARE = "import click\n@click.command()\ndef main():\n    'Bare.'\nmain(['--help'])"
@@ -20,7 +20,7 @@ def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_help_that_imports_nothing_heavy(name: str) -> None:
     code = (
-        "import sys\nfrom c4c.cli import group\n"
+        "import sys\nfrom c4c.cli.app import group\n"
         f"try:\n    group.main([{name!r}, '--help'], prog_name='c4c')\n"
         "except SystemExit as leave:\n    assert leave.code == 0\n"
         "heavy = {'torch', 'h5py', 'av', 'open_clip'} & set(sys.modules)\n"
@@ -46,7 +46,7 @@ def test_help_loads_few_modules_beyond_click() -> None:
         return int(done.stderr.split()[-1])
 
     bare = modules(BARE)
-    ours = modules("from c4c.cli import group\ngroup.main(['--help'])")
+    ours = modules("from c4c.cli.app import group\ngroup.main(['--help'])")
     assert ours < bare + 25
 
 

@@ -4,11 +4,11 @@ import subprocess
 import sys
 import time
 
-from c4c.clock import RunningClock
+from c4c.core.clock import RunningClock
 
 STOPS = """
 import os, signal, subprocess, time
-from c4c.clock import RunningClock
+from c4c.core.clock import RunningClock
 clock = RunningClock()
 began, wall = clock.now(), time.monotonic()
 for _ in range(2):

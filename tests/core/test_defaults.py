@@ -7,10 +7,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli import COMMANDS, group
-from c4c.config import check_part, dataset_source
-from c4c.defaults import default_map, option_names
-from c4c.errors import C4CError
+from c4c.cli.app import COMMANDS, group
+from c4c.core.config import check_part, dataset_source
+from c4c.cli.defaults import default_map, option_names
+from c4c.core.errors import C4CError
 
 
 def leaves() -> list[tuple[str, click.Command]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from c4c import durable
-from c4c.errors import C4CError
-from c4c.files import write_atomic, write_once
+from c4c.core import durable
+from c4c.core.errors import C4CError
+from c4c.core.files import write_atomic, write_once
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from c4c.errors import C4CError
-from c4c.files import read_json, write_atomic, write_json
+from c4c.core.errors import C4CError
+from c4c.core.files import read_json, write_atomic, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from c4c import lock
-from c4c.errors import C4CError
-from c4c.lock import FILE, one_writer
+from c4c.core import lock
+from c4c.core.errors import C4CError
+from c4c.core.lock import FILE, one_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from c4c.lock import one_writer
+from c4c.core.lock import one_writer
 with one_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(300)

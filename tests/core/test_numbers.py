@@ -8,9 +8,9 @@ from typing import Any
 import click
 import pytest
 
-from c4c.cli import COMMANDS
-from c4c.errors import C4CError
-from c4c.limits import require_within
+from c4c.cli.app import COMMANDS
+from c4c.core.errors import C4CError
+from c4c.core.limits import require_within
 
 VALUES = ["-1", "0", str(2**70), "nan", "inf", "-inf", "1e400", "x", "", "²", "9" * 5000]
 PARTS = ["-1", "0", "1/0", "1/1", "x/y", f"{2**70}/1", "0/" + "9" * 5000, "²/³", "0/1/2"]
@@ -86,8 +86,8 @@ def given(
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory, small_cache: Path) -> Path:
     """A frame cache for all trainings, with a file of results beside it."""
-    from c4c.files import write_json
-    from c4c.retrieve import RetrieveConfig, run_evaluate
+    from c4c.core.files import write_json
+    from c4c.retrieval.session import RetrieveConfig, run_evaluate
 
     folder = tmp_path_factory.mktemp("frames")
     write_json(folder / "a.json", run_evaluate(RetrieveConfig(cache=small_cache)).as_dict())

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from c4c.cli import COMMANDS
+from c4c.cli.app import COMMANDS
 
 TESTS = Path(__file__).resolve().parents[1]
 

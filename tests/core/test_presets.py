@@ -6,11 +6,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli import COMMANDS
-from c4c.errors import C4CError
+from c4c.cli.app import COMMANDS
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import DATASETS
 from c4c.heads import HEADS
-from c4c.presets import load_presets, preset, preset_option
+from c4c.core.presets import load_presets, preset, preset_option
 
 PRESETS = [
     (name, dataset)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.errors import C4CError
-from c4c.records import Caption, Clip, Dataset, FeatureBatch, Fingerprint, Frames
+from c4c.core.errors import C4CError
+from c4c.core.records import Caption, Clip, Dataset, FeatureBatch, Fingerprint, Frames
 
 
 @pytest.mark.parametrize(

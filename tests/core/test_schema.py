@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c4c.errors import C4CError, Damaged, Misplaced, NewerVersion, Unreadable
-from c4c.files import file_sha256, read_bytes, read_json, read_text, read_toml
-from c4c.records import Clip
-from c4c.schema import AsList, Closed, Range, Rest, parse, read_record, sealed
+from c4c.core.errors import C4CError, Damaged, Misplaced, NewerVersion, Unreadable
+from c4c.core.files import file_sha256, read_bytes, read_json, read_text, read_toml
+from c4c.core.records import Clip
+from c4c.core.schema import AsList, Closed, Range, Rest, parse, read_record, sealed
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.extract.datasets.shapes import Recipe, plan_scenes, write_video
 from c4c.extract.datasets.shapes_render import render_clip
-from c4c.progress import Progress, say
+from c4c.core.progress import Progress, say
 from c4c.retrieval.page import page, table
 from c4c.study.report import plain
-from c4c.terminal import visible
+from c4c.core.terminal import visible
 
 ROOT = Path(__file__).resolve().parents[2]
 C4C = [sys.executable, "-m", "c4c"]
@@ -263,7 +263,7 @@ def test_nothing_else_prints() -> None:
 
 
 def test_an_error_names_a_file_whatever_its_name(tmp_path: Path) -> None:
-    from c4c.files import read_json
+    from c4c.core.files import read_json
 
     with pytest.raises(C4CError) as caught:
         read_json(tmp_path / EVIL)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from c4c.config import DatasetSource
+from c4c.core.config import DatasetSource
 from c4c.extract.datasets.lsmdc import FILES
 
 

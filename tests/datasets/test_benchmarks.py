@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import DATASETS, dataset_splits, divisions, load_dataset
-from c4c.records import Dataset
+from c4c.core.records import Dataset
 
 Build = Callable[[str], DatasetSource]
 MINIATURES = ("msrvtt", "msvd", "lsmdc", "activitynet", "didemo", "vatex", "howto100m")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from c4c.cli import group
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.cli.app import group
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
 
 Build = Callable[[str], DatasetSource]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import load_dataset
 from c4c.extract.datasets.check import check_dataset
 from c4c.extract.datasets.lsmdc import FILES
 from c4c.extract.datasets.shapes import Recipe, make_shapes, plan_scenes
 from c4c.extract.datasets.shapes_render import render_clip
-from c4c.extract.decode import decode_clip
+from c4c.extract.video.decode import decode_clip
 
 
 def touch(*paths: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli import group
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.cli.app import group
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import divisions, load_dataset
 from c4c.extract.datasets.unpack import unpack
 

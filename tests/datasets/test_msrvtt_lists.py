@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import load_dataset
 from c4c.extract.datasets.check import check_dataset
 

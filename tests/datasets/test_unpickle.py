@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import load_dataset
 from c4c.extract.datasets.unpickle import read_pickle
 
@@ -134,7 +134,7 @@ def test_a_pickle_that_blows_up_is_one_line_at_once(data: bytes, tmp_path: Path)
     (tmp_path / "raw-captions.pkl").write_bytes(data)
     code = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "from pathlib import Path\nfrom c4c.errors import C4CError\n"
+        "from pathlib import Path\nfrom c4c.core.errors import C4CError\n"
         "from c4c.extract.datasets.unpickle import read_pickle\n"
         "try:\n    read_pickle(Path(sys.argv[1]))\nexcept C4CError as error:\n    print(error)"
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
 from c4c.extract.datasets import load_dataset
 from c4c.extract.datasets.videos import OTHER_SUFFIXES, VIDEO_SUFFIXES, Videos
 

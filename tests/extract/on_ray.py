@@ -15,11 +15,11 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from c4c.cli import group
+from c4c.cli.app import group
 from c4c.extract.config import ExtractConfig
-from c4c.extract.engines import _Tasks
+from c4c.extract.engines.run import _Tasks
 from c4c.extract.pipeline import prepare, summary
-from c4c.records import Clip
+from c4c.core.records import Clip
 
 DRIVER = os.getpid()
 

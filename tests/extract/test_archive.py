@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
-from c4c.extract.tiny import CONFIG
-from c4c.extract.weights import read_weights
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.tiny import CONFIG
+from c4c.extract.backbone.weights import read_weights
 
 State = dict[str, Tensor]
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")

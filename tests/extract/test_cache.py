@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.errors import C4CError
-from c4c.extract.cache import Cache, create_cache
-from c4c.extract.compact import compact
-from c4c.extract.inspect import damage
-from c4c.extract.manifest import load_manifests, plan, save_manifest
-from c4c.extract.shards import make_shard
-from c4c.extract.stored import read_shard, shard_damage, write_shard
-from c4c.files import write_once
-from c4c.records import Caption, Clip, Dataset, Fingerprint
+from c4c.core.errors import C4CError
+from c4c.cache.open import Cache, create_cache
+from c4c.cache.compact import compact
+from c4c.cache.inspect import damage
+from c4c.cache.plan import load_manifests, plan, save_manifest
+from c4c.cache.shard import make_shard
+from c4c.cache.stored import read_shard, shard_damage, write_shard
+from c4c.core.files import write_once
+from c4c.core.records import Caption, Clip, Dataset, Fingerprint
 
 DIM = 8
 
@@ -168,7 +168,7 @@ def count(event, args):
         if left < 0:
             os._exit(9)
 sys.addaudithook(count)
-from c4c.extract.compact import compact
+from c4c.cache.compact import compact
 compact(Path(sys.argv[1]), 8)
 """
     for changes in range(0, 20, 3):

@@ -10,13 +10,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from c4c import presets
-from c4c.cli import group
-from c4c.errors import C4CError
+from c4c.core import presets
+from c4c.cli.app import group
+from c4c.core.errors import C4CError
 from c4c.extract import pipeline
-from c4c.extract.backbone import load_backbone
-from c4c.extract.cache import Cache
-from c4c.extract.tiny import WEIGHTS
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.cache.open import Cache
+from c4c.extract.backbone.tiny import WEIGHTS
 
 
 @pytest.fixture(scope="module")

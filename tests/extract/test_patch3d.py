@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from c4c.errors import C4CError
-from c4c.extract.backbone import Backbone, load_backbone
-from c4c.extract.patch3d import add_patch3d, encode_video, has_patch3d
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.patch3d import add_patch3d, encode_video, has_patch3d
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from c4c import doctor
-from c4c.extract import sandbox
+from c4c.cli import doctor
+from c4c.extract.video import sandbox
 
 # Attempts are the same before and after; a file that holds nothing but ``kept`` is there.
 ATTEMPTS = """
 import ctypes, json, os, resource, signal, socket, subprocess, sys, threading
-import c4c.extract.sandbox as sandbox
+import c4c.extract.video.sandbox as sandbox
 
 folder, port, said = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 os.chdir(folder)
@@ -177,7 +177,7 @@ def test_it_reads_computes_starts_threads_and_writes_what_is_open(
     (tmp_path / "read").write_text("hello")
     code = f"""
 import json, os, sys, threading
-import c4c.extract.sandbox as sandbox
+import c4c.extract.video.sandbox as sandbox
 out = os.open(sys.argv[1] + "/out", os.O_WRONLY | os.O_CREAT)
 {MODES[mode]}
 sandbox.confine(1 << 33, 60, output=1000)
@@ -198,13 +198,13 @@ os.write(int(sys.argv[2]), json.dumps(dict(found=found)).encode())
 
 
 def test_what_it_prints_goes_nowhere() -> None:
-    code = "import c4c.extract.sandbox as s; s.confine(1 << 33, 60); print('hello'); raise KeyError"
+    code = "import c4c.extract.video.sandbox as s; s.confine(1 << 33, 60); print('hello'); raise KeyError"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def test_one_that_computes_for_too_long_is_ended() -> None:
-    code = "import signal, c4c.extract.sandbox as s; s.confine(1 << 33, 1)\n"
+    code = "import signal, c4c.extract.video.sandbox as s; s.confine(1 << 33, 1)\n"
     code += "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
     done = subprocess.run([sys.executable, "-c", code], timeout=120)
     assert done.returncode == -signal.SIGKILL
@@ -212,7 +212,7 @@ def test_one_that_computes_for_too_long_is_ended() -> None:
 
 @pytest.mark.parametrize("limit", [1 << 34, 1 << 31])
 def test_a_limit_that_is_lower_already_stays(limit: int) -> None:
-    code = "import json, os, resource, sys, c4c.extract.sandbox as s\nR = resource.RLIMIT_AS\n"
+    code = "import json, os, resource, sys, c4c.extract.video.sandbox as s\nR = resource.RLIMIT_AS\n"
     code += f"resource.setrlimit(R, ({limit}, {limit})); s.confine(1 << 33, 60)\n"
     code += "os.write(int(sys.argv[1]), json.dumps(dict(now=resource.getrlimit(R))).encode())"
     assert child(code)["now"] == [min(limit, 1 << 33)] * 2

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from c4c.errors import C4CError
-from c4c.extract import seen
-from c4c.extract.seen import FILE, ClipSet, Seen
-from c4c.extract.stamps import file_stamps
-from c4c.records import Clip, Overlap
+from c4c.core.errors import C4CError
+from c4c.cache import seen
+from c4c.cache.seen import FILE, ClipSet, Seen
+from c4c.cache.stamps import file_stamps
+from c4c.core.records import Clip, Overlap
 
 
 def test_a_clip_is_known_by_id_by_file_and_by_content(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from c4c.extract.manifest import load_manifests, plan, save_manifest
-from c4c.extract.stamps import file_stamps
-from c4c.records import Clip, Dataset
+from c4c.cache.plan import load_manifests, plan, save_manifest
+from c4c.cache.stamps import file_stamps
+from c4c.core.records import Clip, Dataset
 
 
 def test_a_stamp_is_of_the_content_alone(tmp_path: Path) -> None:

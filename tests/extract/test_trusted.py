@@ -11,10 +11,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from c4c.cli import group
-from c4c.errors import C4CError
-from c4c.extract import trusted
-from c4c.extract.backbone import load_backbone
+from c4c.cli.app import group
+from c4c.core.errors import C4CError
+from c4c.extract.backbone import trusted
+from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 
 YEAR = 365 * 24 * 3600
@@ -130,7 +130,7 @@ def test_a_file_that_was_changed_is_noticed_before_it_is_loaded(
     keep_times: bool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap(keep_times)
-    monkeypatch.setattr("c4c.extract.backbone.build_model", never)
+    monkeypatch.setattr("c4c.extract.backbone.backbone.build_model", never)
     line = search()
     assert line is not None
     assert "w.safetensors has changed since" in line
@@ -210,8 +210,8 @@ def test_a_tag_is_a_tag_whatever_files_lie_around(
 ) -> None:
     Path("openai").write_bytes(b"no weights")
     asked: list[str] = []
-    monkeypatch.setattr("c4c.extract.models._from_tag", lambda name, tag: asked.append(tag))
-    from c4c.extract.models import build_model
+    monkeypatch.setattr("c4c.extract.backbone.build._from_tag", lambda name, tag: asked.append(tag))
+    from c4c.extract.backbone.build import build_model
 
     build_model("ViT-B-32", "openai")
     assert asked == ["openai"]

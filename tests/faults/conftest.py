@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli import group
-from c4c.extract.cache import Cache, commit_shard, create_cache
-from c4c.extract.manifest import load_manifests, plan, save_manifest
-from c4c.extract.shards import Shard, make_shard
-from c4c.extract.stored import holds
-from c4c.records import Caption, Clip, Dataset, Fingerprint
+from c4c.cli.app import group
+from c4c.cache.open import Cache, commit_shard, create_cache
+from c4c.cache.plan import load_manifests, plan, save_manifest
+from c4c.cache.shard import Shard, make_shard
+from c4c.cache.stored import holds
+from c4c.core.records import Caption, Clip, Dataset, Fingerprint
 
 FPS, SECONDS = 8, 3
 

@@ -23,8 +23,8 @@ from typing import Any
 from mutate import mutated, mutated_json
 from playground import Playground
 
-from c4c.errors import C4CError
-from c4c.schema import sealed
+from c4c.core.errors import C4CError
+from c4c.core.schema import sealed
 
 _SECONDS = 20.0  # that a case may take on a busy machine
 _GIGABYTES = 6  # of address space beyond what is mapped when the reading begins

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from c4c.errors import C4CError, Damaged, Misplaced
-from c4c.extract.cache import Cache, commit_shard, create_cache
-from c4c.extract.compact import compact
-from c4c.extract.identity import Owner, identity_of
-from c4c.extract.stored import holds, read_shard, write_shard
-from c4c.records import Fingerprint
+from c4c.core.errors import C4CError, Damaged, Misplaced
+from c4c.cache.open import Cache, commit_shard, create_cache
+from c4c.cache.compact import compact
+from c4c.cache.identity import Owner, identity_of
+from c4c.cache.stored import holds, read_shard, write_shard
+from c4c.core.records import Fingerprint
 
 ONE = Fingerprint(
     model="ViT-B-32", weights="openai", sha256="ab" * 32, preprocessing="resize 224",

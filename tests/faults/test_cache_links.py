@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from c4c.errors import C4CError, Misplaced
-from c4c.extract import compact as compaction
-from c4c.extract.cache import Cache, commit_shard, list_shards
-from c4c.extract.compact import compact
-from c4c.extract.export import export_cache
-from c4c.extract.inspect import damage, describe
-from c4c.extract.stored import holds
-from c4c.files import write_once
+from c4c.core.errors import C4CError, Misplaced
+from c4c.cache import compact as compaction
+from c4c.cache.open import Cache, commit_shard, list_shards
+from c4c.cache.compact import compact
+from c4c.cache.export import export_cache
+from c4c.cache.inspect import damage, describe
+from c4c.cache.stored import holds
+from c4c.core.files import write_once
 
 DAY = 86_400.0
 

@@ -14,17 +14,17 @@ import h5py
 import numpy as np
 import pytest
 
-from c4c.errors import C4CError
-from c4c.extract.cache import Cache, create_cache
+from c4c.core.errors import C4CError
+from c4c.cache.open import Cache, create_cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
-from c4c.extract.identity import Owner
-from c4c.extract.inspect import damage
+from c4c.cache.identity import Owner
+from c4c.cache.inspect import damage
 from c4c.extract.pipeline import run_extract
-from c4c.extract.seal import seal_of
-from c4c.extract.shards import make_shard
-from c4c.extract.stored import read_shard, write_shard
-from c4c.inside import is_there
+from c4c.cache.seal import seal_of
+from c4c.cache.shard import make_shard
+from c4c.cache.stored import read_shard, write_shard
+from c4c.core.inside import is_there
 
 
 def rows(count: int = 5, dim: int = 8) -> list[np.ndarray]:
@@ -265,7 +265,7 @@ def test_of_two_runs_that_begin_at_once_the_settings_of_the_first_hold(
             return False
         return is_there(path, root)
 
-    monkeypatch.setattr("c4c.extract.cache.is_there", too_early)
+    monkeypatch.setattr("c4c.cache.open.is_there", too_early)
     with pytest.raises(C4CError, match="made with other settings"):
         create_cache(tmp_path / "begun", "shapes", replace(first, batch=7))
     assert looked

@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from c4c.cli import group
-from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
-from c4c.extract.cache import create_cache
-from c4c.extract.weights import read_weights
-from c4c.training.convert import import_checkpoint
+from c4c.cli.app import group
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.cache.open import create_cache
+from c4c.extract.backbone.weights import read_weights
+from c4c.interop.convert import import_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -424,9 +424,9 @@ def bombs(folder: Path) -> dict[str, Path]:
 PROBE = """
 import json, resource, sys, time
 from pathlib import Path
-from c4c.errors import C4CError
-from c4c.extract.weights import read_weights
-from c4c.training.convert import import_checkpoint
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.weights import read_weights
+from c4c.interop.convert import import_checkpoint
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for line in sys.stdin:
     begun = time.monotonic()

@@ -11,19 +11,19 @@ import numpy as np
 import psutil
 import pytest
 
-from c4c.extract import link as link_module
-from c4c.extract.decode import Decoded, Request, decode_clip
-from c4c.extract.link import Done, Given, Nonsense, Started, Waits, said, understood
-from c4c.extract.workers import decode_many, decode_pieces
-from c4c.records import Clip
+from c4c.extract.video import link as link_module
+from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.link import Done, Given, Nonsense, Started, Waits, said, understood
+from c4c.extract.video.pool import decode_many, decode_pieces
+from c4c.core.records import Clip
 
 Run = Callable[[str], None]
 
 # A process in a decoder's place; the first alone: what comes after it is a decoder.
 HOSTILE = """
 import os, pickle, re, sys, time
-from c4c.extract.handover import Memory
-from c4c.extract.link import Done, Given, Link, Started, Waits, said
+from c4c.extract.video.handover import Memory
+from c4c.extract.video.link import Done, Given, Link, Started, Waits, said
 import numpy as np
 handles = [int(one) for one in re.search("serve.(\\\\d+), (\\\\d+)", sys.argv[-1]).groups()]
 link, memory = Link(handles[0]), Memory(handles[1])
@@ -90,7 +90,7 @@ def test_a_process_that_lies_is_ended_and_its_clip_has_failed(
 def test_frames_without_end_are_refused(
     tmp_path: Path, whole: Clip, executable: Run, ends: None, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("c4c.extract.worker.MOST_FRAMES", 100)
+    monkeypatch.setattr("c4c.extract.video.worker.MOST_FRAMES", 100)
     endless = "say(Started(now()))\nsay(one)\nwhile True: link.recv(), say(one)"
     (tmp_path / "hostile.py").write_text(HOSTILE + endless)
     executable(f'exec {sys.executable} -P {tmp_path}/hostile.py {tmp_path} "$@"')
@@ -154,8 +154,8 @@ def test_messages_with_changed_bytes_are_nonsense_or_another_message(seed: int) 
 # What follows is done by a real decoder, in the place of decoding a clip.
 TAKEN_OVER = """
 import os, socket, sys
-from c4c.extract import worker
-from c4c.extract.decode import failure
+from c4c.extract.video import worker
+from c4c.extract.video.decode import failure
 def attempts(clip, *_):
     found = {}
     for name, act in (

@@ -16,12 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from c4c.extract import decode, worker
-from c4c.extract.decode import Decoded, Request, decode_clip, failure
-from c4c.extract.handover import Memory, Sender
-from c4c.extract.link import SLOT, SLOTS, Given, Link, understood
-from c4c.extract.workers import Ended, decode_many, decode_pieces
-from c4c.records import Clip, Frames
+from c4c.extract.video import decode
+
+from c4c.extract.video import worker
+from c4c.extract.video.decode import Decoded, Request, decode_clip, failure
+from c4c.extract.video.handover import Memory, Sender
+from c4c.extract.video.link import SLOT, SLOTS, Given, Link, understood
+from c4c.extract.video.pool import Ended, decode_many, decode_pieces
+from c4c.core.records import Clip, Frames
 
 Decoders = Callable[..., list[psutil.Process]]
 
@@ -73,7 +75,7 @@ def test_every_slot_is_free_after_a_clip_once_what_was_sent_is_back(
 
 WAITS = """
 import re, sys, time
-from c4c.extract.link import Link, Started, Waits, said
+from c4c.extract.video.link import Link, Started, Waits, said
 link = Link(int(re.search("serve.(\\\\d+)", sys.argv[-1])[1]))
 link.recv()
 link.send(said(Started(time.monotonic())))
@@ -105,7 +107,7 @@ def test_more_frames_than_a_slot_has_room_for_times_are_refused(
 
 HANGS = """
 import ctypes, os, sys
-from c4c.extract import worker
+from c4c.extract.video import worker
 told = os.open(sys.argv[1], os.O_WRONLY)  # of a pipe
 def hang(*_):
     os.close(told)
@@ -115,9 +117,9 @@ exec(sys.argv[-1])
 """
 PARENT = """
 import multiprocessing, sys
-from c4c.extract.decode import Request
-from c4c.extract.workers import decode_many
-from c4c.records import Clip
+from c4c.extract.video.decode import Request
+from c4c.extract.video.pool import decode_many
+from c4c.core.records import Clip
 multiprocessing.set_executable(sys.argv[1])
 list(decode_many([Clip("x", sys.argv[2])], Request()))
 """

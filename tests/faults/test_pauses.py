@@ -14,7 +14,7 @@ import pytest
 # A decoder that takes a clip when there is a file ``go``, and says when it has it in hand.
 WAITS = """
 import os, sys, time
-from c4c.extract import worker
+from c4c.extract.video import worker
 decode = worker.decode_clip
 def wait(*args):
     open(sys.argv[1] + "/begun", "w").close()
@@ -26,9 +26,9 @@ exec(sys.argv[-1])
 """
 PARENT = """
 import multiprocessing, sys
-from c4c.extract.decode import Request
-from c4c.extract.workers import decode_many
-from c4c.records import Clip
+from c4c.extract.video.decode import Request
+from c4c.extract.video.pool import decode_many
+from c4c.core.records import Clip
 multiprocessing.set_executable(sys.argv[1])
 clips = [Clip(str(n), sys.argv[2]) for n in range(3)]
 for _, done in decode_many(clips, Request(), deadline=float(sys.argv[3])):
@@ -110,9 +110,9 @@ def test_the_parent_never_asks_the_file_system_of_a_video(
     films: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where that is dead, it would wait for ever, and no deadline would be looked at."""
-    from c4c.extract.decode import Request
-    from c4c.extract.workers import decode_many
-    from c4c.records import Clip
+    from c4c.extract.video.decode import Request
+    from c4c.extract.video.pool import decode_many
+    from c4c.core.records import Clip
 
     video, asked = str(films.make("asked.mp4")), []
     stat = os.stat

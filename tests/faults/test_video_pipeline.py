@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
-from c4c.extract.decode import Request, decode_clip
-from c4c.extract.encoder import Encoder
-from c4c.records import Clip
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.backbone.encoder import Encoder
+from c4c.core.records import Clip
 
 
 def noise(path: Path, width: int, height: int, frames: int = 4) -> Clip:

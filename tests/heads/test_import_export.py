@@ -12,14 +12,14 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from c4c.cli import group
-from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone, uses_quick_gelu
-from c4c.extract.cache import Cache
+from c4c.cli.app import group
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone, uses_quick_gelu
+from c4c.cache.open import Cache
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.training.convert import check_clip, export_checkpoint, import_checkpoint
+from c4c.interop.convert import check_clip, export_checkpoint, import_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 State = dict[str, torch.Tensor]

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c4c.errors import C4CError
-from c4c.sampling import ORDERS, SAMPLERS, order_frames, select_frames
+from c4c.core.errors import C4CError
+from c4c.core.sampling import ORDERS, SAMPLERS, order_frames, select_frames
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.kernels import contrastive_loss, ground_truth_ranks, masked_mean_pool, topk_similarity
-from c4c.kernels.contrastive import contrastive_loss_reference
+from c4c.kernels.contrastive.op import contrastive_loss_reference
 from c4c.kernels.dispatch import interpreted
-from c4c.kernels.pool import masked_mean_pool_reference
-from c4c.kernels.ranks import ground_truth_ranks_reference
-from c4c.kernels.topk import topk_similarity_reference
+from c4c.kernels.pool.op import masked_mean_pool_reference
+from c4c.kernels.ranks.op import ground_truth_ranks_reference
+from c4c.kernels.topk.op import topk_similarity_reference
 
 # One rounding to the dtype of a number around one.
 EPSILON = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
@@ -138,7 +138,7 @@ def test_topk_of_whole_numbers_is_exact_with_ties_by_lower_index(q, n, d, k, dty
 
 
 def test_topk_over_slabs(monkeypatch):
-    from c4c.kernels import topk_triton
+    from c4c.kernels.topk import triton as topk_triton
 
     monkeypatch.setattr(topk_triton, "MAXIMA", 40)
     generator = torch.Generator().manual_seed(0)

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.kernels import GalleryIndex, native, topk_similarity
-from c4c.kernels import index as index_module
-from c4c.kernels import topk as topk_module
-from c4c.kernels.topk import score_block, topk_similarity_reference
+from c4c.kernels.topk import index as index_module
+from c4c.kernels.topk import op as topk_module
+from c4c.kernels.topk.op import score_block, topk_similarity_reference
 
 # Vectors that this machine has for search: 16 and 8 floats, and 0, the path in torch.
 WIDTHS = [*(width for width in (16, 8) if native.runs("search", width)), 0]

@@ -283,7 +283,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _name(function: ast.expr) -> str:
-    """The last word of what is called: ``c4c.files.write_json`` to ``write_json``."""
+    """The last word of what is called: ``c4c.core.files.write_json`` to ``write_json``."""
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c4c.extract.cache import Cache, CaptionFeatures, ClipFeatures
-from c4c.records import Caption, Clip, Dataset
+from c4c.cache.open import Cache, CaptionFeatures, ClipFeatures
+from c4c.core.records import Caption, Clip, Dataset
 
 DIM = 64
 Split = tuple[ClipFeatures, CaptionFeatures]

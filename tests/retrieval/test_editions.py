@@ -2,7 +2,7 @@
 
 import pytest
 
-from c4c.editions import edition_notes
+from c4c.core.editions import edition_notes
 from c4c.extract.datasets import load_dataset
 
 TEST = [f"video{number}" for number in range(7010, 10_000, 3)][:879]
@@ -26,7 +26,7 @@ def test_the_879_clips_with_sound_are_recognised(ids: list[str]) -> None:
 
 
 def test_a_gallery_of_the_1000_with_only_those_videos_is_told_too(tmp_path) -> None:
-    from c4c.config import DatasetSource
+    from c4c.core.config import DatasetSource
 
     rows = [f"r,m,video{number},sentence {number}" for number in range(7010, 8010)]
     (tmp_path / "MSRVTT_JSFUSION_test.csv").write_text(

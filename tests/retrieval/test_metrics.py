@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.retrieval.metrics import (
     rank_targets,
     retrieval_metrics,

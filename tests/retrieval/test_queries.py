@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli import COMMANDS
-from c4c.errors import C4CError
+from c4c.cli.app import COMMANDS
+from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract
-from c4c.retrieve import RetrieveConfig, read_queries, run_search
+from c4c.retrieval.session import RetrieveConfig, read_queries, run_search
 
 
 @pytest.fixture(scope="module")

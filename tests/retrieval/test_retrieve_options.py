@@ -11,11 +11,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from c4c import presets
-from c4c.cli import group
-from c4c.errors import C4CError
-from c4c.extract.cache import Cache
-from c4c.extract.tiny import WEIGHTS
+from c4c.core import presets
+from c4c.cli.app import group
+from c4c.core.errors import C4CError
+from c4c.cache.open import Cache
+from c4c.extract.backbone.tiny import WEIGHTS
 from c4c.retrieval import ranking
 
 Hits = list[dict[str, Any]]
@@ -163,7 +163,7 @@ def test_a_clip_is_seen_by_so_many_of_its_frames(
     """One frame is the first; then the score is the cosine of that one."""
     asked = (QUERY, "--split", "val", "--top-k", "8")
     found = {hit["clip"]: hit["score"] for hit in hits(retrieve(*asked, "--max-frames", "1"))}
-    from c4c.extract.backbone import load_backbone
+    from c4c.extract.backbone.backbone import load_backbone
 
     backbone = load_backbone("tiny")
     with torch.inference_mode():

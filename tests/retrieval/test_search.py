@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import save_checkpoint
-from c4c.records import Caption, Clip, Dataset
+from c4c.core.records import Caption, Clip, Dataset
 from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.ranking import Rerank, View
 from c4c.retrieval.search import Hit, search
-from c4c.retrieve import RetrieveConfig, open_head, read_queries, run_evaluate, run_search
+from c4c.retrieval.session import RetrieveConfig, open_head, read_queries, run_evaluate, run_search
 
 DIM = 64
 MakeSplit = Callable[..., Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.study.config import StudyConfig
 from c4c.study.plan import Run, default_preset, plan_runs
 from c4c.study.spec import Study, load_study, make_study

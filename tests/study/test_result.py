@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from c4c.errors import C4CError, Damaged, NewerVersion
-from c4c.schema import sealed
+from c4c.core.errors import C4CError, Damaged, NewerVersion
+from c4c.core.schema import sealed
 from c4c.study.plan import Run
 from c4c.study.result import read_result
 

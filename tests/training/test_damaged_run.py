@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from c4c.errors import C4CError
-from c4c.schema import sealed
+from c4c.core.errors import C4CError
+from c4c.core.schema import sealed
 from c4c.training.cached import train_head
 from c4c.training.config import TrainHeadConfig
 from c4c.training.journal import read_journal

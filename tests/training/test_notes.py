@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli import group
-from c4c.config import DatasetSource
+from c4c.cli.app import group
+from c4c.core.config import DatasetSource
 from c4c.extract.datasets import load_dataset
-from c4c.retrieve import RetrieveConfig, run_evaluate
+from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.evaluation import answer_notes, answers
 from c4c.training.journal import read_journal
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.errors import C4CError
-from c4c.extract.cache import Cache
+from c4c.core.errors import C4CError
+from c4c.cache.open import Cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 from c4c.heads import HEADS, build_head
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.retrieve import RetrieveConfig, run_evaluate, run_search
+from c4c.retrieval.session import RetrieveConfig, run_evaluate, run_search
 from c4c.training.cached import train_head
 from c4c.training.config import TrainHeadConfig
 

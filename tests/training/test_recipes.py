@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from c4c.extract.backbone import load_backbone
+from c4c.extract.backbone.backbone import load_backbone
 from c4c.training.config import TrainHeadConfig
 from c4c.training.e2e import freeze
 from c4c.training.optim import Optimizer

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.config import DatasetSource
-from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
-from c4c.extract.cache import Cache
+from c4c.core.config import DatasetSource
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.cache.open import Cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import load_dataset
-from c4c.extract.decode import Request
+from c4c.extract.video.decode import Request
 from c4c.extract.pipeline import run_extract
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.retrieve import RetrieveConfig, run_evaluate
+from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.cached import start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 from c4c.training.e2e import E2ETask, checkpoint_layers, split_frames, train_e2e

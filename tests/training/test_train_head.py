@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from c4c.errors import C4CError
+from c4c.core.errors import C4CError
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.training.cached import train_head

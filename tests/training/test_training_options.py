@@ -15,11 +15,11 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from c4c import presets
-from c4c.cli import group
-from c4c.errors import C4CError
-from c4c.extract.backbone import load_backbone
-from c4c.extract.tiny import WEIGHTS
+from c4c.core import presets
+from c4c.cli.app import group
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.tiny import WEIGHTS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.training import cached, e2e, frames, loop
 from c4c.training.journal import read_journal

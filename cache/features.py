@@ -1,0 +1,252 @@
+"""What readers see of a cache: features of clips and captions, across its shards.
+
+No lock is taken and no file stays open, so a view may be forked; pickled (for a spawned
+process) it carries its plan and maps the shards anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.core.errors import C4CError, Damaged
+from c4c.cache.identity import Owner
+from c4c.cache.plan import Manifest, Part, load_manifests
+from c4c.cache.shard import STATUS, Shard
+from c4c.cache.stored import read_shard
+from c4c.core.inside import is_there
+from c4c.core.records import Caption, Clip, FeatureBatch
+from c4c.core.sampling import order_frames, select_frames
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A clip without features: its id, status and what went wrong."""
+
+    clip_id: str
+    status: str
+    message: str
+
+
+class ShardsMissing(C4CError):
+    """Shards that the plan names are not there (yet, or no longer)."""
+
+
+def _rows(
+    owner: Owner, manifests: Sequence[Manifest], kind: str
+) -> tuple[list[Shard], dict[tuple[str, str], tuple[int, int]]]:
+    """Shards, and for each (split, id) its shard and row."""
+    cache = owner.path
+    shards: list[Shard] = []
+    places: dict[tuple[str, str], tuple[int, int]] = {}
+    for manifest in manifests:
+        parts: tuple[Part, ...] = manifest.parts if kind == "clips" else manifest.caption_parts
+        gone = [p for p in parts if not is_there(manifest.shard_path(cache, p, kind), cache)]
+        if gone:
+            raise ShardsMissing(
+                f"{cache}: {len(gone)} of {len(parts)} {kind} shards of split "
+                f"'{manifest.split}' are missing (first {gone[0].name}); run the same "
+                "c4c extract again to complete it."
+            )
+        for part in parts:
+            # All of the captions are read in a moment, of the clips perhaps a few.
+            path = manifest.shard_path(cache, part, kind)
+            shard = read_shard(path, owner, whole=kind == "captions")
+            row_of = {name: row for row, name in enumerate(shard.texts["ids"])}
+            fits = shard.kind == kind and len(row_of) == len(shard.status)
+            fits = fits and shard.features.shape[1] == (shards or [shard])[0].features.shape[1]
+            for name in part.ids:
+                if not fits or name not in row_of or (manifest.split, name) in places:
+                    raise C4CError(f"{cache}: shard {part.name} does not fit its manifest.")
+                places[manifest.split, name] = (len(shards), row_of[name])
+            shards.append(shard)
+    return shards, places
+
+
+class ClipFeatures:
+    """Frame features of clips.
+
+    Attributes:
+        clips: the clips that have features, sorted by id within a split.
+        ids: their ids.
+        lengths: int64 [N], frames of each.
+        dim: D.
+        missing: ids of annotated clips whose video was not there.
+        failed: clips that could not be extracted.
+        twins: clip id to the id of its twin.
+    """
+
+    def __init__(self, owner: Owner, manifests: Sequence[Manifest]) -> None:
+        self._made_of = (owner, manifests)
+        self._shards, places = _rows(owner, manifests, "clips")
+        self.missing = tuple(name for manifest in manifests for name in manifest.missing)
+        self.twins = {a: b for manifest in manifests for a, b in manifest.twins.items()}
+        clips: list[Clip] = []
+        failed: list[Failure] = []
+        self._place: list[tuple[int, int]] = []
+        for manifest in manifests:
+            for clip in manifest.clips:
+                shard, row = places[manifest.split, clip.id]
+                if self._shards[shard].offsets[row + 1] > self._shards[shard].offsets[row]:
+                    clips.append(clip)
+                    self._place.append((shard, row))
+                else:
+                    failed.append(self._failure(clip.id, shard, row))
+        self.clips, self.failed = tuple(clips), tuple(failed)
+        self.ids = tuple(clip.id for clip in clips)
+        ends = [shard.offsets.tolist() for shard in self._shards]
+        self._bounds = [(ends[shard][row], ends[shard][row + 1]) for shard, row in self._place]
+        self.lengths: npt.NDArray[np.int64] = np.array([b - a for a, b in self._bounds], np.int64)
+        self.dim = self._shards[0].features.shape[1] if self._shards else 0
+        self._checked = np.zeros(len(clips), np.bool_)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open_view, (ClipFeatures, *self._made_of)
+
+    def _failure(self, name: str, shard: int, row: int) -> Failure:
+        held = self._shards[shard]
+        return Failure(name, STATUS[held.status[row]], held.texts["messages"][row])
+
+    @property
+    def path(self) -> Path:
+        """The cache folder."""
+        return self._made_of[0].path
+
+    @property
+    def expected(self) -> int:
+        """How many clips the annotations name."""
+        return len(self.clips) + len(self.failed) + len(self.missing)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
+        """Features [F, D] and times [F] of one clip, as views of the file.
+
+        Its bytes are compared with their checksum when it is read for the first time.
+
+        Raises:
+            Damaged: they differ.
+        """
+        first, last = self._bounds[index]
+        number, row = self._place[index]
+        shard = self._shards[number]
+        if not self._checked[index]:
+            if not shard.intact(row):
+                raise Damaged(
+                    f"{self.path}: the bytes of '{self.ids[index]}' differ from their checksum; "
+                    "c4c cache verify --repair sets its shard aside, and extraction makes it anew."
+                )
+            self._checked[index] = True
+        return shard.features[first:last], shard.times[first:last]
+
+    def batch(
+        self,
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        max_frames: int | None = None,
+        sampling: str = "uniform",
+        order: str = "ordinary",
+        generator: np.random.Generator | None = None,
+    ) -> FeatureBatch:
+        """Frame features of some clips, padded with zeros.
+
+        Args:
+            indices: places in ``clips``.
+            max_frames: frames of a clip at most; ``None`` is all.
+            sampling: which ones when there are more (``core/sampling.py``).
+            order: of the frames.
+            generator: for the order ``random``.
+
+        Returns:
+            float32 features [B, T, D] and their lengths.
+        """
+        import torch
+
+        rows = []
+        for index in np.asarray(indices, np.int64).tolist():
+            row = self.read(index)[0]
+            if max_frames is not None and len(row) > max_frames:
+                row = row[select_frames(len(row), max_frames, sampling)]
+            if order != "ordinary":
+                row = row[order_frames(np.arange(len(row)), order, generator)]
+            rows.append(row)
+        lengths = [len(row) for row in rows]
+        packed = np.zeros((len(rows), max(lengths, default=0), self.dim), np.float16)
+        for place, row in enumerate(rows):
+            packed[place, : len(row)] = row
+        features = torch.from_numpy(packed).float()
+        if not torch.isfinite(features.sum()):  # a sum of halves cannot overflow a float
+            wrong = next(
+                i for i, row in zip(indices, rows, strict=True) if not np.isfinite(row).all()
+            )
+            raise C4CError(f"{self.path}: features of '{self.ids[wrong]}' are not finite.")
+        return FeatureBatch(features, torch.tensor(lengths, dtype=torch.int64))
+
+
+class CaptionFeatures:
+    """Text features of captions.
+
+    Attributes:
+        captions: every caption, in the annotations' order within a split.
+        clip_ids: the clip of each.
+        features: float16 [N, D].
+    """
+
+    def __init__(self, owner: Owner, manifests: Sequence[Manifest]) -> None:
+        self._made_of = (owner, manifests)
+        shards, places = _rows(owner, manifests, "captions")
+        self.captions: tuple[Caption, ...] = tuple(c for m in manifests for c in m.captions)
+        self.clip_ids = tuple(caption.clip_id for caption in self.captions)
+        wanted = [places[m.split, caption.id] for m in manifests for caption in m.captions]
+        rows = [shards[shard].row(row) for shard, row in wanted]
+        dim = shards[0].features.shape[1] if shards else 0
+        self.features: npt.NDArray[np.float16] = np.concatenate(
+            [np.zeros((0, dim), np.float16), *rows]
+        )
+        if any(len(row) != 1 or not np.isfinite(row).all() for row in rows):
+            raise C4CError(
+                f"{owner.path}: a caption's features are missing or not finite; verify it."
+            )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open_view, (CaptionFeatures, *self._made_of)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
+        """Text features of some captions, float32 [n, D]."""
+        import torch
+
+        return torch.from_numpy(self.features[np.asarray(indices)].astype(np.float32))
+
+
+View = TypeVar("View", ClipFeatures, CaptionFeatures)
+
+
+def open_view(kind: type[View], owner: Owner, manifests: Sequence[Manifest]) -> View:
+    """A view of what ``manifests`` name, wherever a compaction has moved it meanwhile.
+
+    Raises:
+        C4CError: shards that are missing, damaged, or another cache's.
+    """
+    try:
+        return kind(owner, manifests)
+    except ShardsMissing:
+        now = load_manifests(owner.path)
+        fresh = [now.get(one.split, one) for one in manifests]
+        same = all(
+            a.clips == b.clips and a.captions == b.captions
+            for a, b in zip(fresh, manifests, strict=True)
+        )
+        if fresh == list(manifests) or not same:
+            raise
+        return kind(owner, fresh)

@@ -1,0 +1,280 @@
+"""What a cache is expected to hold: one write-once manifest a split and state of the data.
+
+A manifest names every shard and the rows to take from it. So a missing shard is an error and
+not a smaller gallery, late workers share one plan, and when clips are added (or failures are
+tried again) only those get new shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable
+from c4c.core.files import json_bytes, read_bytes, write_once
+from c4c.core.inside import is_there, list_folder, refuse_links
+from c4c.core.records import Caption, Clip, Dataset
+from c4c.core.schema import AsList, Range, read_record, sealed
+
+SCHEMA = 1
+REMEDY = "put back a copy of it, or extract anew into another --cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One shard of the plan: its file name and the ids of the rows to take from it."""
+
+    name: str
+    ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"part-[0-9]+-[0-9a-f]+\.h5", self.name):
+            raise C4CError(f"it names a shard '{self.name}', which no c4c wrote; do not trust it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The plan of one split.
+
+    Attributes:
+        dataset: the dataset's name.
+        split: the split's name.
+        number: counts the states of the split's data, from 1; the highest one holds.
+        clips: every clip with a video, sorted by id.
+        captions: every caption.
+        missing: ids of annotated clips without a video.
+        twins: clip id to the id of its twin.
+        parts: shards of clips; together they hold each clip once.
+        caption_parts: shards of captions, likewise.
+        files: stamps of the video files as they were when they were planned (``stamps.py``);
+            manifests from before they were taken have none.
+    """
+
+    dataset: str
+    split: str
+    number: Annotated[int, Range(1)]
+    clips: tuple[Annotated[Clip, AsList], ...]
+    captions: tuple[Annotated[Caption, AsList], ...]
+    missing: tuple[str, ...]
+    twins: dict[str, str]
+    parts: tuple[Annotated[Part, AsList], ...]
+    caption_parts: tuple[Annotated[Part, AsList], ...]
+    files: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, ids, parts in (
+            ("clip", [clip.id for clip in self.clips], self.parts),
+            ("caption", [caption.id for caption in self.captions], self.caption_parts),
+        ):
+            planned = [name for part in parts for name in part.ids]
+            if not len(ids) == len(planned) == len(set(ids)) or set(ids) != set(planned):
+                raise C4CError(f"its parts do not hold each {what} exactly once.")
+
+    def replaced(self, files: dict[str, str]) -> frozenset[str]:
+        """Ids of the clips whose file had another stamp when it was planned.
+
+        A file that is gone for now is not replaced: what was extracted holds.
+        """
+        return frozenset(
+            clip.id
+            for clip in self.clips
+            if self.files and files.get(clip.path) not in (None, self.files.get(clip.path))
+        )
+
+    def shard_path(self, cache: Path, part: Part, kind: str) -> Path:
+        """Where a shard lies below the cache folder."""
+        return cache / "shards" / safe_name(self.split) / kind / part.name
+
+    def shards(self, cache: Path) -> list[tuple[Path, Part]]:
+        """Every shard of the plan: where it lies, and what to take from it."""
+        return [
+            (self.shard_path(cache, part, kind), part)
+            for kind, parts in (("clips", self.parts), ("captions", self.caption_parts))
+            for part in parts
+        ]
+
+
+def plan(
+    dataset: Dataset,
+    before: Manifest | None,
+    shard_clips: int,
+    again: frozenset[str] = frozenset(),
+    files: dict[str, str] | None = None,
+) -> Manifest:
+    """The manifest for ``dataset``, reusing the shards of ``before`` for what did not change.
+
+    Args:
+        dataset: the split as it is now.
+        before: the manifest that holds so far.
+        shard_clips: clips a shard; captions go 16 times as many.
+        again: ids whose clips are to be extracted once more (failures, replaced files).
+        files: stamps of the video files as they are now.
+    """
+    files = {**(before.files if before else {}), **(files or {})}
+    files = {clip.path: files[clip.path] for clip in dataset.clips if clip.path in files}
+    number = before.number if before else 0
+    old_clips = {clip.id: clip for clip in before.clips} if before else {}
+    old_captions = {one.id: one for one in before.captions} if before else {}
+    keep = {clip.id for clip in dataset.clips if old_clips.get(clip.id) == clip} - again
+    keep_text = {one.id for one in dataset.captions if old_captions.get(one.id) == one}
+    clips = {clip.id: repr(clip) + files.get(clip.path, "") for clip in dataset.clips}
+    captions = {one.id: repr(one) for one in dataset.captions}
+    return Manifest(
+        dataset=dataset.name,
+        split=dataset.split,
+        number=number + 1,
+        clips=dataset.clips,
+        captions=dataset.captions,
+        missing=dataset.missing,
+        twins=dataset.twins,
+        parts=_parts(clips, keep, before.parts if before else (), shard_clips, number),
+        caption_parts=_parts(
+            captions, keep_text, before.caption_parts if before else (), 16 * shard_clips, number
+        ),
+        files=files,
+    )
+
+
+def _parts(
+    now: dict[str, str], keep: set[str], before: Sequence[Part], size: int, number: int
+) -> tuple[Part, ...]:
+    kept = [Part(part.name, tuple(i for i in part.ids if i in keep)) for part in before]
+    kept = [part for part in kept if part.ids]
+    held = {name for part in kept for name in part.ids}
+    todo = [name for name in now if name not in held]
+    fresh = []
+    for first in range(0, len(todo), size):
+        ids = todo[first : first + size]
+        name = part_name(number, first // size, [str(number), *(now[name] for name in ids)])
+        fresh.append(Part(name, tuple(ids)))
+    return (*kept, *fresh)
+
+
+def part_name(number: int, place: int, inputs: Iterable[str]) -> str:
+    """A shard's file name: which plan, its place there, and a digest of what goes into it."""
+    return f"part-{number:03d}{place:05d}-{_digest(inputs)[:16]}.h5"
+
+
+def _digest(texts: Iterable[str]) -> str:
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    return found.hexdigest()
+
+
+def same_data(manifest: Manifest, dataset: Dataset) -> bool:
+    """Whether the manifest was made for just this data."""
+    return (manifest.clips, manifest.captions, manifest.missing, manifest.twins) == (
+        dataset.clips,
+        dataset.captions,
+        dataset.missing,
+        dataset.twins,
+    )
+
+
+def safe_name(split: str) -> str:
+    """The split's name as a folder name: what is not plain is spelled as hex."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda found: f"%{ord(found.group()):x}", split) or "%"
+
+
+def save_manifest(cache: Path, manifest: Manifest) -> None:
+    """Write a manifest; of several processes that plan at once, the first one's holds.
+
+    Raises:
+        C4CError: another run planned something else meanwhile.
+    """
+    data = json_bytes(sealed(_pack(manifest)))
+    path = cache / "manifests" / f"{safe_name(manifest.split)}.{manifest.number:04d}.json"
+    write_once(path, data, cache / "tmp")
+    if read_bytes(path) != data:
+        raise C4CError(
+            f"{cache}: another run planned '{manifest.split}' at the same time; "
+            "run the same command again."
+        )
+
+
+def manifest_damage(cache: Path) -> list[str]:
+    """Manifests that cannot be read, or were changed since they were written, a line each."""
+    found = []
+    for path in _manifest_paths(cache):
+        try:
+            _read(path, cache)
+        except (Unreadable, NewerVersion, Misplaced):
+            raise  # nothing says that it was changed
+        except C4CError as error:
+            found.append(str(error))
+    return found
+
+
+def load_manifests(cache: Path) -> dict[str, Manifest]:
+    """The manifest that holds for each split.
+
+    Raises:
+        C4CError: a manifest that is not one, or two that claim the same number.
+    """
+    newest: dict[str, Manifest] = {}
+    for path, manifest in sorted(_read_all(cache).items()):
+        other = newest.get(manifest.split)
+        if other and other.number == manifest.number:
+            raise C4CError(
+                f"{cache}: two runs with different clips of '{manifest.split}' planned at once "
+                f"({path.name}); delete that file and extract again."
+            )
+        if other is None or other.number < manifest.number:
+            newest[manifest.split] = manifest
+    return newest
+
+
+def _read_all(cache: Path) -> dict[Path, Manifest]:
+    """Every manifest; anew when a compaction removes one while they are read."""
+    found = {}
+    for path in _manifest_paths(cache):
+        try:
+            found[path] = _read(path, cache)
+        except C4CError:
+            if os.path.lexists(path):
+                raise
+            return _read_all(cache)
+    return found
+
+
+def _manifest_paths(cache: Path) -> list[Path]:
+    refuse_links(cache / "manifests", cache)
+    folder = cache / "manifests"
+    return [folder / entry.name for entry in list_folder(folder) if entry.name.endswith(".json")]
+
+
+def _read(path: Path, cache: Path) -> Manifest:
+    is_there(path, cache)  # a regular file: no link, no pipe
+    return read_record(path, Manifest, SCHEMA, REMEDY)
+
+
+def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
+    """What no longer holds: (shards that only older manifests name, those manifests)."""
+    manifests = _read_all(cache)
+    newest = load_manifests(cache)
+    old = {p: m for p, m in manifests.items() if m.number < newest[m.split].number}
+    holding = {path for m in newest.values() for path, _ in m.shards(cache)}
+    shards = {path for m in old.values() for path, _ in m.shards(cache)} - holding
+    return sorted(path for path in shards if is_there(path, cache)), sorted(old)
+
+
+def _pack(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "dataset": manifest.dataset,
+        "split": manifest.split,
+        "number": manifest.number,
+        "clips": [[c.id, c.path, c.start, c.end] for c in manifest.clips],
+        "captions": [[c.id, c.clip_id, c.text] for c in manifest.captions],
+        "missing": manifest.missing,
+        "twins": manifest.twins,
+        "parts": [[part.name, part.ids] for part in manifest.parts],
+        "caption_parts": [[part.name, part.ids] for part in manifest.caption_parts],
+        "files": manifest.files,
+    }

@@ -1,0 +1,1 @@
+"""The command line: everything a terminal needs; nobody imports it."""

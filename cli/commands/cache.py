@@ -1,0 +1,122 @@
+"""``c4c cache``: look into a feature cache, verify, compact and export it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from c4c.cache.findings import Finding
+
+FOLDER = click.argument("cache", required=False, type=click.Path(path_type=Path))
+
+
+@click.group()
+def command() -> None:
+    """Look into a feature cache, verify, compact and export it."""
+
+
+@command.command()
+@FOLDER
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def info(cache: Path | None, as_json: bool) -> None:
+    """Say what a cache holds, how it was made, and which clips failed."""
+    from c4c.cache.inspect import describe
+    from c4c.core.terminal import tell
+
+    found = describe(cache)
+    if as_json:
+        import json
+
+        tell(json.dumps(found))
+        return
+    tell(f"{found['path']}: {found['dataset']}, {found['bytes'] / 1e6:.1f} MB")
+    for name, value in found["fingerprint"].items():
+        tell(f"  {name:<14}{value}")
+    for split, row in found["splits"].items():
+        tell(
+            f"{split}: {row['clips']} of {row['expected']} clips, {row['frames']} frames, "
+            f"{row['captions']} captions, {len(row['missing'])} without video, "
+            f"{len(row['failed'])} failed, {row['partial']} partial"
+        )
+        for failure in row["failed"]:
+            tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
+
+
+@command.command()
+@FOLDER
+@click.option("--repair", is_flag=True, help="Set damaged shards aside for extraction to redo.")
+def verify(cache: Path | None, repair: bool) -> None:
+    r"""Read every byte and compare checksums; names what is not as it should be.
+
+    \b
+    Exit status, of several the lowest:
+      0  everything is there, and as it was written
+      3  something is damaged or missing
+      4  something cannot be read now; nothing is known of it
+      5  something was made by a newer c4c
+      6  something is whole, but does not belong there (another cache's shard,
+         a symbolic link, a shard that no manifest names)
+
+    With --repair, files that are proven to be damaged, and no others, get the ending .damaged;
+    the same c4c extract as before then makes them anew, and nothing else. CACHE may also be a
+    frame cache of train-e2e: the same training then decodes damaged clips again.
+    """
+    from c4c.cache.findings import DAMAGED, NOTE
+    from c4c.core.progress import say
+    from c4c.core.terminal import tell
+
+    codes = set()
+    for problem in _problems(cache, repair):
+        tell(problem)
+        codes.add(problem.code)
+    code = min(codes - {NOTE}, default=0)
+    if code == 0:
+        say("everything is there and every byte is as it was written")
+    elif repair and code == DAMAGED:
+        say("now run the same command as before (extract, or train-e2e)")
+    click.get_current_context().exit(code)
+
+
+def _problems(cache: Path | None, repair: bool) -> Iterator[Finding]:
+    """What is wrong with a feature cache, or with the frame caches in a folder."""
+    from c4c.cache.findings import Finding
+    from c4c.cache.inspect import damage
+    from c4c.training.frame_store import frame_caches, frame_damage
+
+    frames = frame_caches(cache) if cache else []
+    for folder in frames:
+        yield from map(Finding.of, frame_damage(folder, repair))
+    if not frames:
+        yield from damage(cache, repair)
+
+
+@command.command()
+@FOLDER
+@click.option("--shard-clips", type=click.IntRange(1, 1 << 20), default=1024, show_default=True,
+              help="Clips a shard.")  # fmt: skip
+def compact(cache: Path | None, shard_clips: int) -> None:
+    """Merge small shards and drop superseded ones. Readers may go on reading meanwhile."""
+    from c4c.cache.compact import compact as run
+    from c4c.core.progress import say
+
+    done = run(cache, shard_clips)
+    say(f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed")
+
+
+@command.command()
+@FOLDER
+@click.option("--split", help="One split. [all]")
+@click.option("--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy",
+              show_default=True, help="npy: packed arrays; parquet: a row a clip.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
+    """Write features of clips and captions for other programs: packed arrays and tables."""
+    from c4c.cache.export import export_cache
+    from c4c.core.terminal import tell
+
+    for path in export_cache(cache, split, kind, out):
+        tell(str(path))

@@ -1,0 +1,82 @@
+"""``c4c dataset``: check a dataset's files, or make the synthetic one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from c4c.cli.commands.options import COUNT, SEED
+
+
+@click.group()
+def command() -> None:
+    """Check a dataset's files, or make the synthetic one."""
+
+
+@command.command()
+@click.argument("name")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
+@click.option("--captions", type=click.Path(path_type=Path),
+              help="Captions file (folder, manifest).")  # fmt: skip
+@click.option("--split", "splits", multiple=True, help="Split to check; repeatable. [all]")
+@click.option("--strict", is_flag=True, help="Exit 2 when anything is odd.")
+@click.option("--missing-file", type=click.Path(path_type=Path), help="Write missing ids here.")
+def check(
+    name: str,
+    root: Path | None,
+    videos: Path | None,
+    captions: Path | None,
+    splits: tuple[str, ...],
+    strict: bool,
+    missing_file: Path | None,
+) -> None:
+    """Compare what is there with what dataset NAME should hold.
+
+    Exit status: 0 the splits can be read; 2 one cannot, or --strict found anything missing,
+    counted otherwise than published, noted, or in two splits at once.
+    """
+    from c4c.core.config import dataset_source
+    from c4c.core.errors import C4CError
+    from c4c.extract.datasets.check import check_dataset, write_missing
+    from c4c.core.terminal import tell
+
+    report = check_dataset(dataset_source(name, root, videos, captions), splits)
+    tell(*report.table().split("\n"))
+    if missing_file:
+        write_missing(report, missing_file)
+    problem = report.problem(strict)
+    if problem:
+        raise C4CError(problem)
+
+
+@command.command()
+@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+def unpack(tables: tuple[Path, ...], out: Path) -> None:
+    """Write the videos that lie in parquet TABLES as bytes to files, for --videos."""
+    from c4c.extract.datasets.unpack import unpack as run
+    from c4c.core.progress import say
+
+    say(f"{out}: {len(run(tables, out))} videos")
+
+
+@command.group()
+def make() -> None:
+    """Make a synthetic dataset."""
+
+
+@make.command()
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")
+@click.option("--train", type=COUNT, default=1800, show_default=True, help="Clips.")
+@click.option("--val", type=COUNT, default=100, show_default=True, help="Clips.")
+@click.option("--test", type=COUNT, default=200, show_default=True, help="Clips.")
+def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
+    """Coloured shapes that move and grow, in H.264; val and test are twins."""
+    from c4c.extract.datasets.shapes import Recipe, make_shapes
+    from c4c.core.progress import say
+
+    made = make_shapes(root, Recipe(seed, train, val, test))
+    say(f"{root}: {'written' if made else 'already there'}")

@@ -1,0 +1,77 @@
+"""``c4c extract``: videos and captions to a cache of CLIP features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from c4c.cli.commands.options import Slice
+from c4c.core.errors import C4CError
+from c4c.core.presets import preset_option
+
+
+@click.command()
+@preset_option("extract")
+@click.option("--dataset", required=True, help="Its name; 'folder' is any folder of videos.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
+@click.option(
+    "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="Cache. [c4c-cache/DATASET]")
+@click.option(
+    "--split", "splits", multiple=True, help="Split to extract; repeatable. [the usual ones]"
+)
+@click.option("--backbone", default="ViT-B-32", show_default=True,
+              help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--features", type=click.Choice(["final", "hidden"]), default="final",
+              show_default=True, help="hidden: before CLIP's projections.")  # fmt: skip
+@click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
+@click.option("--max-frames", type=int, help="Frames of a clip at most.")
+@click.option("--sampling", type=click.Choice(["uniform", "head", "tail"]), default="uniform",
+              show_default=True, help="Which frames when there are more.")  # fmt: skip
+@click.option("--max-words", type=int, help="Tokens of a caption at most.")
+@click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
+              show_default=True, help="What decodes the videos.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+              show_default=True, help="auto: bfloat16 where it is fast.")  # fmt: skip
+@click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
+@click.option("--batch", type=int,
+              help="Frames encoded at once. [as the cache was begun, or 64]")  # fmt: skip
+@click.option("--compile/--no-compile", default=False, show_default=True,
+              help="Compile the backbone first: worth it for many frames.")  # fmt: skip
+@click.option("--workers", default=0, help="Decoder processes. [cores]")
+@click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
+@click.option("--shard-clips", default=256, show_default=True,
+              help="Clips committed together.")  # fmt: skip
+@click.option("--shard-slice", type=Slice(), default="0/1", show_default=True,
+              help="i/n: part i of n, counted from 0 (job arrays).")  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Extract failed clips again.")
+@click.option("--max-fail-rate", default=1.0,
+              help="Stop when more than this share fails.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
+              show_default=True, help="ray: a task a shard on a Ray cluster.")  # fmt: skip
+@click.option("--address", help="Of the Ray cluster, such as ray-head:6379. [this machine]")
+@click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
+def command(**options: Any) -> None:
+    """Cache per-frame CLIP features of a dataset. Run it again to go on where it stopped.
+
+    Exit status: 0 all clips have features, 3 some failed, 2 nothing could be done.
+    """
+    from c4c.extract.config import ExtractConfig
+    from c4c.extract.engines.run import run_with_engine
+    from c4c.core.progress import say
+
+    result = run_with_engine(ExtractConfig(**options))
+    for failure in result.failed[:20]:
+        say(f"  {failure.clip_id}: {failure.status}: {failure.message}")
+    if len(result.failed) > 20:
+        say(f"  … and {len(result.failed) - 20} more: c4c cache info {result.cache}")
+    more = "" if result.complete else "; other slices are still to be done"
+    say(f"{result.cache}: {result.clips} of {result.expected} clips have features{more}")
+    if result.complete and not result.clips:
+        raise C4CError("No clip could be extracted; the lines above say why.")
+    click.get_current_context().exit(3 if result.failed else 0)

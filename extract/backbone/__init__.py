@@ -1,0 +1,1 @@
+"""CLIP models: built, loaded, fed, and their features."""

@@ -1,0 +1,143 @@
+"""Frames to features: batches are filled across clips and encoded as they are full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.patch3d import has_patch3d
+
+if TYPE_CHECKING:
+    import torch
+
+    from c4c.extract.backbone.backbone import Backbone
+
+Row = npt.NDArray[np.float16]
+
+
+class Encoder:
+    """Takes a shard's clips one after the other; gives their features.
+
+    What a batch holds depends on the clips alone: a clip that turns out to be void leaves it as
+    if the clip had never been there.
+
+    Attributes:
+        frames: how many are held or encoded so far.
+    """
+
+    def __init__(self, backbone: Backbone, size: int, hidden: bool = False) -> None:
+        self.backbone, self.hidden = backbone, hidden
+        self.size = self.limit = size  # limit: what the device has memory for
+        self.frames = 0
+        self._whole = has_patch3d(backbone.model.visual)  # a frame's neighbours are a part of it
+        self._waiting: list[torch.Tensor] = []
+        self._rows: list[Row] = []  # features of batch after batch
+        self._spans: list[tuple[int, int]] = []  # of each clip's features
+        self._begin()
+
+    def _begin(self) -> None:
+        """A clip begins: what there is now is what to go back to."""
+        self._before = list(self._waiting), len(self._rows)
+        self._given = 0
+
+    def _forget(self) -> None:
+        """Take back what the clip has given."""
+        self._waiting = list(self._before[0])
+        del self._rows[self._before[1] :]
+        self.frames -= self._given
+        self._given = 0
+
+    def add(self, pixels: npt.NDArray[np.uint8], first: int = 0) -> None:
+        """Take frames of a clip.
+
+        Args:
+            pixels: uint8 [n, H, W, 3], n > 0; not looked at again.
+            first: number of the first of them; 0 once more voids those before.
+        """
+        import torch
+
+        if first == 0:
+            self._forget()
+        self._waiting.append(self.backbone.preprocess(torch.from_numpy(pixels)))
+        self.frames += len(pixels)
+        self._given += len(pixels)
+        if not self._whole and sum(map(len, self._waiting)) >= self.size:
+            self._flush(whole=False)
+
+    def end(self, kept: int) -> None:
+        """The clip has ended; its first ``kept`` frames are good."""
+        if kept == 0:
+            self._forget()
+        start = self.frames - self._given
+        self._spans.append((start, start + kept))
+        if self._whole and kept:
+            self._encode_clip()
+        self._begin()
+
+    def _flush(self, whole: bool) -> None:
+        import torch
+
+        if not self._waiting:
+            return
+        images = torch.cat(self._waiting)
+        full = len(images) if whole else len(images) // self.size * self.size
+        for start in range(0, full, self.size):
+            self._encode(images[start : min(start + self.size, full)])
+        self._waiting = [images[full:].clone()] if full < len(images) else []
+
+    def _encode(self, images: torch.Tensor) -> None:
+        """Encode as many at once as the device has memory for; half as many when it has not."""
+        import torch
+
+        start = 0
+        while start < len(images):
+            part = images[start : start + self.limit]
+            try:
+                with torch.inference_mode():
+                    features = self.backbone.encode_frames(self._padded(part), self.hidden)
+            except torch.cuda.OutOfMemoryError:
+                if self.limit == 1:
+                    raise C4CError(
+                        "The device has no memory for one frame; pass --device."
+                    ) from None
+                torch.cuda.empty_cache()
+                self.limit = (self.limit + 1) // 2
+                continue
+            self._rows.append(features[: len(part)].to(torch.float16).cpu().numpy())
+            start += len(part)
+
+    def _encode_clip(self) -> None:
+        import torch
+
+        images = torch.cat(self._waiting)
+        self._waiting = []
+        try:
+            with torch.inference_mode():
+                features = self.backbone.encode_video(images[None], hidden=self.hidden)[0]
+        except torch.cuda.OutOfMemoryError:
+            raise C4CError(
+                f"The device has no memory for a clip of {len(images)} frames, and a 3d patch "
+                "needs clips whole; pass --max-frames or --device."
+            ) from None
+        self._rows.append(features.to(torch.float16).cpu().numpy())
+
+    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+        """Fill up a shard's last batch: kernels round otherwise for other numbers of rows."""
+        import torch
+
+        lacking = self.limit - len(images)
+        return torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)]) if lacking else images
+
+    def finish(self) -> list[Row]:
+        """Encode the rest; features of each clip, float16 [frames, D], in order."""
+        self._flush(whole=True)
+        features = np.concatenate([np.zeros((0, self.width), np.float16), *self._rows])
+        return [features[start:end] for start, end in self._spans]
+
+    @property
+    def width(self) -> int:
+        """D of the features asked for."""
+        return self.backbone.hidden_dims[0] if self.hidden else self.backbone.embed_dim

@@ -1,0 +1,173 @@
+"""Which files of weights the user has named, kept in the user's own folder.
+
+A cache says which weights made it, and a cache may come from elsewhere. So what it says is never
+opened: a search asks here for the file that the user himself passed when features of the same
+weights were made, and opens it only if it still is that file.
+
+One small JSON file for each model, in ``$XDG_STATE_HOME/c4c/weights`` (``~/.local/state/…``),
+named by the hash of the model's state: writers of different models never meet, and of two that
+write the same one either is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shlex
+import stat
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c4c.core.errors import C4CError
+from c4c.extract.backbone.build import needs_file
+from c4c.extract.backbone.weights import weights_file
+from c4c.core.files import read_json, write_json
+from c4c.core.home import own_folder
+from c4c.core.progress import say
+from c4c.core.records import Fingerprint
+
+if TYPE_CHECKING:
+    from c4c.extract.backbone.backbone import Backbone
+
+_STATE = re.compile(r"[0-9a-f]{64}")
+# Two writes may have one time stamp (a tick is 4 ms, on network file systems a second or two):
+# a stamp that young does not prove that the file is the one that was hashed.
+_SETTLED = 3_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file of weights as it was when the user named it.
+
+    Attributes:
+        path: absolute.
+        sha256: of its bytes.
+        stamp: size, modification time, inode and change time; while it has these, the bytes are
+            not read again. ``None``: they are.
+    """
+
+    path: str
+    sha256: str
+    stamp: list[int] | None
+
+
+def remember(backbone: Backbone) -> None:
+    """Note that the user named the file (or checkpoint folder) that ``backbone`` was made of.
+
+    When that cannot be noted (no home, a full disk) a line says so: features are worth more.
+    """
+    if not needs_file(backbone.name, backbone.weights):
+        return
+    try:
+        path = weights_file(Path(os.path.abspath(backbone.weights)))
+        record = _record(backbone.sha256)
+        if record is None:
+            raise C4CError("there is no home folder, and no XDG_STATE_HOME")
+        known = _read(record)
+        if not (known and known.path == str(path) and known.stamp == _stamp(path)):
+            _write(record, _named(path))
+    except (C4CError, OSError) as error:
+        say(f"a search will need --pretrained again: that it was passed cannot be noted ({error})")
+
+
+def weights_of(made: Fingerprint, cache: Path) -> str:
+    """The weights that made a cache: a tag, or the file that the user once named for them.
+
+    Args:
+        made: the cache's fingerprint, which may be anybody's.
+        cache: its folder, for messages.
+
+    Returns:
+        What ``load_backbone`` takes.
+
+    Raises:
+        C4CError: they are in a file that nobody named here, or that is not the same any more.
+    """
+    if not needs_file(made.model, made.weights):
+        return made.weights
+    try:
+        path = _recall(made.sha256)
+    except C4CError as error:
+        raise C4CError(f"The weights of {cache} are needed for texts: {error}.") from None
+    if path is None:
+        clear = made.weights.isprintable() and len(made.weights) < 200
+        named = shlex.quote(made.weights) if clear else "FILE"
+        raise C4CError(
+            f"{cache} says that it was made with the weights file {named}, which was not opened: "
+            f"nobody passed it to c4c here. If you trust it, pass --pretrained {named} once."
+        )
+    return str(path)
+
+
+def _recall(state_sha256: str) -> Path | None:
+    """The file that the user named for a model, known to be the same as then.
+
+    Raises:
+        C4CError: it is gone, or has other bytes now.
+    """
+    record = _record(state_sha256)
+    known = _read(record) if record else None
+    if record is None or known is None:
+        return None
+    path = Path(known.path)
+    try:
+        if known.stamp == _stamp(path):
+            return path
+        now = _named(path)
+    except OSError as error:
+        raise C4CError(f"{path} cannot be read ({error.strerror}); pass --pretrained") from None
+    if now.sha256 != known.sha256:
+        raise C4CError(f"{path} has changed since; pass --pretrained with those it was made with")
+    if now.stamp:
+        with contextlib.suppress(C4CError, OSError):  # a read-only home: it is hashed each time
+            _write(record, now)
+    return path
+
+
+def _write(record: Path, named: Named) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(record, asdict(named))
+
+
+def _record(state_sha256: str) -> Path | None:
+    """Where a model's record is; ``None`` when there is no place for it, or no such model."""
+    # The hash may come from a foreign cache: it must not lead to another folder.
+    if not _STATE.fullmatch(state_sha256):
+        return None
+    folder = own_folder("XDG_STATE_HOME", ".local/state")
+    return folder / "weights" / f"{state_sha256}.json" if folder else None
+
+
+def _read(record: Path) -> Named | None:
+    """A record; ``None`` when there is none that can be used."""
+    try:
+        found: Any = read_json(record)
+        named = Named(found["path"], found["sha256"], found["stamp"])
+    except (C4CError, KeyError, TypeError):
+        return None
+    return named if isinstance(named.path, str) and isinstance(named.sha256, str) else None
+
+
+def _named(path: Path) -> Named:
+    """The file as it is now.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    before = _stamp(path)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    young = time.time_ns() - max(before[1], before[3]) < _SETTLED
+    return Named(str(path), digest, None if young or _stamp(path) != before else before)
+
+
+def _stamp(path: Path) -> list[int]:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return [found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns]

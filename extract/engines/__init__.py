@@ -1,0 +1,1 @@
+"""Where an extraction runs: here, on several devices, on Ray."""

@@ -1,0 +1,1 @@
+"""A clip in, frames out."""

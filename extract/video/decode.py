@@ -1,0 +1,287 @@
+"""Decoding: a clip in, frames by time stamp out. Imports no torch: it runs in many processes.
+
+The file is distrusted (``opening.py``), and so is what a decoder makes of it (``timeline.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.core.errors import C4CError
+from c4c.extract.video.damage import Damage
+from c4c.extract.video.opening import (
+    Refused,
+    check_file,
+    check_size,
+    complaints,
+    duration,
+    open_video,
+    reason,
+)
+from c4c.extract.video.picture import picture_of, resized
+from c4c.extract.video.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
+from c4c.extract.video.timeline import timeline
+from c4c.core.limits import MOST_FRAMES
+from c4c.core.records import Clip, Frames
+from c4c.core.sampling import select_frames
+
+DECODERS = ("pyav", "decord")
+_EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
+_AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
+_ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to sample a clip.
+
+    Attributes:
+        fps: frames a second.
+        max_frames: frames at most; ``None`` is all.
+        sampling: which ones when there are more (``head``, ``tail``, ``uniform``).
+        decoder: ``pyav`` or ``decord``.
+        size: give what a backbone of this input size looks at, the middle square of frames
+            whose short side is scaled down to it (smaller frames are left whole):
+            150 kB a frame at 224, whatever the video's size. ``None`` leaves frames whole.
+    """
+
+    fps: float = 1.0
+    max_frames: int | None = None
+    sampling: str = "uniform"
+    decoder: str = "pyav"
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Frames of a clip, and how far they can be trusted.
+
+    Attributes:
+        frames: what was decoded; none when it failed.
+        status: ``ok``; ``partial`` (ended early or had damaged packets: frames that may suffer
+            from it are left out); ``corrupt`` (nothing that can be trusted); ``failed`` (could
+            not be opened).
+        message: what went wrong, one line.
+    """
+
+    frames: Frames
+    status: str = "ok"
+    message: str = ""
+
+
+def failure(status: str, message: str) -> Decoded:
+    """A ``Decoded`` without frames."""
+    empty = Frames(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, np.float32))
+    return Decoded(empty, status, " ".join(message.split())[:300])
+
+
+class Taken:
+    """Pictures of a clip as they are taken, all brought to the first one's size.
+
+    A decoder process hands them on at once and keeps none (``handover.py``).
+    """
+
+    def __init__(self) -> None:
+        self._pictures: list[npt.NDArray[np.uint8]] = []
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def append(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Take a picture, uint8 [H, W, 3]."""
+        if self._pictures and picture.shape != self._pictures[0].shape:
+            picture = resized(picture, self._pictures[0].shape)
+        self._pictures.append(picture)
+
+    def clear(self) -> None:
+        """Forget what was taken: it is decoded anew in another way."""
+        self._pictures = []
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """All pictures, uint8 [n, H, W, 3]; at least one was taken."""
+        return np.stack(self._pictures)
+
+
+def decoder_version(name: str) -> str:
+    """Name and version, for the fingerprint.
+
+    Raises:
+        C4CError: unknown, or not installed.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    if name not in DECODERS:
+        raise C4CError(f"Unknown decoder '{name}'. Known: {', '.join(DECODERS)}.")
+    package = {"pyav": "av", "decord": "decord"}[name]
+    try:
+        return f"{name} {version(package)}"
+    except PackageNotFoundError:
+        raise C4CError(f"Decoder '{name}' is not installed: pip install {package}.") from None
+
+
+def decode_clip(clip: Clip, request: Request | None = None, taken: Taken | None = None) -> Decoded:
+    """Decode one clip in this process.
+
+    The frame for time t is the one on display then: the last whose time stamp is not after t.
+    Times count from the clip's start; they are 0, 1/fps, 2/fps, … as far as the video goes.
+
+    Args:
+        clip: what to decode.
+        request: how to sample it.
+        taken: what pictures are given to as they come.
+
+    Returns:
+        Frames and status; never raises for what a file can do wrong.
+    """
+    request = request or Request()
+    taken = Taken() if taken is None else taken  # an empty one is false
+    try:
+        before = check_file(clip.path)
+        decode = _decode_decord if request.decoder == "decord" else _decode_pyav
+        found = decode(clip, request, taken)
+        after = os.stat(clip.path)
+    except Refused as error:
+        return failure("failed", str(error))
+    except MemoryError:
+        return failure("failed", "out of memory while decoding")
+    except Exception as error:  # decoders raise whatever a broken file makes them raise
+        return failure("failed", reason(error))
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        changed = "the file changed while it was decoded; extract it again"
+        return Decoded(found.frames, "partial", changed) if len(found.frames) else found
+    return found
+
+
+def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.float64]:
+    """Times of the video to take, in seconds; at least one."""
+    end = min(duration, clip.end) if clip.end is not None else duration
+    count = max(1, int(np.ceil((end - clip.start) * request.fps - _EPSILON)))
+    chosen = count if request.max_frames is None else min(count, request.max_frames)
+    if chosen > MOST_FRAMES:
+        raise Refused(
+            f"claims {end:.0f} s, {chosen} frames; pass --max-frames {MOST_FRAMES} or fewer"
+        )
+    places = select_frames(count, chosen, request.sampling)
+    return clip.start + places / request.fps
+
+
+def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
+    with open_video(clip.path) as video:
+        wanted = _wanted(duration(video, clip.path), clip, request)
+        with contextlib.suppress(Unsure):
+            before = complaints()
+            for frame in sparse_frames(video, wanted.tolist()):
+                check_size(frame.width, frame.height)
+                taken.append(picture_of(frame, request.size, video.rotation))
+            if complaints() == before:
+                return _judge(clip, wanted, range(len(taken)), taken)
+    places, damage = _collect(clip.path, wanted, request.size, taken)
+    if damage.errors:  # once more, now that it is known what cannot be trusted
+        places, _ = _collect(clip.path, wanted, request.size, taken, damage)
+    return _judge(clip, wanted, places, taken, damage)
+
+
+def _collect(
+    path: str,
+    wanted: npt.NDArray[np.float64],
+    size: int | None,
+    taken: Taken,
+    known: Damage | None = None,
+) -> tuple[list[int], Damage]:
+    """Take the picture on display at each wanted time; which these are, and what was damaged."""
+    taken.clear()
+    places = []
+    with open_video(path) as video:
+        damage = Damage(video.codec.name, video.timed, known)
+        for place, frame in _on_display(wanted, timeline(video, damage)):
+            taken.append(picture_of(frame, size, video.rotation))
+            places.append(place)
+    return places, damage
+
+
+def _on_display(
+    wanted: npt.NDArray[np.float64], frames: Iterator[tuple[float, Any]]
+) -> Iterator[tuple[int, Any]]:
+    """The frame at each wanted time, by place; none where it cannot be trusted."""
+    shown: Any = None
+    place, latest, gap = 0, -1.0, SHORTEST
+    # The last frame stays on display for a while: as long as frames did before.
+    for time, frame in itertools.chain(frames, [(-1.0, None)]):
+        until = time if time >= 0 else latest + gap + 2 * TOLERANCE
+        while latest >= 0 and place < len(wanted) and wanted[place] + TOLERANCE < until:
+            if shown is not None:
+                yield place, shown
+            place += 1
+        if place == len(wanted):
+            return
+        gap = max(gap, time - latest) if latest >= 0 else gap
+        shown, latest = frame, time
+
+
+def _judge(
+    clip: Clip,
+    wanted: npt.NDArray[np.float64],
+    places: Sequence[int],
+    taken: Taken,
+    damage: Damage | None = None,
+) -> Decoded:
+    why = damage.last if damage else ""
+    if not places:
+        return failure("corrupt" if why else "failed", why or "no frame could be decoded")
+    frames = Frames(taken.pixels(), (wanted[list(places)] - clip.start).astype(np.float32))
+    lacking = f"{len(places)} of {len(wanted)} frames"
+    if why:
+        return Decoded(frames, "partial", f"damaged, {lacking}: {why}"[:300])
+    if len(places) < len(wanted):
+        return Decoded(frames, "partial", f"ends early: {lacking}")
+    return Decoded(frames)
+
+
+class _Thumbnails(Taken):
+    """Keeps enough of each picture to tell it from another."""
+
+    def append(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Take a picture, uint8 [H, W, 3]."""
+        super().append(_thumbnail(picture))
+
+
+def _thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    return picture[:: -(-height // 16), :: -(-width // 16)].copy()
+
+
+def _decode_decord(clip: Clip, request: Request, taken: Taken) -> Decoded:
+    """Decord's frames where PyAV finds good ones: it clamps times, and is silent about damage."""
+    import av
+    import decord
+
+    with open_video(clip.path) as video:
+        if video.container.start_time and video.container.format.name == "mpegts":
+            raise Refused("decord gives wrong frames of MPEG-TS; use --decoder pyav")
+        timed, step = video.timed, video.step
+    judged = _decode_pyav(clip, request, _Thumbnails())
+    if not len(judged.frames):
+        return judged
+    reader = decord.VideoReader(str(Path(clip.path).absolute()), num_threads=1)
+    shown = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+    if not timed:  # no time stamps in the file, and none but nonsense from decord
+        shown = np.arange(len(reader)) * step
+    wanted = judged.frames.times.astype(np.float64) + clip.start + shown[0] + _EPSILON
+    places = np.maximum(np.searchsorted(shown, wanted, "right") - 1, 0)
+    for first in range(0, len(places), _AT_ONCE):
+        whole = reader.get_batch(places[first : first + _AT_ONCE].tolist()).asnumpy()
+        for one, known in zip(whole, judged.frames.pixels[first:], strict=False):
+            picture = picture_of(av.VideoFrame.from_ndarray(one, format="rgb24"), request.size)
+            if np.abs(_thumbnail(picture).astype(np.int16) - known).mean() > _ALIKE:
+                raise Refused("decord gives other frames than PyAV; use --decoder pyav")
+            taken.append(picture)
+    return replace(judged, frames=Frames(taken.pixels(), judged.frames.times))

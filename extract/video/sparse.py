@@ -1,0 +1,204 @@
+"""The frames at wanted times, without decoding those in between that nothing needs.
+
+Packets tell when each frame is shown before anything is decoded. So it is known which frames
+are wanted; of the others, those that no frame is predicted from are skipped, and so is what
+lies before a key frame on the way. The frames are those of decoding everything, to the bit.
+Where the time stamps do not promise that, ``Unsure`` is raised, and everything is decoded
+instead: this file makes things faster, it decides nothing about what is right.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+from c4c.extract.video.nal import Holes
+from c4c.extract.video.opening import Video
+
+TOLERANCE = 1e-3  # seconds: time stamps are rounded to the container's ticks
+SHORTEST = 1 / 25  # seconds that the last frame stays on display, at least
+_REORDERING = 32  # packets: more than any codec holds a frame back
+_FAR = 20.0  # seconds: from here on a seek is quicker than reading what lies between
+_SEEKABLE = ("mov", "matroska")  # and an index that can be trusted
+_NEVER = -(1 << 62)
+
+
+class Unsure(Exception):
+    """The time stamps promise nothing; everything has to be decoded."""
+
+
+def sparse_frames(video: Video, wanted: Sequence[float]) -> Iterator[Any]:
+    """The frame on display at each wanted time: the last that is not after it.
+
+    Args:
+        video: just opened.
+        wanted: ascending seconds from the first frame's time stamp.
+
+    Yields:
+        A frame (as PyAV gives it) for each wanted time, in order.
+
+    Raises:
+        Unsure: something is out of the ordinary; what was yielded may be wrong.
+    """
+    import av
+
+    if not video.timed:
+        raise Unsure
+    try:
+        yield from _Sparse(video).frames(wanted)
+    except av.error.FFmpegError as error:
+        raise Unsure from error
+
+
+class _Sparse:
+    """Packets are read into ``held`` until it is known what is wanted of them, then decoded."""
+
+    def __init__(self, video: Video) -> None:
+        self.container, self.stream, self.codec = video.container, video.stream, video.codec
+        self.base, self.holes = video.stream.time_base, Holes(video.codec)
+        self.packets: Iterator[Any] = self.container.demux(self.stream)
+        self.ended = False
+        self.read_to = _NEVER  # decoding time stamp of the last packet
+        self.held: deque[Any] = deque()
+        self.unsent: set[int] = set()  # time stamps of wanted frames in ``held``
+        self.awaited: deque[int] = deque()  # and of all that were not given yet
+        self.early: dict[int, Any] = {}  # frames decoded before it is known if they are wanted
+        self.limit = self.last = _NEVER  # the last time looked for, the frame on display then
+        self.restart = False  # the decoder begins anew at the first of ``held``
+        self.out = _NEVER  # time stamp of the frame that the decoder gave last
+
+    def frames(self, wanted: Sequence[float]) -> Generator[Any, None, None]:
+        """See ``sparse_frames``."""
+        first = self._first()
+        for seconds in wanted:
+            limit = self._ticks(first, seconds)
+            if self._far(limit):
+                yield from self._finish()
+                self._seek(limit)
+            self._find(limit)
+            yield from self._given()
+            while self.held and (self.unsent or self.held[0].pts <= limit):
+                yield from self._decode(self.held.popleft())
+        yield from self._finish()
+        if self.awaited:
+            raise Unsure
+
+    def _first(self) -> int:
+        """The time stamp of the first frame that is shown."""
+        while len(self.held) < _REORDERING and self._read():
+            pass
+        shown = [packet.pts for packet in self.held if not packet.is_discard]
+        if not shown or not self.held[0].is_keyframe:
+            raise Unsure
+        # What is shown before the first key frame may not be decodable.
+        if min(shown) != self.held[0].pts and not self.held[0].is_discard:
+            raise Unsure
+        return int(min(shown))
+
+    def _ticks(self, first: int, seconds: float) -> int:
+        """The last time stamp that is not after ``seconds``, as decoding everything sees it."""
+
+        def time(stamp: int) -> float:
+            return float(stamp * self.base.numerator / self.base.denominator)
+
+        found = first + int((seconds + TOLERANCE) / self.base) + 2
+        while time(found) - time(first) > seconds + TOLERANCE:
+            found -= 1
+        return found
+
+    def _read(self) -> bool:
+        """Hold one packet more; whether there was one."""
+        packet = None if self.ended else next(self.packets, None)
+        if packet is None or not packet.size:
+            self.ended = True
+            return False
+        if packet.is_corrupt or packet.pts is None or self.holes.found(packet):
+            raise Unsure
+        if packet.has_sidedata("encryption_info"):
+            raise Unsure
+        if packet.dts is not None:
+            if packet.dts < self.read_to:  # time stamps began again
+                raise Unsure
+            self.read_to = packet.dts
+        self.held.append(packet)
+        return True
+
+    def _find(self, limit: int) -> None:
+        """Which frame is on display at ``limit``: read on until none can come before it."""
+        while self.read_to <= limit and self._read():
+            self._leave_out(limit)
+        shown = [packet.pts for packet in self.held if not packet.is_discard]
+        inside = [stamp for stamp in shown if stamp <= limit]
+        inside += [stamp for stamp in (*self.early, self.last) if _NEVER < stamp <= limit]
+        if not inside:
+            raise Unsure
+        found = max(inside)
+        if shown.count(found) > 1 or (self.ended and limit > found + self._stays(shown)):
+            raise Unsure
+        if found in shown:
+            self.unsent.add(found)
+        self.last, self.limit = found, limit
+        self.awaited.append(found)
+
+    def _stays(self, shown: list[int]) -> int:
+        """Ticks that the last frame stays on display: as long as others did, of those known."""
+        stamps = sorted({*shown, *self.early})
+        steps = [b - a for a, b in itertools.pairwise(stamps)]
+        return int(max([(SHORTEST + TOLERANCE) / self.base, *steps]))
+
+    def _leave_out(self, limit: int) -> None:
+        """Forget what lies before a key frame, when the frame looked for does not."""
+        packet = self.held[-1]
+        if not packet.is_keyframe or packet.is_discard or packet.pts > limit or self.unsent:
+            return
+        if len(self.held) > 1 and max(p.pts for p in self.held if p is not packet) < packet.pts:
+            self.held = deque([packet])
+            self.restart = True
+
+    def _far(self, limit: int) -> bool:
+        named = self.container.format.name.startswith(_SEEKABLE)
+        return named and not self.ended and limit - self.read_to > _FAR / self.base
+
+    def _seek(self, limit: int) -> None:
+        self.container.seek(limit, stream=self.stream, backward=True)
+        self.packets = self.container.demux(self.stream)
+        self.held.clear()
+        self.read_to = _NEVER
+        if not self._read() or not self.held[0].is_keyframe or self.held[0].pts > limit:
+            raise Unsure
+
+    def _decode(self, packet: Any) -> Generator[Any, None, None]:
+        if self.restart:
+            yield from self._finish()
+            self.codec.flush_buffers()
+            self.restart = False
+        undecided = packet.pts > self.limit
+        if undecided and not packet.is_discard:
+            self.early[packet.pts] = None
+        needed = undecided or packet.pts in self.unsent
+        self.codec.skip_frame = "DEFAULT" if needed else "NONREF"
+        self.unsent.discard(packet.pts)
+        for frame in self.codec.decode(packet):
+            yield from self._take(frame)
+
+    def _finish(self) -> Generator[Any, None, None]:
+        """Take what the decoder holds back."""
+        for frame in self.codec.decode(None):
+            yield from self._take(frame)
+
+    def _take(self, frame: Any) -> Generator[Any, None, None]:
+        if frame.is_corrupt or frame.pts is None or frame.pts <= self.out:
+            raise Unsure
+        self.out = frame.pts
+        if frame.pts in self.early or frame.pts in self.awaited:
+            self.early[frame.pts] = frame
+            yield from self._given()
+
+    def _given(self) -> Generator[Any, None, None]:
+        """Give what is there of the awaited frames, in order; forget what is past."""
+        while self.awaited and self.early.get(self.awaited[0]) is not None:
+            yield self.early[self.awaited.popleft()]
+        oldest = min([*self.awaited, self.last])
+        self.early = {stamp: one for stamp, one in self.early.items() if stamp >= oldest}

@@ -1,0 +1,1 @@
+"""Masked mean pooling."""

@@ -1,0 +1,309 @@
+"""An int8 copy of a gallery that makes exact search on a CPU several times faster.
+
+Every row ``g`` is stored as ``g = mean + scale * code + rest`` with int8 codes (one scale
+for a group of neighbouring rows), and every query as ``q = step * word + remainder``. By
+Cauchy–Schwarz the exact score lies within
+
+    |remainder| * |scale * code| + |q| * |rest|
+
+of ``q . mean + step * scale * (word . code)``, whose last factor is an exact product of
+integers. Rows whose upper bound is below the k-th best score found so far cannot be among
+the k best; the others are scored in float32 at once (csrc/search.h). So the answer is
+that of brute force, whatever the data; only the time depends on it. Where the bound prunes
+too little, rows are done in float32 and the bound is tried again when twice as many have
+been seen.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c4c.core.errors import C4CError
+from c4c.kernels import native
+from c4c.kernels.dispatch import check_matrix, check_same
+from c4c.kernels.topk.select import INDEX_MASK, Best
+from c4c.kernels.topk.op import OP, blocks_of, check_finite, score_block, search_blocks
+
+# Neighbouring rows that share a scale and lie interleaved; GROUP in native.c.
+GROUP = 32
+# Rows that the centre is the mean of.
+SAMPLE = 1 << 14
+# Smaller galleries are searched in float32.
+SMALLEST = 1024
+# Queries that one thread looks for at a time (their words stay in its cache); with fewer than
+# FEW, threads share the rows instead.
+QUERIES = 512
+FEW = 48
+# Pairs of a query and a row between two looks at whether the bounds prune.
+PAIRS = 1 << 26
+# The most that native.c has room for: MAX_QUERIES.
+MOST = 1024
+# Floats that vectors are padded to.
+PAD = 16
+# As in native.c: rows smaller than this are all rest.
+LEAST_SCALE = 1e-30
+
+
+class GalleryIndex:
+    """A gallery prepared for exact search; pass it to `topk_similarity`.
+
+    Takes a quarter of a float32 gallery (plus 8 bytes a row) beside the gallery itself,
+    which stays where it is (memory-mapped arrays too) and must not be changed.
+
+    Args:
+        gallery: rows [N, D], a tensor or an array; float16, bfloat16 or float32.
+
+    Raises:
+        C4CError: the shape does not fit, or a row is NaN or infinite.
+    """
+
+    def __init__(self, gallery: Tensor | np.ndarray[Any, Any]) -> None:
+        self.rows = _share(gallery)
+        self.codes: Tensor | None = None
+        if native.lanes()[1] and native.takes(self.rows) and len(self.rows) > SMALLEST:
+            with _plainly():
+                self._build()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held beside the gallery."""
+        if self.codes is None:
+            return 0
+        held = (self.codes, self.mean, self.scale, self.bounds, self.group_bounds)
+        return sum(t.numel() * t.element_size() for t in held)
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Scores float32 [Q, k] and indices int64 [Q, k] of the k best rows, best first."""
+        check_same(OP, "widths", queries.shape[1], self.rows.shape[1], "use one backbone for both")
+        if self.codes is None or not len(queries):
+            return search_blocks(queries, blocks_of(self.rows), k)
+        with _plainly():
+            scores, indices = self._search(queries.to("cpu", torch.float32).contiguous(), k)
+        return scores.to(queries.device), indices.to(queries.device)
+
+    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        threads, every = torch.get_num_threads(), (0, len(self.scale))
+        if len(queries) < FEW:
+            words = _Words.of(queries, self.mean)
+            parts = self._run([(words, share) for share in _shares(len(self.scale), threads)], k)
+            parts[0].keep(torch.cat([part.keys for part in parts], 1).topk(k, 1).values)
+            return parts[0].result()
+        size = min(QUERIES, -(-len(queries) // threads))
+        found = [
+            best.result()
+            for some in torch.split(queries, size * threads)
+            for best in self._run(
+                [(_Words.of(part, self.mean), every) for part in torch.split(some, size)], k
+            )
+        ]
+        return torch.cat([one[0] for one in found]), torch.cat([one[1] for one in found])
+
+    def _run(self, works: list[tuple["_Words", tuple[int, int]]], k: int) -> list[Best]:
+        """The best rows of each share of the groups for its queries; side by side."""
+        lanes = [_Lane(self, words, k, share) for words, share in works]
+        while any(lane.group < lane.last for lane in lanes):
+            ready = [lane for lane in lanes if lane.by_bounds()]
+            stops = native.together("search", [lane.task for lane in ready])
+            for lane, stop in zip(ready, stops, strict=True):
+                lane.group = stop
+            for lane in lanes:
+                lane.settle()
+        return [lane.result() for lane in lanes]
+
+    def _build(self) -> None:
+        count, dim = self.rows.shape
+        # Any centre will do; that of some rows is near that of all.
+        self.mean = self.rows[:: -(-count // SAMPLE)].float().mean(0)
+        groups = -(-count // GROUP)
+        self.codes = torch.empty(groups, -(-dim // 4), GROUP, 4, dtype=torch.uint8, device="cpu")
+        self.scale = self.mean.new_empty(groups)
+        # |scale * code| and |rest| of every row.
+        self.bounds = self.mean.new_empty(2, groups * GROUP)
+        shares = _shares(groups, torch.get_num_threads())
+        rooms = self.mean.new_zeros(len(shares), GROUP, dim + -dim % PAD)
+        tasks = [(self._building(room), *share) for room, share in zip(rooms, shares, strict=True)]
+        if native.together("build", tasks) != [last for _, last in shares]:
+            for first, block in blocks_of(self.rows):
+                check_finite(block, "gallery row", first)
+            self.codes = None  # Finite, but too large for squares in float32.
+            return
+        self.group_bounds = self.bounds.view(2, groups, GROUP).amax(2)
+
+    def _building(self, room: Tensor) -> native.Building:
+        assert self.codes is not None
+        dim = self.rows.shape[1]
+        # What float32 may round away: of the exact score, of q . mean and of the bound.
+        rounding = 4 * (dim + 8) * torch.finfo(torch.float32).eps
+        return native.Building(
+            **native.layout(self.rows),
+            count=len(self.rows),
+            depth=self.codes.shape[1],
+            room_dim=room.shape[1],
+            mean_norm=float(self.mean.norm()),
+            rounding=rounding,
+            least=_least_norm(dim),
+            rows=self.rows.data_ptr(),
+            **native.pointers(
+                mean=self.mean,
+                room=room,
+                codes=self.codes,
+                scale=self.scale,
+                length=self.bounds[0],
+                error=self.bounds[1],
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Quantised queries, ``queries = step * words + remainder``, padded for vector loads."""
+
+    queries: Tensor
+    words: Tensor
+    shift: Tensor
+    step: Tensor
+    per_step: Tensor
+    norm: Tensor
+    remainder: Tensor
+    centre: Tensor
+
+    @classmethod
+    def of(cls, queries: Tensor, mean: Tensor) -> "_Words":
+        """Quantise queries [Q, D]."""
+        step = _scale(queries)
+        words = (queries / step[:, None]).round_()
+        least = _least_norm(queries.shape[1])
+        norm = queries.norm(dim=1) + least
+        remainder = (queries - words * step[:, None]).norm(dim=1) + least
+        # Slack for the rounding of the remainder itself.
+        remainder += norm * 4 * torch.finfo(torch.float32).eps
+        narrow = torch.nn.functional.pad(words, (0, -words.shape[1] % 4)).to(torch.int8)
+        shift = -128 * narrow.sum(1, dtype=torch.int32)
+        floats = [_padded(x) for x in (step, 1 / step, norm, remainder, queries @ mean)]
+        return cls(queries, narrow, shift, *floats)
+
+
+class _Lane:
+    """One thread's part of a search: some queries, some groups, and the best of them so far."""
+
+    def __init__(self, index: GalleryIndex, words: _Words, k: int, share: tuple[int, int]):
+        self.group, self.last = share
+        self._index, self._words, queries = index, words, words.queries
+        self._best = Best(len(queries), k, queries.device)
+        self._heap = self._best.keys.clone()
+        self._gap = torch.full_like(self._words.norm, -torch.inf)
+        self._state = _state(index, self._words, self._heap, self._gap)
+        # Before there is a threshold everything passes.
+        self._state.most = len(queries) * (4 * k + 512)
+        self._stretch = max(1, PAIRS // (GROUP * len(queries)))
+        self._first = self._end = self._retry = self.group
+        self._tried = False
+
+    def by_bounds(self) -> bool:
+        """Take on the next groups; whether their bounds are to be tried."""
+        self._end = min(self.last, self.group + self._stretch)
+        self._tried = self._retry <= self.group < self.last
+        return self._tried
+
+    @property
+    def task(self) -> tuple[native.Search, int, int]:
+        """The groups taken on, as native.c searches them: as long as bounds rule out enough."""
+        return self._state, self.group, self._end
+
+    def settle(self) -> None:
+        """Do in float32 what is left of these groups."""
+        if self.group == self._end:
+            return
+        best = self.result()
+        low, high = self.group * GROUP, min(self._end * GROUP, len(self._index))
+        for first, block in blocks_of(self._index.rows[low:high]):
+            score_block(best, self._words.queries, block.float(), low + first)
+        # An ascending row is a heap.
+        self._heap.copy_(best.keys.flip(1))
+        self._gap[: len(best.keys)] = best.threshold - self._words.centre[: len(best.keys)]
+        self.group = self._end
+        if self._tried:
+            self._retry = 2 * self._end - self._first
+            self._state.seen = self._state.scored = 0
+
+    def result(self) -> Best:
+        """The best so far, in order."""
+        self._best.keep(self._heap.sort(1, descending=True).values)
+        return self._best
+
+
+def _state(index: GalleryIndex, words: _Words, heap: Tensor, gap: Tensor) -> native.Search:
+    """What native.c is given; all of it must outlive the calls."""
+    assert index.codes is not None
+    assert len(words.norm) <= MOST
+    return native.Search(
+        **native.layout(index.rows),
+        depth=index.codes.shape[1],
+        count=len(words.queries),
+        padded=len(words.norm),
+        k=heap.shape[1],
+        rows=index.rows.data_ptr(),
+        **native.pointers(
+            codes=index.codes,
+            scale=index.scale,
+            group_length=index.group_bounds[0],
+            group_error=index.group_bounds[1],
+            length=index.bounds[0],
+            error=index.bounds[1],
+            **vars(words),
+            keys=heap,
+            gap=gap,
+        ),
+    )
+
+
+def _scale(rows: Tensor) -> Tensor:
+    """The scale [n] that makes int8 of each row (1 where one over it would overflow)."""
+    scale = rows.abs().amax(1) / 127
+    return torch.where(scale > LEAST_SCALE, scale, 1.0)
+
+
+def _least_norm(dim: int) -> float:
+    """What squares that underflow in float32 may hide of a norm."""
+    return 2 * float((dim * torch.finfo(torch.float32).tiny) ** 0.5)
+
+
+def _padded(values: Tensor) -> Tensor:
+    return torch.nn.functional.pad(values, (0, -len(values) % PAD))
+
+
+def _shares(count: int, parts: int) -> list[tuple[int, int]]:
+    """``count`` things in ``parts`` runs of nearly equal length, some of them empty."""
+    ends = [count * part // parts for part in range(parts + 1)]
+    return list(zip(ends, ends[1:], strict=False))
+
+
+def _share(gallery: Tensor | np.ndarray[Any, Any]) -> Tensor:
+    """The gallery as a tensor on the CPU, without a copy."""
+    if not isinstance(gallery, Tensor):
+        with warnings.catch_warnings():
+            # Read-only memory maps: nothing here writes to them.
+            warnings.simplefilter("ignore", UserWarning)
+            gallery = torch.from_numpy(gallery)
+    check_matrix(OP, "gallery", gallery)
+    if gallery.device.type != "cpu":
+        raise C4CError(f"{OP}: a GalleryIndex is for the CPU; pass the GPU tensor itself.")
+    if len(gallery) > INDEX_MASK:
+        raise C4CError(f"{OP}: the gallery has more than {INDEX_MASK} rows; split it.")
+    return gallery.detach()
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """No gradients, and no autocast: what C reads is float32."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
