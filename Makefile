@@ -17,7 +17,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.ready-dev
-	$(BIN)/python .ci/types.py
+	$(BIN)/python -m mypy
 
 reference: $(VENV)/.ready-dev
 	$(BIN)/python .ci/reference.py > docs/commands.md

@@ -18,8 +18,8 @@ from typing import Any
 import click
 import numpy as np
 
-from c4c.extract.video.decode import Decoded, Request, decode_clip
 from c4c.core.records import Clip
+from c4c.extract.video.decode import Decoded, Request, decode_clip
 
 RATE, SECONDS = 20, 4
 QUIET = {"x265-params": "log-level=none"}

@@ -24,11 +24,8 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from c4c.kernels.contrastive import triton as contrastive_triton
-
 from c4c.kernels.pool import triton as pool_triton
-
 from c4c.kernels.ranks import triton as ranks_triton
-
 from c4c.kernels.topk import triton as topk_triton
 from c4c.kernels.triton_support import TILES
 

@@ -25,11 +25,11 @@ from pathlib import Path
 
 import click
 
+from c4c.cache.inspect import damage
+from c4c.core.files import write_json
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
-from c4c.cache.inspect import damage
 from c4c.extract.pipeline import run_extract
-from c4c.core.files import write_json
 
 
 def extract(root: Path, cache: Path) -> None:
@@ -47,7 +47,9 @@ def extract(root: Path, cache: Path) -> None:
 def start(root: Path, cache: Path) -> BaseProcess:
     """Begin an extraction in a process that has torch imported and nothing else done."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["c4c.extract.pipeline", "c4c.extract.backbone.backbone", "open_clip"])
+    context.set_forkserver_preload(
+        ["c4c.extract.pipeline", "c4c.extract.backbone.backbone", "open_clip"]
+    )
     process = context.Process(target=extract, args=(root, cache))
     process.start()
     return process

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from c4c.kernels import masked_mean_pool
-from c4c.kernels.pool.op import masked_mean_pool_reference
+from c4c.kernels.pool.naive import masked_mean_pool_reference
 
 
 def seconds(work: Callable[[], object]) -> float:

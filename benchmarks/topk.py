@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from c4c.kernels import GalleryIndex, topk_similarity
-from c4c.kernels.topk.op import blocks_of, search_blocks
+from c4c.kernels.topk.blocks import blocks_of, search_blocks
 
 PEERS = ("faiss", "torch", "usearch", "c4c in float32")
 DATA = ("random", "clip", "clustered", "duplicates", "unnormalised", "crowded", "poles")

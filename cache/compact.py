@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c4c.core.durable import fsync_folder
-from c4c.core.errors import C4CError
-from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.identity import Owner
+from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.plan import Manifest, Part, part_name, save_manifest, superseded
 from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.cache.stored import read_shard, shard_damage, write_shard
+from c4c.core.durable import fsync_folder
+from c4c.core.errors import C4CError
 from c4c.core.inside import list_folder, refuse_links
 
 _STALE = 3600.0  # seconds after which a temporary file has no living writer

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from c4c.core.errors import C4CError
 from c4c.cache.open import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.cache.plan import safe_name
+from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
 
 Rows = list[dict[str, Any]]

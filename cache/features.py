@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from c4c.core.errors import C4CError, Damaged
 from c4c.cache.identity import Owner
 from c4c.cache.plan import Manifest, Part, load_manifests
 from c4c.cache.shard import STATUS, Shard
 from c4c.cache.stored import read_shard
+from c4c.core.errors import C4CError, Damaged
 from c4c.core.inside import is_there
 from c4c.core.records import Caption, Clip, FeatureBatch
 from c4c.core.sampling import order_frames, select_frames

@@ -100,7 +100,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _sha256(tensors: dict[str, Tensor]) -> str:
-    from c4c.extract.backbone.weights import state_sha256
+    from c4c.core.tensors import state_sha256
 
     return state_sha256(tensors)
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from c4c.core.durable import rename_new
-from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable
-from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.findings import DAMAGED, MISPLACED, NOTE, Finding
 from c4c.cache.head_init import head_init_damage
 from c4c.cache.identity import Owner
+from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.plan import Manifest, load_manifests, manifest_damage, superseded
 from c4c.cache.shard import STATUS
 from c4c.cache.stored import is_bound_to, read_shard, shard_damage
+from c4c.core.durable import rename_new
+from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable
 from c4c.core.inside import is_there
 
 

@@ -22,8 +22,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from c4c.core.errors import Damaged
 from c4c.cache.identity import UNBOUND
+from c4c.core.errors import Damaged
 
 MARK, BOUND = b"c4cshard", b"c4cbound"
 TRAILER = 32 + len(MARK)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from c4c.core.errors import C4CError, Damaged, NewerVersion
 from c4c.cache.hdf5 import Array, Image, Root, read_arrays, read_root
 from c4c.cache.seal import LARGEST, MOST_TABLES, End, seal_of
+from c4c.core.errors import C4CError, Damaged, NewerVersion
 
 # 1 had checksums of the features alone, 2 no seal; both are still read.
 SCHEMA = 3

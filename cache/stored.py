@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from c4c.core.errors import C4CError, Damaged, Misplaced, NewerVersion, Unreadable
 from c4c.cache.findings import Finding
 from c4c.cache.hdf5 import Image, MalformedError
 from c4c.cache.identity import UNBOUND, Owner
 from c4c.cache.mapping import map_file
 from c4c.cache.seal import End, check_tables, is_whole, read_end
 from c4c.cache.shard import SCHEMA, Shard, pack_shard, parse_shard
+from c4c.core.errors import C4CError, Damaged, Misplaced, NewerVersion, Unreadable
 from c4c.core.files import write_once
 from c4c.core.inside import is_there, open_regular, refuse_links
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from c4c import __version__
 from c4c.core.errors import C4CError, Interrupted, Requeue
 from c4c.core.progress import say
 from c4c.core.registry import Registry
 from c4c.core.terminal import READER_LEFT, ReaderLeft, leave, prepare_streams
+from c4c.core.version import __version__
 
 HELP = {
     "extract": "Videos to cached CLIP features (HDF5).",
@@ -69,8 +69,8 @@ class ConfiguredGroup(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with defaults from ``c4c.toml`` when the file is there."""
         if os.path.exists("c4c.toml"):
-            from c4c.core.config import load_config
             from c4c.cli.defaults import default_map
+            from c4c.core.config import load_config
 
             ctx.default_map = {**default_map(load_config(), COMMANDS), **(ctx.default_map or {})}
         with _reader_may_leave():

@@ -53,10 +53,10 @@ def run_demo(config: DemoConfig) -> DemoResult:
 
 def _run(config: DemoConfig) -> DemoResult:
     from c4c.cache.open import Cache
+    from c4c.core.files import write_atomic
     from c4c.extract.config import ExtractConfig
     from c4c.extract.datasets.shapes import Recipe, make_shapes
     from c4c.extract.pipeline import run_extract
-    from c4c.core.files import write_atomic
 
     begun = time.monotonic()
     root = config.out / "shapes"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from c4c import __version__
+from c4c.core.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,11 @@
-"""Named settings by benchmark (``presets.toml``), and the ``--preset`` option of the commands."""
+"""Named settings by benchmark, from ``presets.toml``."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
-
-import click
-from click.core import ParameterSource
 
 from c4c.core.errors import C4CError
 
@@ -18,7 +13,7 @@ from c4c.core.errors import C4CError
 @cache
 def load_presets() -> dict[str, Any]:
     """The content of ``presets.toml``."""
-    return tomllib.loads((files("c4c") / "presets.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files("c4c.core") / "presets.toml").read_text(encoding="utf-8"))
 
 
 def preset_datasets() -> dict[str, list[str]]:
@@ -54,30 +49,3 @@ def preset(name: str, dataset: str, command: str, head: str | None = None) -> di
     heads = {key: value for key, value in found.items() if isinstance(value, dict)}
     plain = {key: value for key, value in found.items() if key not in heads}
     return plain | heads.get(head or "", {})
-
-
-def preset_option(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``--preset`` to a command: it fills what neither the user nor c4c.toml gave."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def filled(preset_name: str | None, **options: Any) -> Any:
-            if preset_name:
-                dataset = options.get("dataset") or _dataset_of(options.get("cache"))
-                found = preset(preset_name, dataset, command, options.get("head"))
-                context = click.get_current_context()
-                for key, value in found.items():
-                    if context.get_parameter_source(key) is ParameterSource.DEFAULT:
-                        options[key] = value
-            return function(**options)
-
-        help_ = f"Settings by name: {preset_list()}."
-        return click.option("--preset", "preset_name", help=help_)(filled)
-
-    return decorate
-
-
-def _dataset_of(cache_folder: Path | None) -> str:
-    from c4c.cache.open import Cache, find_cache
-
-    return Cache.open(find_cache(cache_folder)).dataset

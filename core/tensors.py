@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +39,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise C4CError(error.strerror or "unreadable") from None
     except (SafetensorError, ValueError) as error:
         raise C4CError(str(error).splitlines()[0] if str(error) else "unreadable") from None
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Sha256 over names, shapes, types and bytes, in the names' order."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from c4c.cache.open import Failure
 from c4c.core.config import check_part
 from c4c.core.errors import C4CError
-from c4c.cache.open import Failure
 from c4c.core.limits import FPS, MOST_FRAMES, MOST_WORKERS, require_within
 
 BATCH = 64  # frames encoded at once

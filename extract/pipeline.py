@@ -15,28 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from c4c.core.config import DatasetSource, dataset_source
-from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import Backbone, load_backbone
-from c4c.cache.open import DEFAULT, Cache, Failure, commit_shard, create_cache
-from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
-from c4c.extract.datasets import dataset_splits, load_dataset
-from c4c.extract.video.decode import Request, decoder_version
-from c4c.extract.backbone.encoder import Encoder
 from c4c.cache.head_init import save_head_init
+from c4c.cache.open import DEFAULT, Cache, Failure, commit_shard, create_cache
 from c4c.cache.plan import Manifest, Part, load_manifests, plan, same_data, save_manifest
 from c4c.cache.seen import FILE as SEEN
 from c4c.cache.seen import Seen
 from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.cache.stamps import file_stamps
 from c4c.cache.stored import holds, read_shard
-from c4c.extract.backbone.trusted import remember
-from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
+from c4c.core.config import DatasetSource, dataset_source
+from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
 from c4c.core.inside import is_there
 from c4c.core.progress import Progress, say
 from c4c.core.records import Caption, Clip, Dataset
 from c4c.core.signals import StopRequest
+from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.encoder import Encoder
+from c4c.extract.backbone.trusted import remember
+from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
+from c4c.extract.datasets import dataset_splits, load_dataset
+from c4c.extract.video.decode import Request, decoder_version
+from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
 
 
 def run_extract(config: ExtractConfig) -> ExtractResult:

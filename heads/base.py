@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from c4c.core.errors import C4CError
+from c4c.core.records import FeatureBatch
 from c4c.heads.projections import Projections
 from c4c.kernels import masked_mean_pool
-from c4c.core.records import FeatureBatch
 
 # A head without a position table takes clips of any length.
 UNLIMITED = 2**31 - 1

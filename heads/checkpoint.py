@@ -21,13 +21,13 @@ from torch import Tensor
 
 from c4c.core.errors import C4CError
 from c4c.core.files import file_sha256, fsync_folder, json_bytes, read_json
+from c4c.core.parts import INFO, REMEDY, check_part
+from c4c.core.schema import parse, sealed
+from c4c.core.tensors import read_safetensors
 from c4c.heads import HEADS
 from c4c.heads.base import Head
 from c4c.heads.description import Description
 from c4c.heads.projections import Projections
-from c4c.core.parts import INFO, REMEDY, check_part
-from c4c.core.schema import parse, sealed
-from c4c.core.tensors import read_safetensors
 
 SCHEMA = 1
 HEAD, BACKBONE, STATE = (

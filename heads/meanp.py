@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from c4c.heads.base import Head
 from c4c.core.records import FeatureBatch
+from c4c.heads.base import Head
 
 
 class MeanP(Head):

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from c4c.heads.base import Head, copy_positions, position_table
 from c4c.core.records import FeatureBatch
+from c4c.heads.base import Head, copy_positions, position_table
 
 
 class SeqLSTM(Head):

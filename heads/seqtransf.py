@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from c4c.core.records import FeatureBatch
 from c4c.heads.base import Head, copy_positions, position_table
 from c4c.heads.transformer import Transformer
-from c4c.core.records import FeatureBatch
 
 
 class SeqTransf(Head):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from c4c.core.records import FeatureBatch
 from c4c.heads.base import Head, copy_positions, position_table
 from c4c.heads.transformer import Norm, QuickGELU, Transformer, linear
-from c4c.core.records import FeatureBatch
 
 # Numbers in the tokens of the pairs computed at once: 8 MiB in float32, 32 MiB inside an MLP,
 # and about 1 GiB for the graph of one block of pairs with four layers.

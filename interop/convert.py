@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from c4c.core.errors import C4CError
+from c4c.core.files import write_atomic
 from c4c.extract.backbone import tiny
 from c4c.extract.backbone.build import PATCH3D, TINY, outline
 from c4c.extract.backbone.weights import config_from_state, read_weights
-from c4c.core.files import write_atomic
-from c4c.interop.authors import from_authors, shape_of, to_authors
 from c4c.heads.checkpoint import (
     BACKBONE,
     HEAD,
@@ -23,6 +22,7 @@ from c4c.heads.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
+from c4c.interop.authors import from_authors, shape_of, to_authors
 
 # Backbones that weights are told to be of by their shapes: open_clip's names of OpenAI's, and ours.
 _NAMES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", TINY)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from c4c.kernels.contrastive.op import contrastive_loss as contrastive_loss
-    from c4c.kernels.topk.index import GalleryIndex as GalleryIndex
     from c4c.kernels.pool.op import masked_mean_pool as masked_mean_pool
     from c4c.kernels.ranks.op import ground_truth_ranks as ground_truth_ranks
+    from c4c.kernels.topk.index import GalleryIndex as GalleryIndex
     from c4c.kernels.topk.op import topk_similarity as topk_similarity
 
 _HOME = {

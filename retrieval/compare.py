@@ -12,10 +12,10 @@ import numpy as np
 from c4c.core.errors import C4CError
 from c4c.core.files import read_json
 from c4c.core.records import Clip
+from c4c.core.schema import Range, parse
 from c4c.retrieval.evaluate import SCHEMA
 from c4c.retrieval.metrics import Ranks
 from c4c.retrieval.statistics import Interval, interval
-from c4c.core.schema import Range, parse
 
 _MOST = 1 << 53  # whole numbers up to here are exact as floats
 _REMEDY = "make a results file with c4c retrieve --evaluate --json FILE"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from c4c.cache.open import CaptionFeatures, ClipFeatures
 from c4c.core.editions import edition_notes
 from c4c.core.errors import C4CError
-from c4c.cache.open import CaptionFeatures, ClipFeatures
-from c4c.heads.base import Head
 from c4c.core.records import Leak
+from c4c.heads.base import Head
 from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, twin_accuracy
 from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
 from c4c.retrieval.ranking import Rerank, View, rank_split

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from c4c.cache.open import ClipFeatures
+from c4c.core.progress import Progress
+from c4c.core.records import FeatureBatch
 from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import topk_similarity
 from c4c.kernels.ranks.op import ground_truth_counts
-from c4c.core.progress import Progress
-from c4c.core.records import FeatureBatch
 from c4c.retrieval.metrics import Ranks, retrieval_ranks, sorted_places, twin_wins
 from c4c.retrieval.rerank import DECIMALS, group_ranks, ranks_of, score_blocks, weigh
 from c4c.retrieval.scores import MatrixScores, Scores, VectorScores

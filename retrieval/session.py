@@ -22,8 +22,8 @@ from c4c.core.schema import parse
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from c4c.extract.backbone.backbone import Backbone
     from c4c.cache.open import Cache
+    from c4c.extract.backbone.backbone import Backbone
     from c4c.heads.base import Head
     from c4c.retrieval.evaluate import Evaluation
     from c4c.retrieval.ranking import Rerank, View
@@ -122,8 +122,8 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
     Raises:
         C4CError: see ``open_head``; or the split has no captions.
     """
-    from c4c.retrieval.leaks import find_leak
     from c4c.retrieval.evaluate import evaluate
+    from c4c.retrieval.leaks import find_leak
 
     cache, head, view, trained = open_head(config)
     split = config.split or ("test" if "test" in cache.splits else None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from c4c.core.terminal import visible
 from c4c.retrieval.evaluate import Evaluation
 from c4c.retrieval.metrics import Metrics
-from c4c.core.terminal import visible
 
 _HEADER = ("", "R@1", "R@5", "R@10", "R@50", "median", "mean", "MRR", "Rsum", "queries", "gallery")
 

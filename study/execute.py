@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c4c import __version__
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.lock import one_writer
 from c4c.core.progress import say
 from c4c.core.schema import sealed
+from c4c.core.version import __version__
 from c4c.study.config import STUDIES, StudyConfig
 from c4c.study.data import (
     extraction,

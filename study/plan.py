@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import get_type_hints
 
 from c4c.core.errors import C4CError, suggestion
-from c4c.extract.datasets import DATASETS
 from c4c.core.presets import preset, preset_datasets, preset_list
 from c4c.core.schema import parse
+from c4c.extract.datasets import DATASETS
 from c4c.study.config import StudyConfig
 from c4c.study.spec import Settings, Study
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from c4c.core.terminal import visible
 from c4c.retrieval.page import Bar, bars, items, page, table
 from c4c.study.spec import Study
 from c4c.study.summary import ALPHA, CHANCE, Figure, Variant
-from c4c.core.terminal import visible
 
 _NAMES = {
     "t2v_r1": "R@1",

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from c4c.core.errors import C4CError
 from c4c.core.files import read_json
-from c4c.retrieval.compare import Row
 from c4c.core.schema import Range, parse
+from c4c.retrieval.compare import Row
 from c4c.study.plan import Run
 
 SCHEMA = 1

@@ -15,6 +15,7 @@ from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic, write_json
 from c4c.core.lock import one_writer
 from c4c.core.progress import say
+from c4c.core.terminal import visible
 from c4c.retrieval.table import render
 from c4c.study.config import StudyConfig
 from c4c.study.execute import results_of, run_jobs, study_folder
@@ -22,7 +23,6 @@ from c4c.study.plan import plan_runs
 from c4c.study.report import html_page, markdown, rows_of, verdicts
 from c4c.study.spec import Study, load_study
 from c4c.study.summary import summarise_runs
-from c4c.core.terminal import visible
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from c4c.core.device import pick_device
-from c4c.core.errors import C4CError
 from c4c.cache.open import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.cache.seen import FILE as SEEN
 from c4c.cache.seen import Seen
+from c4c.core.device import pick_device
+from c4c.core.errors import C4CError
+from c4c.core.progress import say
+from c4c.core.records import FeatureBatch, Leak
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from c4c.heads.projections import Projections
-from c4c.core.progress import say
-from c4c.core.records import FeatureBatch, Leak
 from c4c.retrieval.metrics import places_of
 from c4c.training.batches import Indices
 from c4c.training.config import TrainHeadConfig, TrainResult

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from c4c.cache.seen import FILE as SEEN
 from c4c.core.config import dataset_source
 from c4c.core.errors import C4CError
+from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
+from c4c.core.sampling import order_frames
+from c4c.core.tensors import state_sha256
 from c4c.extract.backbone.backbone import Backbone, load_backbone, uses_quick_gelu
+from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
 from c4c.extract.datasets import divisions, load_dataset
 from c4c.extract.video.decode import Request, decoder_version
-from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
-from c4c.cache.seen import FILE as SEEN
-from c4c.extract.backbone.weights import state_sha256
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
-from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.retrieval.metrics import places_of
-from c4c.core.sampling import order_frames
 from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
 from c4c.training.config import TrainE2EConfig, TrainResult

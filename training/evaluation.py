@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from c4c.heads.base import Head
 from c4c.core.records import FeatureBatch
+from c4c.heads.base import Head
 from c4c.retrieval.metrics import places_of, retrieval_metrics, twin_accuracy, twin_wins
 from c4c.retrieval.notes import SEVERAL, gallery_notes
 

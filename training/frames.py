@@ -23,16 +23,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import Backbone
-from c4c.extract.video.decode import Decoded, Request, decoder_version
 from c4c.cache.stamps import file_stamps
-from c4c.extract.video.pool import decode_many
+from c4c.core.errors import C4CError
 from c4c.core.files import fsync_folder
 from c4c.core.lock import FILE as LOCK
 from c4c.core.lock import one_writer
 from c4c.core.progress import say
 from c4c.core.records import Clip, Dataset
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.video.decode import Decoded, Request, decoder_version
+from c4c.extract.video.pool import decode_many
 from c4c.training.frame_part import FramePart, fitted, sync
 from c4c.training.frame_store import (
     FRAMES,

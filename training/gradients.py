@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from c4c.core.errors import C4CError
-from c4c.heads.base import Head
 from c4c.core.records import FeatureBatch
+from c4c.heads.base import Head
 from c4c.training.parallel import World
 from c4c.training.recipes import RECIPES, Recipe
 from c4c.training.task import Inputs, Task

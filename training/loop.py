@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from c4c.core.errors import C4CError
 from c4c.cache.seen import Seen
-from c4c.heads.checkpoint import INFO, load_checkpoint, standing
+from c4c.core.errors import C4CError
 from c4c.core.progress import Progress, say
-from c4c.retrieval.notes import SEVERAL, chosen_note
 from c4c.core.schema import Range, parse
 from c4c.core.signals import StopRequest
+from c4c.heads.checkpoint import INFO, load_checkpoint, standing
+from c4c.retrieval.notes import SEVERAL, chosen_note
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
 from c4c.training.evaluation import score

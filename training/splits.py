@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from c4c.core.errors import C4CError
 from c4c.cache.seen import Seen
 from c4c.cache.stamps import file_stamps
-from c4c.heads.checkpoint import standing
+from c4c.core.errors import C4CError
 from c4c.core.progress import say
 from c4c.core.records import Clip, Dataset, Overlap
+from c4c.heads.checkpoint import standing
 
 # Clips, and stamps of their files by path.
 Stamped = tuple[Sequence[Clip], Mapping[str, str]]

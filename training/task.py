@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from c4c.core.errors import C4CError
 from c4c.cache.seen import Seen
+from c4c.core.errors import C4CError
+from c4c.core.records import FeatureBatch, Overlap
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint
 from c4c.kernels import contrastive_loss
-from c4c.core.records import FeatureBatch, Overlap
 from c4c.training.batches import Indices, epoch_batches, group_batches
 from c4c.training.config import TrainConfig
 from c4c.training.losses import mil_nce, symmetric_cross_entropy

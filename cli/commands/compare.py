@@ -29,11 +29,11 @@ def command(
     html_path: Path | None,
 ) -> None:
     """Say what changed from A to B, two files of c4c retrieve --evaluate --json."""
-    from c4c.retrieval.compare_page import compare_page, difference_rows
     from c4c.core.files import write_atomic, write_json
-    from c4c.retrieval.compare import as_dict, compare, read_results
-    from c4c.retrieval.table import render
     from c4c.core.terminal import tell
+    from c4c.retrieval.compare import as_dict, compare, read_results
+    from c4c.retrieval.compare_page import compare_page, difference_rows
+    from c4c.retrieval.table import render
 
     first, second = read_results(a, direction), read_results(b, direction)
     found = compare(first, second, seed)

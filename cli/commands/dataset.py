@@ -39,8 +39,8 @@ def check(
     """
     from c4c.core.config import dataset_source
     from c4c.core.errors import C4CError
-    from c4c.extract.datasets.check import check_dataset, write_missing
     from c4c.core.terminal import tell
+    from c4c.extract.datasets.check import check_dataset, write_missing
 
     report = check_dataset(dataset_source(name, root, videos, captions), splits)
     tell(*report.table().split("\n"))
@@ -56,8 +56,8 @@ def check(
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 def unpack(tables: tuple[Path, ...], out: Path) -> None:
     """Write the videos that lie in parquet TABLES as bytes to files, for --videos."""
-    from c4c.extract.datasets.unpack import unpack as run
     from c4c.core.progress import say
+    from c4c.extract.datasets.unpack import unpack as run
 
     say(f"{out}: {len(run(tables, out))} videos")
 
@@ -75,8 +75,8 @@ def make() -> None:
 @click.option("--test", type=COUNT, default=200, show_default=True, help="Clips.")
 def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
     """Coloured shapes that move and grow, in H.264; val and test are twins."""
-    from c4c.extract.datasets.shapes import Recipe, make_shapes
     from c4c.core.progress import say
+    from c4c.extract.datasets.shapes import Recipe, make_shapes
 
     made = make_shapes(root, Recipe(seed, train, val, test))
     say(f"{root}: {'written' if made else 'already there'}")

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from c4c.cli.commands.options import Slice
+from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
-from c4c.core.presets import preset_option
 
 
 @click.command()
@@ -61,9 +61,9 @@ def command(**options: Any) -> None:
 
     Exit status: 0 all clips have features, 3 some failed, 2 nothing could be done.
     """
+    from c4c.core.progress import say
     from c4c.extract.config import ExtractConfig
     from c4c.extract.engines.run import run_with_engine
-    from c4c.core.progress import say
 
     result = run_with_engine(ExtractConfig(**options))
     for failure in result.failed[:20]:

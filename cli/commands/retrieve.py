@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
-from c4c.core.presets import preset_option
 
 
 @click.command()
@@ -74,10 +74,10 @@ def _evaluate(
 ) -> None:
     from c4c.core.files import write_json
     from c4c.core.progress import say
-    from c4c.retrieval.export import tied_note, write_similarity, write_trec
-    from c4c.retrieval.table import evaluation_table
-    from c4c.retrieval.session import run_evaluate
     from c4c.core.terminal import tell
+    from c4c.retrieval.export import tied_note, write_similarity, write_trec
+    from c4c.retrieval.session import run_evaluate
+    from c4c.retrieval.table import evaluation_table
 
     found = run_evaluate(config)
     tell(*evaluation_table(found).split("\n"))
@@ -93,9 +93,9 @@ def _search(config: Any, asked: Iterator[str], out: Path | None, as_table: bool)
     import json
 
     from c4c.core.files import write_atomic
-    from c4c.retrieval.table import hits_table
-    from c4c.retrieval.session import run_search
     from c4c.core.terminal import tell
+    from c4c.retrieval.session import run_search
+    from c4c.retrieval.table import hits_table
 
     hits = run_search(config, asked)
     if as_table:

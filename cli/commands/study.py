@@ -43,9 +43,9 @@ def command(changes: tuple[str, ...], **options: Any) -> None:
     Built in: zero-shot, post-pretrain, heads, patch, batch-size, learning-rate, frames, freeze,
     sampling. Run it again to go on where it stopped; finished runs are kept.
     """
+    from c4c.core.terminal import tell
     from c4c.study.config import StudyConfig
     from c4c.study.run import run_study
-    from c4c.core.terminal import tell
 
     settings = dict(setting(text) for text in changes)
     found = run_study(StudyConfig(settings=settings, **options))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from c4c.cli.commands.options import show_result, training_options
-from c4c.core.presets import preset_option
+from c4c.cli.presets import preset_option
 
 
 @click.command()

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.build import TINY, build_model
-from c4c.extract.backbone.patch3d import encode_video, has_patch3d
-from c4c.extract.backbone.weights import state_sha256
 from c4c.core.home import own_folder
 from c4c.core.progress import say
 from c4c.core.records import Fingerprint
+from c4c.core.tensors import state_sha256
+from c4c.extract.backbone.build import TINY, build_model
+from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from c4c.core.errors import C4CError
+from c4c.core.pickles import plain
 from c4c.extract.backbone import tiny
 from c4c.extract.backbone.patch3d import add_patch3d
-from c4c.core.pickles import plain
 from c4c.extract.backbone.weights import config_from_state, read_weights
 
 TINY = "tiny"

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.build import needs_file
-from c4c.extract.backbone.weights import weights_file
 from c4c.core.files import read_json, write_json
 from c4c.core.home import own_folder
 from c4c.core.progress import say
 from c4c.core.records import Fingerprint
+from c4c.extract.backbone.build import needs_file
+from c4c.extract.backbone.weights import weights_file
 
 if TYPE_CHECKING:
     from c4c.extract.backbone.backbone import Backbone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -10,15 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.archive import open_torch
-from c4c.core.pickles import plain
-from c4c.extract.backbone.tensor_pickles import Slice
 from c4c.core.parts import check_part
+from c4c.core.pickles import plain
 from c4c.core.tensors import read_safetensors
+from c4c.extract.backbone.archive import open_torch
+from c4c.extract.backbone.tensor_pickles import Slice
 
 T = TypeVar("T")
 
@@ -103,16 +101,6 @@ def _plain(state: Any, kind: type[T]) -> dict[str, T]:
     if not found:
         raise C4CError("its table holds no tensors")
     return found
-
-
-def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Sha256 over names, shapes, types and bytes, in the names' order."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c4c.core.config import DatasetSource
+from c4c.core.records import Dataset
+from c4c.core.schema import read_record
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
 from c4c.extract.datasets.tables import clean
 from c4c.extract.datasets.videos import Videos
-from c4c.core.records import Dataset
-from c4c.core.schema import read_record
 
 SPLITS = ("train", "test")
 FILES = {"train": ("train_ids.json", "train.json"), "test": ("val_ids.json", "val_1.json")}

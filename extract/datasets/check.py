@@ -9,11 +9,11 @@ from pathlib import Path
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
-from c4c.extract.datasets import DATASETS, divisions, load_dataset
-from c4c.extract.datasets.shared import Counts, video_of
 from c4c.core.files import write_atomic
 from c4c.core.records import Dataset
 from c4c.core.terminal import visible
+from c4c.extract.datasets import DATASETS, divisions, load_dataset
+from c4c.extract.datasets.shared import Counts, video_of
 
 _HEAD = ("split", "expected", "annotated", "found", "missing", "captions", "expected", "repeated")
 

@@ -8,10 +8,10 @@ the very names, or these with another suffix in its place or behind it.
 from __future__ import annotations
 
 from c4c.core.config import DatasetSource
+from c4c.core.records import Dataset
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
 from c4c.extract.datasets.tables import clean, must, read_json, read_lines
 from c4c.extract.datasets.videos import Videos, bare_stem
-from c4c.core.records import Dataset
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.records import Clip, Dataset
 from c4c.extract.datasets.rows import load_rows, read_rows, splits_of
 from c4c.extract.datasets.shared import Counts, alike_notes
 from c4c.extract.datasets.videos import Videos, printable
-from c4c.core.records import Clip, Dataset
 
 SPLITS = ("all",)
 EXPECTED: dict[str, Counts] = {}

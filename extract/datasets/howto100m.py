@@ -14,6 +14,9 @@ from typing import Any
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.files import read_json
+from c4c.core.records import Dataset
+from c4c.core.schema import parse
 from c4c.extract.datasets.shared import (
     Collector,
     Counts,
@@ -24,9 +27,6 @@ from c4c.extract.datasets.shared import (
 )
 from c4c.extract.datasets.tables import read_table
 from c4c.extract.datasets.videos import Videos
-from c4c.core.files import read_json
-from c4c.core.records import Dataset
-from c4c.core.schema import parse
 
 SPLITS = ("train",)
 EXPECTED: dict[str, Counts] = {}  # everybody has another part of it

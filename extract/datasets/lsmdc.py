@@ -12,10 +12,10 @@ from pathlib import Path
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.records import Dataset
 from c4c.extract.datasets.shared import Collector, Counts, check_id, find_file
 from c4c.extract.datasets.tables import read_lines
 from c4c.extract.datasets.videos import Videos
-from c4c.core.records import Dataset
 
 SPLITS = ("train", "val", "test")
 FILES = {

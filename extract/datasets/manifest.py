@@ -13,11 +13,11 @@ from pathlib import Path
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.records import Dataset
 from c4c.extract.datasets.rows import Row, load_rows, read_rows, splits_of
 from c4c.extract.datasets.shared import Counts
 from c4c.extract.datasets.tables import TABLES
 from c4c.extract.datasets.videos import Videos
-from c4c.core.records import Dataset
 
 SPLITS = ("all",)
 EXPECTED: dict[str, Counts] = {}

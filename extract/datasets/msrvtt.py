@@ -17,11 +17,11 @@ from typing import Any
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.records import Dataset
 from c4c.extract.datasets.shared import Collector, Counts, find_file, look_for, unique_ids
 from c4c.extract.datasets.tables import must, read_json, read_lines, read_table
 from c4c.extract.datasets.unpickle import read_pickle
 from c4c.extract.datasets.videos import Videos, bare_stem
-from c4c.core.records import Dataset
 
 SPLITS = ("train", "test")
 DIVISIONS = (  # splits that belong together; no clip may be in two of one division

@@ -8,13 +8,13 @@ and so does the ``captions_msvd.json`` of X-Pool and its followers.
 from __future__ import annotations
 
 from c4c.core.config import DatasetSource
+from c4c.core.files import read_json
+from c4c.core.records import Dataset
+from c4c.core.schema import parse
 from c4c.extract.datasets.shared import Collector, Counts, find_file, unique_ids
 from c4c.extract.datasets.tables import read_lines
 from c4c.extract.datasets.unpickle import read_pickle
 from c4c.extract.datasets.videos import Videos
-from c4c.core.files import read_json
-from c4c.core.records import Dataset
-from c4c.core.schema import parse
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.tables import lower_names
 
 
 class Embedded(str):
@@ -115,3 +114,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         value = value.get("path")
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def lower_names(names: list[str], where: str) -> list[str]:
+    """Column names as they are looked up.
+
+    Raises:
+        C4CError: two are the same.
+    """
+    found = [name.strip().lower() for name in names]
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise C4CError(f"{where} has the column {twice[0] or 'without name'} twice; keep one.")
+    return found

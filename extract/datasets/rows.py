@@ -15,11 +15,11 @@ from typing import Any
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.records import Dataset
 from c4c.extract.datasets.parquet import Embedded
 from c4c.extract.datasets.shared import Collector, check_id, span_id
 from c4c.extract.datasets.tables import clean, read_table
 from c4c.extract.datasets.videos import Videos
-from c4c.core.records import Dataset
 
 VIDEO = ("video", "clip", "video_path", "file_name", "path", "video_id", "videoid")
 CAPTION = ("caption", "captions", "text", "sentence", "sentences", "description")

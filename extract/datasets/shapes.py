@@ -19,6 +19,10 @@ import numpy.typing as npt
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.files import fsync_folder, read_json, write_json
+from c4c.core.progress import Progress
+from c4c.core.records import Caption, Clip, Dataset
+from c4c.core.schema import parse, read_record
 from c4c.extract.datasets.shapes_render import (
     COLOURS,
     FPS,
@@ -31,10 +35,6 @@ from c4c.extract.datasets.shapes_render import (
 )
 from c4c.extract.datasets.shared import Counts, check_id
 from c4c.extract.datasets.tables import read_table
-from c4c.core.files import fsync_folder, read_json, write_json
-from c4c.core.progress import Progress
-from c4c.core.records import Caption, Clip, Dataset
-from c4c.core.schema import parse, read_record
 
 SPLITS = ("train", "val", "test")
 EXPECTED: dict[str, Counts] = {}  # whatever shapes.json says was made

@@ -12,9 +12,9 @@ from pathlib import Path
 from c4c.core.config import DatasetSource
 from c4c.core.editions import edition_notes
 from c4c.core.errors import C4CError
+from c4c.core.records import Caption, Clip, Dataset
 from c4c.extract.datasets.tables import clean, read_bytes
 from c4c.extract.datasets.videos import Videos, files_below, nfc
-from c4c.core.records import Caption, Clip, Dataset
 
 _SPAN = re.compile(r"@[0-9.]+-[0-9.]*$")
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from c4c.core.errors import C4CError
 from c4c.core.files import parse_json, read_bytes, read_json, read_text
 from c4c.core.schema import parse
+from c4c.extract.datasets.parquet import lower_names, parquet_rows
 
 __all__ = ["clean", "must", "read_bytes", "read_json", "read_lines", "read_table", "TABLES"]
 
@@ -72,8 +73,6 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     Raises:
         C4CError: a line is wrong, a column is missing or doubled, or there is no row.
     """
-    from c4c.extract.datasets.parquet import parquet_rows
-
     suffix = path.suffix.lower()
     readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": parquet_rows}
     readers[".json"] = _json_rows
@@ -87,19 +86,6 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
         yield where, values
     if empty:
         raise C4CError(f"{path} has no rows (a header line at most); is the file whole?")
-
-
-def lower_names(names: list[str], where: str) -> list[str]:
-    """Column names as they are looked up.
-
-    Raises:
-        C4CError: two are the same.
-    """
-    found = [name.strip().lower() for name in names]
-    twice = sorted({name for name in found if found.count(name) > 1})
-    if twice:
-        raise C4CError(f"{where} has the column {twice[0] or 'without name'} twice; keep one.")
-    return found
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

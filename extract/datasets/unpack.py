@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from c4c.core.errors import C4CError
+from c4c.core.files import write_atomic
 from c4c.extract.datasets.parquet import read_embedded
 from c4c.extract.datasets.rows import VIDEO
 from c4c.extract.datasets.shared import check_id
-from c4c.core.files import write_atomic
 
 
 def unpack(tables: Iterable[Path], out: Path) -> list[Path]:

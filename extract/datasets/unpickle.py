@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.tables import read_bytes
 from c4c.core.pickles import PlainUnpickler, check_repeats, plain
+from c4c.extract.datasets.tables import read_bytes
 
 # Elements beside those that a pickle writes out: lists may be shared, and MSVD has 700,000 words.
 _REPEATS = 1_000_000

@@ -16,10 +16,10 @@ from typing import Any
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.records import Dataset
 from c4c.extract.datasets.shared import Collector, Counts, find_file, look_for, unique_ids
 from c4c.extract.datasets.tables import must, read_json, read_lines
 from c4c.extract.datasets.videos import Videos
-from c4c.core.records import Dataset
 
 SPLITS = ("train", "test")
 EXPECTED = {

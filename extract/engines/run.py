@@ -19,13 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from c4c.cache.open import Cache, commit_shard
+from c4c.cache.plan import Manifest
+from c4c.cache.stored import holds
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError, Interrupted
+from c4c.core.progress import Progress, say
+from c4c.core.records import Clip
+from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
-from c4c.cache.open import Cache, commit_shard
-from c4c.extract.config import ExtractConfig, ExtractResult
-from c4c.cache.plan import Manifest
 from c4c.extract.backbone.build import needs_file
+from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.pipeline import (
     extract_captions,
     extract_part,
@@ -37,10 +41,6 @@ from c4c.extract.pipeline import (
     summary,
     undone,
 )
-from c4c.cache.stored import holds
-from c4c.core.progress import Progress, say
-from c4c.core.records import Clip
-from c4c.core.signals import StopRequest
 
 _RETRIES = 2  # of a task whose process or machine died, before its clips are looked at one by one
 

@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.errors import C4CError
+from c4c.core.limits import MOST_FRAMES
+from c4c.core.records import Clip, Frames
+from c4c.core.sampling import select_frames
 from c4c.extract.video.damage import Damage
 from c4c.extract.video.opening import (
     Refused,
@@ -30,9 +33,6 @@ from c4c.extract.video.opening import (
 from c4c.extract.video.picture import picture_of, resized
 from c4c.extract.video.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
 from c4c.extract.video.timeline import timeline
-from c4c.core.limits import MOST_FRAMES
-from c4c.core.records import Clip, Frames
-from c4c.core.sampling import select_frames
 
 DECODERS = ("pyav", "decord")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks

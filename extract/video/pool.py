@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from c4c.core.clock import RunningClock
 from c4c.core.errors import C4CError
+from c4c.core.records import Clip, Frames
+from c4c.core.terminal import open_standard_files
 from c4c.extract.video.decode import Decoded, Request, failure
 from c4c.extract.video.link import Given, Nonsense
 from c4c.extract.video.worker import Ended, Worker, without_frames
-from c4c.core.records import Clip, Frames
-from c4c.core.terminal import open_standard_files
 
 _STARTS = 3  # times in a row that a process may fail to start, which is no clip's fault
 _QUEUE = 4  # clips that a process has in hand: it goes on while the parent is busy

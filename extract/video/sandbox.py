@@ -89,7 +89,9 @@ def examine() -> Confined:
     """
     import subprocess
 
-    code = "import os, c4c.extract.video.sandbox as s; out = os.dup(1); got = s.confine(1 << 33, 60)\n"
+    code = (
+        "import os, c4c.extract.video.sandbox as s; out = os.dup(1); got = s.confine(1 << 33, 60)\n"
+    )
     code += "os.write(out, b'%d %d' % (got.landlock, got.seccomp))"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],

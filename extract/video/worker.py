@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.clock import RunningClock
+from c4c.core.limits import MOST_FRAMES
+from c4c.core.records import Clip
 from c4c.extract.video.decode import Request, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import (
@@ -39,8 +41,6 @@ from c4c.extract.video.link import (
     said,
     understood,
 )
-from c4c.core.limits import MOST_FRAMES
-from c4c.core.records import Clip
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)
 _BLOATED = 1 << 30  # or bytes of memory that it keeps

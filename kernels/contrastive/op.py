@@ -45,15 +45,6 @@ def contrastive_loss(text: Tensor, video: Tensor, logit_scale: Tensor | float) -
     return loss  # type: ignore[no-any-return]
 
 
-def contrastive_loss_reference(text: Tensor, video: Tensor, logit_scale: Tensor | float) -> Tensor:
-    """The definition, in plain torch."""
-    logits = logit_scale * text @ video.T
-    labels = torch.arange(len(text), device=text.device)
-    t2v = torch.nn.functional.cross_entropy(logits, labels)
-    v2t = torch.nn.functional.cross_entropy(logits.T, labels)
-    return (t2v + v2t) / 2
-
-
 @torch.library.custom_op("c4c::contrastive_loss", mutates_args=())
 def _loss(text: Tensor, video: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, and the log-sum-exps [B] of the rows and of the columns of the logits."""

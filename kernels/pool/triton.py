@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from c4c.kernels.dispatch import launching
-from c4c.kernels.pool.op import noise, smallest
+from c4c.kernels.pool.naive import noise, smallest
 from c4c.kernels.triton_support import rows_of, shapes
 
 FRAMES = 4

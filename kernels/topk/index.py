@@ -27,8 +27,8 @@ from torch import Tensor
 from c4c.core.errors import C4CError
 from c4c.kernels import native
 from c4c.kernels.dispatch import check_matrix, check_same
+from c4c.kernels.topk.blocks import OP, blocks_of, check_finite, score_block, search_blocks
 from c4c.kernels.topk.select import INDEX_MASK, Best
-from c4c.kernels.topk.op import OP, blocks_of, check_finite, score_block, search_blocks
 
 # Neighbouring rows that share a scale and lie interleaved; GROUP in native.c.
 GROUP = 32

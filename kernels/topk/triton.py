@@ -16,8 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from c4c.kernels.dispatch import launching
+from c4c.kernels.topk.blocks import check_finite
 from c4c.kernels.topk.select import INDEX_MASK, LOWEST, Best, pack_keys, unpack_keys
-from c4c.kernels.topk.op import check_finite
 from c4c.kernels.triton_support import (
     divisible,
     launch_options,

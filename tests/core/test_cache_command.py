@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from c4c.cli.app import group
 from c4c.cache.open import Cache
+from c4c.cli.app import group
 
 
 def run(*args: str) -> Result:

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from c4c.cli.app import COMMANDS, group
-from c4c.core.config import check_part, dataset_source
 from c4c.cli.defaults import default_map, option_names
+from c4c.core.config import check_part, dataset_source
 from c4c.core.errors import C4CError
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from c4c.core.errors import C4CError
+from c4c.core.progress import Progress, say
+from c4c.core.terminal import visible
 from c4c.extract.datasets.shapes import Recipe, plan_scenes, write_video
 from c4c.extract.datasets.shapes_render import render_clip
-from c4c.core.progress import Progress, say
 from c4c.retrieval.page import page, table
 from c4c.study.report import plain
-from c4c.core.terminal import visible
 
 ROOT = Path(__file__).resolve().parents[2]
 C4C = [sys.executable, "-m", "c4c"]

@@ -7,8 +7,8 @@ import pytest
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
-from c4c.extract.datasets import DATASETS, dataset_splits, divisions, load_dataset
 from c4c.core.records import Dataset
+from c4c.extract.datasets import DATASETS, dataset_splits, divisions, load_dataset
 
 Build = Callable[[str], DatasetSource]
 MINIATURES = ("msrvtt", "msvd", "lsmdc", "activitynet", "didemo", "vatex", "howto100m")

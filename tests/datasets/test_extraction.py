@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c4c.core.config import DatasetSource
 from c4c.cache.open import Cache
+from c4c.core.config import DatasetSource
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import write_video
 from c4c.extract.pipeline import run_extract

@@ -7,8 +7,8 @@ import pytest
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
-from c4c.extract.datasets import divisions, load_dataset
 from c4c.core.records import Dataset
+from c4c.extract.datasets import divisions, load_dataset
 
 Build = Callable[[str], DatasetSource]
 TRAIN, TEST = "i0ccSYMl0vo_000027_000037", "G9zN5TTuGO4_000179_000189"

@@ -16,10 +16,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from c4c.cli.app import group
+from c4c.core.records import Clip
 from c4c.extract.config import ExtractConfig
 from c4c.extract.engines.run import _Tasks
 from c4c.extract.pipeline import prepare, summary
-from c4c.core.records import Clip
 
 DRIVER = os.getpid()
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.core.errors import C4CError
-from c4c.cache.open import Cache, create_cache
 from c4c.cache.compact import compact
 from c4c.cache.inspect import damage
+from c4c.cache.open import Cache, create_cache
 from c4c.cache.plan import load_manifests, plan, save_manifest
 from c4c.cache.shard import make_shard
 from c4c.cache.stored import read_shard, shard_damage, write_shard
+from c4c.core.errors import C4CError
 from c4c.core.files import write_once
 from c4c.core.records import Caption, Clip, Dataset, Fingerprint
 

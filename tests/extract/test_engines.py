@@ -12,14 +12,14 @@ import numpy as np
 import psutil
 import pytest
 
-from c4c.core.errors import C4CError
-from c4c.extract.engines import run as engines
+from c4c.cache.inspect import damage
 from c4c.cache.open import Cache
+from c4c.core.errors import C4CError
+from c4c.core.records import Clip
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.engines import run as engines
 from c4c.extract.engines.run import isolate, run_with_engine
-from c4c.cache.inspect import damage
-from c4c.core.records import Clip
 
 
 def settings(here: Path, cache: str, **changes: object) -> ExtractConfig:

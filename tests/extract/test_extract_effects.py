@@ -10,12 +10,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from c4c.core import presets
+from c4c.cache.open import Cache
 from c4c.cli.app import group
+from c4c.core import presets
 from c4c.core.errors import C4CError
 from c4c.extract import pipeline
 from c4c.extract.backbone.backbone import load_backbone
-from c4c.cache.open import Cache
 from c4c.extract.backbone.tiny import WEIGHTS
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from c4c.cache.inspect import damage
+from c4c.cache.open import Cache, create_cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.cache.open import Cache, create_cache
 from c4c.extract.datasets.shapes import Recipe, make_shapes
-from c4c.cache.inspect import damage
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
+from c4c.cache.open import Cache
+from c4c.cache.stored import read_shard
 from c4c.cli.app import group
 from c4c.extract.backbone.backbone import load_backbone
-from c4c.cache.open import Cache
 from c4c.extract.video.decode import decoder_version
-from c4c.cache.stored import read_shard
 
 DATA = Path(__file__).parents[1] / "data" / "cache-32ebc70"
 Run = Callable[..., tuple[int, str]]

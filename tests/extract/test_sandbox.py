@@ -212,7 +212,9 @@ def test_one_that_computes_for_too_long_is_ended() -> None:
 
 @pytest.mark.parametrize("limit", [1 << 34, 1 << 31])
 def test_a_limit_that_is_lower_already_stays(limit: int) -> None:
-    code = "import json, os, resource, sys, c4c.extract.video.sandbox as s\nR = resource.RLIMIT_AS\n"
+    code = (
+        "import json, os, resource, sys, c4c.extract.video.sandbox as s\nR = resource.RLIMIT_AS\n"
+    )
     code += f"resource.setrlimit(R, ({limit}, {limit})); s.confine(1 << 33, 60)\n"
     code += "os.write(int(sys.argv[1]), json.dumps(dict(now=resource.getrlimit(R))).encode())"
     assert child(code)["now"] == [min(limit, 1 << 33)] * 2

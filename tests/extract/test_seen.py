@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from c4c.core.errors import C4CError
 from c4c.cache import seen
 from c4c.cache.seen import FILE, ClipSet, Seen
 from c4c.cache.stamps import file_stamps
+from c4c.core.errors import C4CError
 from c4c.core.records import Clip, Overlap
 
 

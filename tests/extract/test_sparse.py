@@ -8,11 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from c4c.extract.video import decode
-
-from c4c.extract.video import sparse
-from c4c.extract.video.decode import Decoded, Request, decode_clip
 from c4c.core.records import Clip
+from c4c.extract.video import decode, sparse
+from c4c.extract.video.decode import Decoded, Request, decode_clip
 
 RATE, SIDE = 20, 64
 OPEN = {"x264-params": "b-pyramid=normal:bframes=4:open-gop=1:keyint=30"}

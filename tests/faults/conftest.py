@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from c4c.cli.app import group
 from c4c.cache.open import Cache, commit_shard, create_cache
 from c4c.cache.plan import load_manifests, plan, save_manifest
 from c4c.cache.shard import Shard, make_shard
 from c4c.cache.stored import holds
+from c4c.cli.app import group
 from c4c.core.records import Caption, Clip, Dataset, Fingerprint
 
 FPS, SECONDS = 8, 3

@@ -13,22 +13,22 @@ from typing import Any
 
 import torch
 
+from c4c.cache.inspect import damage
+from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource, dataset_source, load_config
 from c4c.core.errors import C4CError
+from c4c.core.files import write_json
+from c4c.core.schema import sealed
 from c4c.extract.backbone.backbone import load_backbone
-from c4c.cache.open import Cache
+from c4c.extract.backbone.weights import read_weights
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.datasets.shapes import Recipe, make_shapes
-from c4c.extract.video.decode import Request
-from c4c.cache.inspect import damage
 from c4c.extract.pipeline import run_extract
-from c4c.extract.backbone.weights import read_weights
-from c4c.core.files import write_json
+from c4c.extract.video.decode import Request
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.compare import compare, read_results
 from c4c.retrieval.session import RetrieveConfig, read_queries, run_evaluate
-from c4c.core.schema import sealed
 from c4c.study.config import StudyConfig
 from c4c.study.plan import Run, plan_runs
 from c4c.study.report import markdown

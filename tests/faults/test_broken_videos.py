@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from c4c.core.records import Clip
 from c4c.extract.video.decode import Decoded, Request, decode_clip
 from c4c.extract.video.pool import decode_many
-from c4c.core.records import Clip
 
 DEADLINE = 60.0  # seconds; none takes one
 KEY = "00112233445566778899aabbccddeeff"
@@ -231,7 +231,9 @@ def test_a_file_that_grows_while_it_is_read_is_not_ok(
 ) -> None:
     path = films.make("growing.ts", options=INTRA)
     whole = decode_clip(Clip("x", str(path)))
-    monkeypatch.setattr("c4c.extract.video.decode._judge", grow(path, "c4c.extract.video.decode._judge"))
+    monkeypatch.setattr(
+        "c4c.extract.video.decode._judge", grow(path, "c4c.extract.video.decode._judge")
+    )
     found = decode_clip(Clip("x", str(path)))
     assert whole.status == "ok"
     assert (found.status, "changed while" in found.message) == ("partial", True)

@@ -14,16 +14,16 @@ import h5py
 import numpy as np
 import pytest
 
-from c4c.core.errors import C4CError, Damaged
 from c4c.cache import mapping
 from c4c.cache import seal as seals
-from c4c.cache.open import Cache, create_cache
 from c4c.cache.compact import compact
 from c4c.cache.hdf5 import MalformedError, read_arrays, read_root
 from c4c.cache.inspect import damage, describe
+from c4c.cache.open import Cache, create_cache
 from c4c.cache.seal import read_end, seal_of
 from c4c.cache.shard import make_shard, pack_shard
 from c4c.cache.stored import holds, read_shard, shard_damage
+from c4c.core.errors import C4CError, Damaged
 
 OLD = sorted((Path(__file__).parents[1] / "data" / "cache-32ebc70").rglob("*.h5"))
 pytestmark = pytest.mark.usefixtures("deadline")

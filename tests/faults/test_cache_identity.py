@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from c4c.core.errors import C4CError, Damaged, Misplaced
-from c4c.cache.open import Cache, commit_shard, create_cache
 from c4c.cache.compact import compact
 from c4c.cache.identity import Owner, identity_of
+from c4c.cache.open import Cache, commit_shard, create_cache
 from c4c.cache.stored import holds, read_shard, write_shard
+from c4c.core.errors import C4CError, Damaged, Misplaced
 from c4c.core.records import Fingerprint
 
 ONE = Fingerprint(

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from c4c.core.errors import C4CError, Misplaced
 from c4c.cache import compact as compaction
-from c4c.cache.open import Cache, commit_shard, list_shards
 from c4c.cache.compact import compact
 from c4c.cache.export import export_cache
 from c4c.cache.inspect import damage, describe
+from c4c.cache.open import Cache, commit_shard, list_shards
 from c4c.cache.stored import holds
+from c4c.core.errors import C4CError, Misplaced
 from c4c.core.files import write_once
 
 DAY = 86_400.0

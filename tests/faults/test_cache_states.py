@@ -9,13 +9,13 @@ from typing import Any
 import h5py
 import pytest
 
-from c4c.core.errors import C4CError, NewerVersion, Unreadable
 from c4c.cache import inspect
-from c4c.cache.open import Cache
 from c4c.cache.compact import compact
 from c4c.cache.inspect import damage
+from c4c.cache.open import Cache
 from c4c.cache.seal import read_end, seal_of
 from c4c.cache.stored import holds, read_shard
+from c4c.core.errors import C4CError, NewerVersion, Unreadable
 
 Patch = Callable[[str, Path, int, int], None]
 

@@ -14,17 +14,17 @@ import h5py
 import numpy as np
 import pytest
 
-from c4c.core.errors import C4CError
-from c4c.cache.open import Cache, create_cache
-from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.cache.identity import Owner
 from c4c.cache.inspect import damage
-from c4c.extract.pipeline import run_extract
+from c4c.cache.open import Cache, create_cache
 from c4c.cache.seal import seal_of
 from c4c.cache.shard import make_shard
 from c4c.cache.stored import read_shard, write_shard
+from c4c.core.errors import C4CError
 from c4c.core.inside import is_there
+from c4c.extract.config import ExtractConfig
+from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.pipeline import run_extract
 
 
 def rows(count: int = 5, dim: int = 8) -> list[np.ndarray]:

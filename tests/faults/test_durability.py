@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.core.errors import C4CError
 from c4c.cache.compact import compact
 from c4c.cache.identity import Owner
 from c4c.cache.inspect import damage
 from c4c.cache.shard import make_shard
 from c4c.cache.stored import write_shard
+from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic, write_once
 from c4c.heads import build_head
 from c4c.heads.checkpoint import save_checkpoint

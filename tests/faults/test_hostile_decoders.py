@@ -11,11 +11,11 @@ import numpy as np
 import psutil
 import pytest
 
+from c4c.core.records import Clip
 from c4c.extract.video import link as link_module
 from c4c.extract.video.decode import Decoded, Request, decode_clip
 from c4c.extract.video.link import Done, Given, Nonsense, Started, Waits, said, understood
 from c4c.extract.video.pool import decode_many, decode_pieces
-from c4c.core.records import Clip
 
 Run = Callable[[str], None]
 

@@ -16,14 +16,12 @@ import numpy as np
 import psutil
 import pytest
 
-from c4c.extract.video import decode
-
-from c4c.extract.video import worker
+from c4c.core.records import Clip, Frames
+from c4c.extract.video import decode, worker
 from c4c.extract.video.decode import Decoded, Request, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import SLOT, SLOTS, Given, Link, understood
 from c4c.extract.video.pool import Ended, decode_many, decode_pieces
-from c4c.core.records import Clip, Frames
 
 Decoders = Callable[..., list[psutil.Process]]
 

@@ -16,13 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
-from c4c.cache.open import Cache
-from c4c.extract.config import ExtractConfig
-from c4c.extract.video.decode import Request, decode_clip
 from c4c.cache.inspect import damage
-from c4c.extract.pipeline import run_extract
-from c4c.extract.video.pool import decode_many
+from c4c.cache.open import Cache
 from c4c.core.records import Clip
+from c4c.extract.config import ExtractConfig
+from c4c.extract.pipeline import run_extract
+from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.pool import decode_many
 
 GOOD = {
     "h264.mp4": ("libx264", "yuv420p", 64, 48),

@@ -110,9 +110,9 @@ def test_the_parent_never_asks_the_file_system_of_a_video(
     films: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where that is dead, it would wait for ever, and no deadline would be looked at."""
+    from c4c.core.records import Clip
     from c4c.extract.video.decode import Request
     from c4c.extract.video.pool import decode_many
-    from c4c.core.records import Clip
 
     video, asked = str(films.make("asked.mp4")), []
     stat = os.stat

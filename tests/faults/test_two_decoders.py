@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from c4c.extract.video.decode import Request, decode_clip
 from c4c.core.records import Clip
+from c4c.extract.video.decode import Request, decode_clip
 
 decord = pytest.importorskip("decord")
 

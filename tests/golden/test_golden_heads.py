@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from c4c.core.records import FeatureBatch
 from c4c.heads import HEADS
 from c4c.interop.authors import from_authors, ours, theirs
-from c4c.core.records import FeatureBatch
 
 pytestmark = pytest.mark.golden
 FOLDER = Path(os.environ.get("C4C_GOLDEN") or Path(__file__).parents[1] / "data" / "golden")

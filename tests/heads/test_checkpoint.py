@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from c4c.core.errors import C4CError
+from c4c.core.schema import sealed
 from c4c.extract.backbone.weights import read_weights
 from c4c.heads import HEADS, build_head
 from c4c.heads import checkpoint as module
 from c4c.heads.checkpoint import load_checkpoint, save_checkpoint
-from c4c.core.schema import sealed
 
 every_head = pytest.mark.parametrize("name", list(HEADS))
 META = {"config": {"lr": 1e-4}, "metrics": {"t2v_r1": 31.25}, "sampling": {"max_frames": 12}}

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4c.core.errors import C4CError
+from c4c.core.records import FeatureBatch
 from c4c.heads import HEADS, build_head
 from c4c.heads.base import UNLIMITED, Head, copy_positions, position_table
 from c4c.heads.transformer import heads_for
-from c4c.core.records import FeatureBatch
 
 DIM = 64
 # Two ways through float32 matrix products of a few hundred terms differ by rounding only.

@@ -11,11 +11,11 @@ from torch.nn.functional import normalize
 
 from c4c.core.errors import C4CError
 from c4c.kernels import contrastive_loss, ground_truth_ranks, masked_mean_pool, topk_similarity
-from c4c.kernels.contrastive.op import contrastive_loss_reference
+from c4c.kernels.contrastive.naive import contrastive_loss_reference
 from c4c.kernels.dispatch import interpreted
-from c4c.kernels.pool.op import masked_mean_pool_reference
+from c4c.kernels.pool.naive import masked_mean_pool_reference
 from c4c.kernels.ranks.op import ground_truth_ranks_reference
-from c4c.kernels.topk.op import topk_similarity_reference
+from c4c.kernels.topk.naive import topk_similarity_reference
 
 # One rounding to the dtype of a number around one.
 EPSILON = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}

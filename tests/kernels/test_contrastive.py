@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import normalize
 
 from c4c.core.errors import C4CError
-from c4c.kernels.contrastive import op as module
 from c4c.kernels import contrastive_loss
-from c4c.kernels.contrastive.op import contrastive_loss_reference
+from c4c.kernels.contrastive import op as module
+from c4c.kernels.contrastive.naive import contrastive_loss_reference
 
 
 def pairs(batch, dim, dtype=torch.float64, seed=0):

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from c4c.core.errors import C4CError
 from c4c.kernels import GalleryIndex, native, topk_similarity
+from c4c.kernels.topk import blocks as blocks_module
 from c4c.kernels.topk import index as index_module
-from c4c.kernels.topk import op as topk_module
-from c4c.kernels.topk.op import score_block, topk_similarity_reference
+from c4c.kernels.topk.blocks import score_block
+from c4c.kernels.topk.naive import topk_similarity_reference
 
 # Vectors that this machine has for search: 16 and 8 floats, and 0, the path in torch.
 WIDTHS = [*(width for width in (16, 8) if native.runs("search", width)), 0]
@@ -144,8 +145,8 @@ def test_memory_maps_streams_and_strides_agree(tmp_path):
 def test_blocks_do_not_show(monkeypatch, few, width):
     gallery, queries = data("few directions"), data("few directions", n=30, seed=1)
     expected = topk_similarity_reference(queries, gallery, 20)
-    monkeypatch.setattr(topk_module, "BLOCK_ROWS", 96)
-    monkeypatch.setattr(topk_module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks_module, "BLOCK_ROWS", 96)
+    monkeypatch.setattr(blocks_module, "BLOCK_BYTES", 1)
     monkeypatch.setattr(index_module, "QUERIES", 7)
     monkeypatch.setattr(index_module, "PAIRS", 1000)
     monkeypatch.setattr(index_module, "FEW", few)
@@ -242,7 +243,7 @@ def test_the_bound_prunes_ordinary_data(monkeypatch):
 def test_many_queries_give_what_each_of_them_gives_alone(monkeypatch, width):
     gallery, queries = data("few directions"), data("few directions", n=40, seed=1)
     expected = topk_similarity(queries, gallery, 7)
-    monkeypatch.setattr(topk_module, "MANY", 40)
+    monkeypatch.setattr(blocks_module, "MANY", 40)
     built = []
     monkeypatch.setattr(GalleryIndex, "search", recorded(built, GalleryIndex.search))
     found = topk_similarity(queries, gallery, 7)

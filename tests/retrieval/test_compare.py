@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from c4c.cli.commands.compare import command
-from c4c.retrieval.compare_page import compare_page
 from c4c.core.errors import C4CError
 from c4c.retrieval.compare import Change, Query, Results, as_dict, compare, read_results
+from c4c.retrieval.compare_page import compare_page
 from c4c.retrieval.statistics import interval
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from c4c.core.errors import C4CError
 from c4c.cache.open import ClipFeatures
-from c4c.heads import build_head
+from c4c.core.errors import C4CError
 from c4c.core.records import Leak, Overlap
+from c4c.heads import build_head
 from c4c.retrieval.compare import parse_results
 from c4c.retrieval.evaluate import READABLE, SCHEMA, evaluate
 from c4c.retrieval.metrics import retrieval_ranks

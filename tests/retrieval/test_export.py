@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c4c.core.errors import C4CError
-from c4c.heads import build_head
 from c4c.core.records import Caption, Clip, FeatureBatch
+from c4c.heads import build_head
 from c4c.retrieval import scores as module
 from c4c.retrieval.evaluate import Evaluation, evaluate
 from c4c.retrieval.export import (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.core.errors import C4CError
 from c4c.cache.open import ClipFeatures
+from c4c.core.errors import C4CError
 from c4c.heads import HEADS, build_head
 from c4c.heads.base import Head
 from c4c.kernels import ranks as ranks_module

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from c4c.core.errors import C4CError
+from c4c.core.records import Caption, Clip, Dataset
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import save_checkpoint
-from c4c.core.records import Caption, Clip, Dataset
 from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.ranking import Rerank, View
 from c4c.retrieval.search import Hit, search

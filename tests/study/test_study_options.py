@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from c4c.core import presets
 from c4c.cli.app import group
+from c4c.core import presets
 from c4c.core.errors import C4CError
 from c4c.extract import pipeline
 from c4c.extract.backbone.backbone import load_backbone

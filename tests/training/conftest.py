@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from c4c.core.records import FeatureBatch
 from c4c.heads import build_head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
-from c4c.core.records import FeatureBatch
 from c4c.training.cached import FeatureInputs
 from c4c.training.config import TrainHeadConfig
 from c4c.training.task import Task

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.core.errors import C4CError
 from c4c.cache.open import Cache
+from c4c.core.errors import C4CError
+from c4c.core.records import Caption, Clip, Dataset, FeatureBatch
 from c4c.heads import HEADS, build_head
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.core.records import Caption, Clip, Dataset, FeatureBatch
 from c4c.retrieval.metrics import retrieval_metrics
 from c4c.training import cached as module
 from c4c.training.cached import CachedTask, train_head

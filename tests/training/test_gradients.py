@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from c4c.heads import build_head
 from c4c.core.records import FeatureBatch
+from c4c.heads import build_head
 from c4c.training.gradients import (
     accumulate_gradients,
     gradient_shares,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from c4c.cache.seen import FILE
 from c4c.cli.app import COMMANDS
 from c4c.core.errors import C4CError
+from c4c.core.records import Overlap
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
-from c4c.cache.seen import FILE
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.core.records import Overlap
 from c4c.retrieval.evaluate import Evaluation
 from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.cached import train_head

@@ -10,8 +10,8 @@ import torch
 
 from c4c.core.errors import C4CError
 from c4c.core.files import read_json
-from c4c.heads.checkpoint import load_checkpoint
 from c4c.core.records import FeatureBatch
+from c4c.heads.checkpoint import load_checkpoint
 from c4c.training.journal import read_journal
 from c4c.training.loop import Run
 from c4c.training.losses import symmetric_cross_entropy

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from c4c.core.config import DatasetSource
+from c4c.core.records import FeatureBatch
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.datasets import load_dataset
 from c4c.extract.video.decode import Request
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.core.records import FeatureBatch
 from c4c.training.cached import start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 from c4c.training.e2e import E2ETask, split_frames, train_e2e

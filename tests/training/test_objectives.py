@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
 from c4c.cache.open import Cache
+from c4c.cache.seen import ClipSet
+from c4c.core.errors import C4CError
+from c4c.core.records import Clip, Overlap
+from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
-from c4c.cache.seen import ClipSet
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.core.records import Clip, Overlap
 from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.batches import epoch_batches, group_batches
 from c4c.training.cached import CachedTask, start_head, train_head

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from c4c.core.errors import C4CError
-from c4c.heads.checkpoint import load_checkpoint
 from c4c.core.lock import FILE
+from c4c.heads.checkpoint import load_checkpoint
 from c4c.study.config import StudyConfig
 from c4c.study.run import run_study
 from c4c.training.cached import train_head

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from c4c.core.errors import C4CError
 from c4c.cache.open import Cache
+from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 from c4c.heads import HEADS, build_head

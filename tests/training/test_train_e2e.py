@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
+from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
 from c4c.extract.backbone.backbone import load_backbone
-from c4c.cache.open import Cache
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import load_dataset
-from c4c.extract.video.decode import Request
 from c4c.extract.pipeline import run_extract
+from c4c.extract.video.decode import Request
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.session import RetrieveConfig, run_evaluate

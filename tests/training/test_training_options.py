@@ -15,8 +15,8 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from c4c.core import presets
 from c4c.cli.app import group
+from c4c.core import presets
 from c4c.core.errors import C4CError
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.tiny import WEIGHTS
