@@ -10,6 +10,7 @@ from c4c.core.errors import C4CError
 from c4c.kernels import GalleryIndex, native, topk_similarity
 from c4c.kernels.topk import blocks as blocks_module
 from c4c.kernels.topk import index as index_module
+from c4c.kernels.topk import op as op_module
 from c4c.kernels.topk.blocks import score_block
 from c4c.kernels.topk.naive import topk_similarity_reference
 
@@ -243,7 +244,7 @@ def test_the_bound_prunes_ordinary_data(monkeypatch):
 def test_many_queries_give_what_each_of_them_gives_alone(monkeypatch, width):
     gallery, queries = data("few directions"), data("few directions", n=40, seed=1)
     expected = topk_similarity(queries, gallery, 7)
-    monkeypatch.setattr(blocks_module, "MANY", 40)
+    monkeypatch.setattr(op_module, "MANY", 40)
     built = []
     monkeypatch.setattr(GalleryIndex, "search", recorded(built, GalleryIndex.search))
     found = topk_similarity(queries, gallery, 7)
