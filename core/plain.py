@@ -57,8 +57,9 @@ def shown(value: Any) -> str:
     if isinstance(value, str | int | float):
         text = ascii(value)
         return text if len(text) < 50 else f"{text[:40]}…"
-    kinds: dict[type, str] = {list: "a list", dict: "an object"}
-    return kinds.get(type(value), type(value).__name__)
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return str(type(value).__name__)
 
 
 def text(value: Any) -> str:

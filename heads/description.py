@@ -59,8 +59,13 @@ class Description:
     head: str
     shape: Annotated[Shape, Closed]
     files: dict[str, str] = field(default_factory=dict)  # none in those of before there were any
+    sha256: str | None = None  # likewise
     config: _Settings = field(default_factory=_Settings)
     fingerprint: _Features | None = None
     chosen_on: str | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     rest: Annotated[dict[str, Any], Rest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.files and self.sha256 is None:
+            raise C4CError("it has checksums of the other files, and has lost its own.")

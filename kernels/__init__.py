@@ -1,6 +1,6 @@
 """Operations on tensors that everything else is built from; nothing here knows of videos.
 
-Four operations, each with a definition in plain torch (``*_reference``), a path for the
+Four operations, each with a definition in plain torch (``naive.py``), a path for the
 CPU and a Triton kernel for GPUs; the public function checks its arguments and picks one.
 Names are imported on first use, so ``import c4c.kernels`` does not import torch.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from c4c.kernels.topk.op import topk_similarity as topk_similarity
 
 _HOME = {
-    "GalleryIndex": "index",
-    "contrastive_loss": "contrastive",
-    "ground_truth_ranks": "ranks",
-    "masked_mean_pool": "pool",
-    "topk_similarity": "topk",
+    "GalleryIndex": "topk.index",
+    "contrastive_loss": "contrastive.op",
+    "ground_truth_ranks": "ranks.op",
+    "masked_mean_pool": "pool.op",
+    "topk_similarity": "topk.op",
 }
 
 __all__ = [

@@ -87,8 +87,11 @@ def read_index(folder: Path) -> Index:
 def _parsed(data: bytes, folder: Path) -> Index:
     where = str(folder / INDEX)
     value = parse_json(as_text(data, where), where)
-    checked = isinstance(value, dict) and "schema" in value
-    return parse(Index, value, where, SCHEMA if checked else None, _remedy(folder))
+    numbered = isinstance(value, dict) and "schema" in value
+    index = parse(Index, value, where, SCHEMA if numbered else None, _remedy(folder))
+    if index.crc32 is not None and not (numbered and "sha256" in value):
+        raise Damaged(f"{where} has lost its own checksum; {_remedy(folder)}.")
+    return index
 
 
 def _remedy(folder: Path) -> str:

@@ -117,6 +117,15 @@ def test_a_sealed_record_is_compared_with_its_checksum(tmp_path: Path) -> None:
         read_record(path, Inner, schema=1)
 
 
+@pytest.mark.parametrize("depth", [900, 940, 960, 980, 990])
+def test_depth_in_a_key_that_nobody_reads_is_one_line_too(depth: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    deep = "[" * depth + "]" * depth
+    path.write_text(f'{{"schema": 1, "name": "x", "more": {deep}, "sha256": "0"}}')
+    with pytest.raises(C4CError, match="checksum|too deeply"):
+        read_record(path, Inner, schema=1)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

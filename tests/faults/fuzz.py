@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import time
 import traceback
@@ -129,7 +130,10 @@ def main() -> None:
     """Make good files, then damage them."""
     folder, seed, times = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = [Kind(**one) for one in Playground(folder / "good").kinds()]
+    Playground(folder / "good")  # made once, and damaged in a copy
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    shutil.copytree(folder / "good", folder / "work")
+    kinds = [Kind(**one) for one in Playground(folder / "work").kinds()]
     limit_memory()
     wanted = sys.argv[4:]
     told = {
