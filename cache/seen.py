@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.errors import C4CError
+from c4c.core.files import write_atomic
 from c4c.core.records import Clip, Leak, Overlap
 
 FILE = "seen.safetensors"
@@ -136,10 +137,12 @@ class Seen:
 
         try:
             with safe_open(path, framework="np") as stream:
-                sets = [_set({key: stream.get_tensor(f"{one}.{key}") for key in _ROW.names or ()})
-                        for one in _SETS]  # fmt: skip
+                trained, chosen = (
+                    _set({key: stream.get_tensor(f"{one}.{key}") for key in _ROW.names or ()})
+                    for one in _SETS
+                )
                 unknown = str((stream.metadata() or {}).get("unknown", ""))
-                return cls(sets[0], sets[1], unknown)
+                return cls(trained, chosen, "".join(filter(str.isprintable, unknown)))
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise C4CError(f"{path} is damaged ({reason}); copy it again.") from None
@@ -171,6 +174,22 @@ class Seen:
         """What of ``clips``, which are to be evaluated, has been seen before."""
         trained, chosen = self.trained.shared(clips, stamps), self.chosen.shared(clips, stamps)
         return Leak(len(clips), trained, chosen, self.unknown)
+
+
+def inherit(folder: Path, pretrained: str | None) -> None:
+    """Keep what a backbone that was trained here has seen with the features that it makes.
+
+    Args:
+        folder: the cache.
+        pretrained: what the backbone was asked for by: a checkpoint folder has a record.
+
+    Raises:
+        C4CError: the record is damaged, or the cache cannot be written.
+    """
+    if not pretrained or not os.path.isdir(pretrained) or (folder / FILE).exists():
+        return
+    unknown = f"{pretrained} does not record which clips it was trained on"
+    write_atomic(folder / FILE, Seen.read(Path(pretrained), unknown).as_bytes())
 
 
 def _set(columns: dict[str, npt.NDArray[Any]]) -> ClipSet:

@@ -18,14 +18,12 @@ import numpy as np
 from c4c.cache.head_init import save_head_init
 from c4c.cache.open import DEFAULT, Cache, Failure, commit_shard, create_cache
 from c4c.cache.plan import Manifest, Part, load_manifests, plan, same_data, save_manifest
-from c4c.cache.seen import FILE as SEEN
-from c4c.cache.seen import Seen
+from c4c.cache.seen import inherit
 from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.cache.stamps import file_stamps
 from c4c.cache.stored import holds, read_shard
 from c4c.core.config import DatasetSource, dataset_source
 from c4c.core.errors import C4CError
-from c4c.core.files import write_atomic
 from c4c.core.inside import is_there
 from c4c.core.progress import Progress, say
 from c4c.core.records import Caption, Clip, Dataset
@@ -82,7 +80,7 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
     save_head_init(folder, backbone.head_init(), backbone.sha256)
-    _save_seen(folder, config)
+    inherit(folder, config.pretrained)
     return cache, [_settle(cache, dataset, config) for dataset in datasets], backbone
 
 
@@ -117,14 +115,6 @@ def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
             "pass --videos FOLDER, or check: c4c dataset check " + config.dataset
         )
     return datasets
-
-
-def _save_seen(folder: Path, config: ExtractConfig) -> None:
-    """What a backbone that was trained here has seen is kept with the features it makes."""
-    made_by = Path(config.pretrained or "")
-    if config.pretrained and made_by.is_dir() and not (folder / SEEN).exists():
-        unknown = f"{made_by} does not record which clips it was trained on"
-        write_atomic(folder / SEEN, Seen.read(made_by, unknown).as_bytes())
 
 
 def _settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:

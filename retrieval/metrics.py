@@ -113,7 +113,7 @@ def rank_targets(similarity: Array, targets: Array) -> Ranks:
     ahead = (similarity > own).sum(1, dtype=np.int64)
     ties = (similarity == own).sum(1, dtype=np.int64)
     places = ahead + 1
-    tied = np.flatnonzero(ties > 1)
+    tied = ties > 1
     places[tied] = sorted_places(similarity[tied], targets[tied])
     return Ranks(ahead, ties, places)
 
@@ -121,8 +121,8 @@ def rank_targets(similarity: Array, targets: Array) -> Ranks:
 def sorted_places(similarity: Array, targets: Array) -> npt.NDArray[np.int64]:
     """Where torch's sort puts each row's right column, from 1 on, [Q].
 
-    The authors' code ranks so where clips have several captions. The sort is not a stable one:
-    which of two tied clips it puts first is its own affair, and may differ between machines.
+    The authors' code ranks so where clips have several captions. The sort is not stable: which
+    of two tied clips comes first is its own affair, and may differ between machines.
     """
     import torch
 
@@ -183,9 +183,7 @@ def retrieval_metrics(
         similarity: [captions, clips].
         clip_of_caption: int [captions], the column of each caption's clip.
         ties: ``expected`` counts a tie as every order of the tied answers on average, so a
-            constant similarity scores chance; ``authors`` counts as CLIP4Clip's code does,
-            where a tie gives a query several ranks (from text to video with several captions a
-            clip, the place that an unstable sort gives it).
+            constant similarity scores chance; ``authors`` as CLIP4Clip's code does.
         gallery_expected: clips of the complete benchmark, when some are missing here.
 
     Raises:
@@ -244,24 +242,16 @@ def _fair(ranks: Ranks, lower_median: bool) -> dict[str, float]:
 
 
 def _authors(ranks: Ranks, several: bool) -> dict[str, float]:
-    """As their two ways of counting do: a sort's place, or every tied place.
-
-    With ``several`` captions a clip, from text to video, it is the double argsort: one place a
-    query. Else it is ``np.where(sorted == diagonal)``: every tied place is a rank of the query.
-    """
-    places = _sorted(ranks) if several else _every_place(ranks)
+    """Figures of every tied place (``np.where(sorted == diagonal)``), or of a sort's place."""
+    places = ranks.places if several else _every_place(ranks)
+    if places is None:
+        raise ValueError("these ranks were counted without a sort")
     return {
         **{f"r{k}": 100 * float((places <= k).mean()) for k in RECALLS},
         "median_rank": _median(places, several),
         "mean_rank": float(places.mean()),
         "mrr": float((1 / places).mean()),
     }
-
-
-def _sorted(ranks: Ranks) -> npt.NDArray[np.int64]:
-    if ranks.places is None:
-        raise ValueError("these ranks were counted without a sort")
-    return ranks.places
 
 
 def _every_place(ranks: Ranks) -> npt.NDArray[np.int64]:

@@ -161,7 +161,7 @@ def _rerank(
         return None
     if config.rerank == "dual-softmax":
         return Rerank("dual-softmax")
-    bank = config.bank or trained.get("config", {}).get("train_split", "train")
+    bank = config.bank or (trained.get("config") or {}).get("train_split", "train")
     if bank not in cache.splits or bank == split:
         others = ", ".join(name for name in cache.splits if name != split) or "none"
         raise C4CError(

@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from c4c.cache.seen import FILE as SEEN
-from c4c.core.config import dataset_source
 from c4c.core.errors import C4CError
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone.backbone import Backbone, load_backbone, uses_quick_gelu
 from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
-from c4c.extract.datasets import divisions, load_dataset
 from c4c.extract.video.decode import Request, decoder_version
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
@@ -37,7 +35,7 @@ from c4c.training.frames import DecodedFrames, open_frames
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
-from c4c.training.splits import seen_by, settle, stamped
+from c4c.training.splits import load_split, seen_by, settle, splits_to_evaluate, stamped
 from c4c.training.task import Task, put_back
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
@@ -268,10 +266,10 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
     """
     out = config.out or RUNS / f"{config.head}-{config.dataset}-e2e"
     with many_processes() as world, world.one_writer(out):
-        load = cache(lambda split: _load_split(config, split))
+        load = cache(lambda split: load_split(config, split))
         settled = settle(
             config.eval_split,
-            _splits(config),
+            splits_to_evaluate(config),
             config.train_split,
             stamped(load(config.train_split)),
             lambda split: stamped(load(split)),
@@ -314,20 +312,6 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
             "fingerprint": asdict(fingerprint),
         }
         return Run(task, out, world, meta).train()
-
-
-def _splits(config: TrainE2EConfig) -> tuple[str, ...]:
-    """Splits to be evaluated on: one that is named may be any, ``val`` is that of the division."""
-    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
-    known = divisions(source)
-    if config.eval_split != "auto":
-        return tuple(dict.fromkeys(split for division in known for split in division))
-    return next((one for one in known if config.train_split in one), known[0])
-
-
-def _load_split(config: TrainE2EConfig, split: str) -> Dataset:
-    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
-    return load_dataset(source, split)
 
 
 def split_frames(

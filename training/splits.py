@@ -13,10 +13,13 @@ from pathlib import Path
 
 from c4c.cache.seen import Seen
 from c4c.cache.stamps import file_stamps
+from c4c.core.config import DatasetSource, dataset_source
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
 from c4c.core.records import Clip, Dataset, Overlap
+from c4c.extract.datasets import divisions, load_dataset
 from c4c.heads.checkpoint import standing
+from c4c.training.config import TrainE2EConfig
 
 # Clips, and stamps of their files by path.
 Stamped = tuple[Sequence[Clip], Mapping[str, str]]
@@ -104,6 +107,27 @@ def evaluated_split(
         )
         return None
     return "val"
+
+
+def splits_to_evaluate(config: TrainE2EConfig) -> tuple[str, ...]:
+    """Splits that a run may be evaluated on: any that is named, ``val`` of its own division."""
+    known = divisions(_source(config))
+    if config.eval_split != "auto":
+        return tuple(dict.fromkeys(split for division in known for split in division))
+    return next((one for one in known if config.train_split in one), known[0])
+
+
+def load_split(config: TrainE2EConfig, split: str) -> Dataset:
+    """A split of the run's dataset.
+
+    Raises:
+        C4CError: it cannot be read.
+    """
+    return load_dataset(_source(config), split)
+
+
+def _source(config: TrainE2EConfig) -> DatasetSource:
+    return dataset_source(config.dataset, config.root, config.videos, config.captions)
 
 
 def stamped(dataset: Dataset) -> Stamped:

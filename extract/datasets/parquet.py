@@ -89,7 +89,7 @@ def _is_binary(field: Any) -> bool:
 
 def _embedded_columns(file: Any) -> Iterator[str]:
     """Columns, in lower case, that hold files as bytes, and not only places for them."""
-    leaves: dict[str, Any] = {}
+    leaves: dict[str, bool] = {}
     for group in range(file.metadata.num_row_groups):
         row_group = file.metadata.row_group(group)
         for place in range(row_group.num_columns):

@@ -168,3 +168,10 @@ def test_a_byte_order_mark_in_c4c_toml_is_no_error(tmp_path: Path) -> None:
     done = run("dataset", "check", "msvd", cwd=tmp_path)
     assert done.returncode == 2
     assert "is not in nowhere (from c4c.toml [datasets.msvd])" in done.stderr
+
+
+def test_exports_of_an_evaluation_are_not_for_a_search(tmp_path: Path) -> None:
+    for option in ("--trec", "--similarity", "--json"):
+        done = run("retrieve", "a dog", option, str(tmp_path / "x"), cwd=tmp_path)
+        assert done.returncode == 2
+        assert "for --evaluate" in done.stderr

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from c4c.cli.app import COMMANDS
-from c4c.core.errors import C4CError
 from c4c.cli.presets import preset_option
+from c4c.core.errors import C4CError
 from c4c.core.presets import load_presets, preset
 from c4c.extract.datasets import DATASETS
 from c4c.heads import HEADS

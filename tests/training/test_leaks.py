@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -225,7 +226,10 @@ def test_results_and_comparisons_say_it_too(cache: Path, head: Path, tmp_path: P
     common = ("--evaluate", "--cache", cache, "--split", "copies", "--device", "cpu")
     table = run("retrieve", *common, "--checkpoint", head, "--json", tmp_path / "b.json")
     assert f"note: leak: {N} of {N} evaluated clips were trained on" in table
-    run("retrieve", *common, "--json", tmp_path / "a.json")
+    exports = ("--trec", tmp_path / "out", "--similarity", tmp_path / "sim.npy")
+    run("retrieve", *common, "--json", tmp_path / "a.json", *exports)
+    assert np.load(tmp_path / "sim.npy").shape == (N, N)
+    assert len((tmp_path / "out.t2v.run").read_text().splitlines()) == N * N
     kept = json.loads((tmp_path / "b.json").read_text())["leak"]
     assert kept["trained"] == {
         "clips": N, "by_id": 0, "by_file": 0, "by_content": N, "first": "copy0",
