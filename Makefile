@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+MUTANTS_ARGS ?=
 
-.PHONY: demo test lint types reference kernels-report clean
+.PHONY: demo test lint types reference mutants kernels-report clean
 
 demo: $(VENV)/.ready
 	$(BIN)/c4c demo --out c4c-demo
@@ -21,6 +22,10 @@ types: $(VENV)/.ready-dev
 
 reference: $(VENV)/.ready-dev
 	$(BIN)/python .ci/reference.py > docs/commands.md
+
+# Within an hour on two cores; stopped, the same command goes on.
+mutants: $(VENV)/.ready-dev
+	$(BIN)/python tests/mutants --out docs/lab $(MUTANTS_ARGS)
 
 kernels-report: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/kernels_report.py

@@ -1,6 +1,7 @@
 """Records refuse what cannot be right, where it is made."""
 
 import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -41,8 +42,25 @@ def test_the_mask_of_a_batch_follows_its_lengths() -> None:
     assert batch.mask().sum(1).tolist() == [0, 2, 4]
 
 
-def test_fingerprints_say_how_they_differ() -> None:
-    one = Fingerprint("a", "w", "0", "p", "s", "d", "float32")
-    two = Fingerprint("b", "w", "0", "p", "s", "d", "float32")
-    assert one.differences(two) == ["model: a, b"]
-    assert one.differences(one) == []
+MADE = Fingerprint("m", "w", "0", "p", "s", "d", "float32", "final", 64, False)
+OTHERWISE = {"features": "hidden", "batch": 32, "compiled": True}
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(Fingerprint)])
+def test_fingerprints_differ_in_whatever_made_the_features(field: str) -> None:
+    other = replace(MADE, **{field: OTHERWISE.get(field, "x")})
+    mine, theirs = getattr(MADE, field), getattr(other, field)
+    assert MADE.differences(other) == [f"{field}: {mine}, {theirs}"]
+    assert MADE.differences(MADE) == []
+
+
+def test_a_batch_that_is_not_known_differs_from_none() -> None:
+    unknown = replace(MADE, batch=None)
+    assert MADE.differences(unknown) == unknown.differences(MADE) == []
+    assert unknown.differences(replace(unknown, decoder="x")) == ["decoder: d, x"]
+
+
+def test_lengths_that_do_not_fit_features_are_refused() -> None:
+    for shape, count in (((2, 3, 4), 3), ((2, 3), 2)):
+        with pytest.raises(ValueError, match=r"expected \[B, T, D\] and \[B\]"):
+            FeatureBatch(torch.zeros(shape), torch.zeros(count, dtype=torch.int64))

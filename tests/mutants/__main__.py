@@ -15,8 +15,7 @@ import json
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Tests on a mutant may take PATIENCE times what they take without it, and SLACK seconds more.
 PATIENCE, SLACK = 3.0, 30.0
 BASELINE_LIMIT = 900.0  # seconds
+AHEAD = 20  # mutants that may wait for the timing of their tests
 
 
 class Journal:
@@ -74,55 +74,53 @@ class Work:
     def __init__(self, plan: Plan, trees: list[Tree], journal: Journal) -> None:
         self.plan, self.trees, self.journal = plan, trees, journal
         self._running: dict[Tree, Job] = {}
-        self._next: deque[Job] = deque()
+        self._waiting: list[Job] = []
 
     def run(self, mutants: Iterable[Mutant], minutes: float) -> None:
         """Run the tests on every mutant that has no verdict yet, while there is time."""
-        begun = time.monotonic()
-        for mutant in mutants:
-            key = self.plan.key(mutant)
-            if key in self.journal.known or self.plan.why_equivalent(mutant):
+        end = time.monotonic() + 60 * minutes
+        todo = (one for one in mutants if not self._settled(one))
+        more = True
+        while more or self._waiting or self._running:
+            self._collect()
+            if len(self._running) == len(self.trees) or self._start():
                 continue
-            if time.monotonic() - begun > 60 * minutes:
-                break
-            told = f"{mutant.file}:{mutant.line} {mutant.kind}: {mutant.before} -> {mutant.after}"
-            print(" ".join(told.split()), file=sys.stderr)
-            test, *left = self.plan.tests_for(mutant.file)
-            self._next.append(Job(key, test, mutant, tuple(left)))
-            while self._next:
-                self._start(self._next.popleft())
-                self._collect()
-        while self._running or self._next:
-            self._collect()
-            while self._next:
-                self._start(self._next.popleft())
+            more = more and time.monotonic() < end
+            if more and len(self._waiting) < AHEAD:
+                more = self._await(next(todo, None))
 
-    def _start(self, job: Job) -> None:
-        """Begin a job in a free tree, once it is known how long its tests take by themselves."""
-        usual = self._usual(job.test)
-        limit = SLACK + PATIENCE * usual["seconds"]
-        tree = self._free()
-        tree.begin(job.mutant, job.test, usual["failures"], limit)
+    def _await(self, mutant: Mutant | None) -> bool:
+        """Put a mutant's first tests in the queue; false when there is no mutant left."""
+        if mutant is None:
+            return False
+        test, *left = self.plan.tests_for(mutant.file)
+        self._waiting.append(Job(self.plan.key(mutant), test, mutant, tuple(left)))
+        return True
+
+    def _settled(self, mutant: Mutant) -> bool:
+        return self.plan.key(mutant) in self.journal.known or bool(self.plan.why_equivalent(mutant))
+
+    def _start(self) -> bool:
+        """Begin a job that can be begun; first of all the timing of tests that others wait for."""
+        timed = {job.key for job in self._running.values()}
+        for place, job in enumerate(self._waiting):
+            usual = self.journal.known.get(job.test)
+            if usual is not None:
+                del self._waiting[place]
+                self._begin(job, usual["failures"], SLACK + PATIENCE * usual["seconds"])
+                return True
+            if job.test not in timed:
+                self._begin(Job(job.test, job.test), (), BASELINE_LIMIT)
+                return True
+        return False
+
+    def _begin(self, job: Job, failing: Sequence[str], limit: float) -> None:
+        tree = next(tree for tree in self.trees if tree not in self._running)
+        tree.begin(job.mutant, job.test, failing, limit)
         self._running[tree] = job
-
-    def _usual(self, test: str) -> dict[str, Any]:
-        """How long a test file takes without a mutant, and which of its tests fail even so."""
-        if test not in self.journal.known:
-            tree = self._free()
-            tree.begin(None, test, (), BASELINE_LIMIT)
-            self._running[tree] = Job(test, test)
-            while test not in self.journal.known:
-                self._collect()
-        row = self.journal.known[test]
-        if not row["passed"] and set(row["failures"]) <= {"hung", "died"}:
-            sys.exit(f"{test} cannot be run: see output.txt in {self.trees[0].path.parent}")
-        return row
-
-    def _free(self) -> Tree:
-        """A tree without a child, as soon as there is one."""
-        while len(self._running) == len(self.trees):
-            self._collect()
-        return next(tree for tree in self.trees if tree not in self._running)
+        if mutant := job.mutant:
+            words = f"{mutant.file}:{mutant.line} {mutant.kind}: {mutant.before} -> {mutant.after}"
+            print(f"{job.test}: {' '.join(words.split())}", file=sys.stderr)
 
     def _collect(self) -> None:
         """Take the verdicts of children that have ended."""
@@ -133,9 +131,11 @@ class Work:
                 continue
             del self._running[tree]
             seconds = round(job.seconds + verdict.seconds, 2)
+            if job.mutant is None and set(verdict.failures) & {"hung", "died"}:
+                sys.exit(f"{job.test} cannot be run: see {tree.path}/output.txt")
             if verdict.passed and job.left:
                 test, *left = job.left
-                self._next.append(Job(job.key, test, job.mutant, tuple(left), seconds))
+                self._waiting.append(Job(job.key, test, job.mutant, tuple(left), seconds))
             else:
                 self.journal.note(job.key, replace(verdict, seconds=seconds))
 

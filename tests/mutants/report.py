@@ -19,8 +19,12 @@ time, and the tests that should notice run. Grave ones are written by hand
 (`tests/mutants/mutants.toml`), the others are drawn from all that a few rules make of the source
 (a comparison swapped, off by one, a call, an argument or a statement forgotten, arguments in the
 wrong order, a constant, a condition turned round). *Equivalent* ones change nothing a test could
-see; each stands in the list with its reason, and is not counted. The C and Triton code is compared
-with its definition by tests of its own, and the C is not mutated.
+see; each stands in the list with its reason, and is not counted. A mistake that ends the tests at
+their limit of time counts as noticed. The C code is not mutated.
+
+Why no other tool: mutmut takes import names from paths, leaves out decorated functions and whatever
+stands at module level, and neither draws a sample nor takes mistakes written by hand; cosmic-ray
+changes the working tree and starts a whole interpreter for every mutant.
 """
 
 

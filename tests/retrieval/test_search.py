@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.records import Caption, Clip, Dataset
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import save_checkpoint
 from c4c.retrieval import rerank as rerank_module
+from c4c.retrieval.evaluate import evaluate
 from c4c.retrieval.ranking import Rerank, View
 from c4c.retrieval.search import Hit, search
 from c4c.retrieval.session import RetrieveConfig, open_head, read_queries, run_evaluate, run_search
@@ -146,6 +148,13 @@ def test_the_bank_of_qb_norm_is_another_split(cache: Path, monkeypatch: pytest.M
     ranks = [one.ranks["t2v"].ahead.tolist() for one in (found, fewer, plain)]
     assert ranks[0] != ranks[1]
     assert ranks[0] != ranks[2]
+    held = Cache.open(cache)
+    bank = Rerank("qbnorm", held.clips("train"), held.captions("train").batch(range(20)))
+    expected = evaluate(
+        seeded("meanP"), held.clips("test"), held.captions("test"), rerank=bank
+    )  # both directions
+    for way in ("t2v", "v2t"):
+        assert found.ranks[way].ahead.tolist() == expected.ranks[way].ahead.tolist()
     for bank in ("test", "nothing"):
         with pytest.raises(C4CError, match=r"--bank SPLIT, of train \(now"):
             run_evaluate(RetrieveConfig(**asked, bank=bank))
