@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File. [FOLDER.bin]")
-@click.option("--overwrite", is_flag=True, help="Replace a file that stands there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option(
     "--exact-gelu", is_flag=True, help="Write weights trained with GELU, not CLIP's quick one."
 )

@@ -12,7 +12,7 @@ import click
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder. [c4c-runs/imported-FILE]")
-@click.option("--overwrite", is_flag=True, help="Replace a checkpoint that stands there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing checkpoint.")
 @click.option("--exact-gelu", is_flag=True, help="Weights trained with GELU, not CLIP's quick one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(file: Path, out: Path | None, overwrite: bool, exact_gelu: bool, as_json: bool) -> None:
