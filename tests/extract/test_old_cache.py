@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from c4c.cache.open import Cache
 from c4c.cache.stored import read_shard
 from c4c.cli.app import group
+from c4c.core.errors import Damaged
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.video.decode import decoder_version
 
@@ -91,6 +92,18 @@ def test_a_flip_in_it_is_damage_wherever_it_falls(old: Path, run: Run) -> None:
         path.write_bytes(content)
         status, words = run("cache", "verify", "cache")
         assert (status, path.name in words) == (3, True), place
+
+
+@pytest.mark.parametrize("name", ["offsets", "crc32", "status", "ids_bytes", "messages_offsets"])
+def test_a_flip_in_its_tables_is_found_on_opening(old: Path, name: str) -> None:
+    path = sorted((old / "shards/all/clips").glob("*.h5"))[0]
+    with h5py.File(path) as file:
+        place = file[name].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match=path.name):
+        Cache.open(old).clips()
 
 
 def test_it_is_evaluated(old: Path, run: Run) -> None:
