@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from c4c.study.config import StudyConfig
-from c4c.study.execute import Job, _backbone, _training, extraction, reported_split, study_folder
+from c4c.study.data import extraction, named_backbone, needed_splits, splits_of
+from c4c.study.execute import Job, _training, study_folder
 from c4c.study.plan import plan_runs
 from c4c.study.spec import make_study
 
@@ -23,7 +24,7 @@ def test_a_dataset_is_extracted_by_its_preset_where_everyone_looks_for_it() -> N
     assert (found.dataset, found.root) == ("shapes", Path("/data/shapes"))
     assert (found.backbone, found.pretrained) == ("tiny", None)  # the preset's
     assert found.cache == Path("c4c-cache/shapes")
-    assert found.splits == ("train", "val", "test")
+    assert found.splits == ()  # the runs say which they need
     assert (found.device, found.workers) == (None, 0)
     assert extraction(config(datasets=("msrvtt",)), "msrvtt").max_words == 32
 
@@ -35,14 +36,14 @@ def test_what_the_user_names_counts_more_than_the_preset() -> None:
     assert (found.workers, found.videos, found.device) == (3, Path("v"), "cuda:1")
 
 
-def test_a_checkpoint_that_a_run_goes_on_from_brings_its_own_backbone() -> None:
+def test_a_checkpoint_that_a_run_goes_on_from_brings_its_ownnamed_backbone() -> None:
     named = config(backbone="ViT-B-16", pretrained="w.bin")
-    assert _backbone(named, {"backbone": "tiny", "lr": 1.0}) == {
+    assert named_backbone(named, {"backbone": "tiny", "lr": 1.0}) == {
         "backbone": "ViT-B-16", "pretrained": "w.bin", "lr": 1.0,
     }  # fmt: skip
-    post_pretrained = _backbone(named, {"pretrained": "c4c-studies/mine/pretrain/best"})
+    post_pretrained = named_backbone(named, {"pretrained": "c4c-studies/mine/pretrain/best"})
     assert post_pretrained["pretrained"] == "c4c-studies/mine/pretrain/best"
-    assert _backbone(config(), {"lr": 1.0}) == {"lr": 1.0}
+    assert named_backbone(config(), {"lr": 1.0}) == {"lr": 1.0}
 
 
 def test_every_run_trains_in_its_own_folder_with_its_own_seed() -> None:
@@ -67,6 +68,6 @@ def test_figures_are_of_the_test_split_or_of_val_where_there_is_none(
     lines = ["video,caption,split", *(f"{split}.mp4,words,{split}" for split in splits)]
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
     own = config(datasets=("manifest",), root=tmp_path, captions=tmp_path / "list.csv")
-    assert reported_split(own, "manifest") == reported
-    assert set(extraction(own, "manifest").splits) == set(splits)
-    assert reported_split(config(), "shapes") == "test"
+    (run, *_) = plan_runs(STUDY, own)
+    assert splits_of(own, run).report == reported
+    assert set(needed_splits(own, "manifest", [run])) == set(splits)
