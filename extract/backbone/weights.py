@@ -76,7 +76,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise C4CError(f"Cannot read {path}: {error.strerror}.") from None
     except Exception as error:  # every reader has its own family of errors for a bad file
         reason = plain(error) or type(error).__name__
-        raise C4CError(f"{path} is not a file of weights that c4c loads: {reason}.") from None
+        raise C4CError(
+            f"{path} is damaged, or not a file of weights that c4c loads: {reason}."
+        ) from None
 
 
 def _plain(state: Any, kind: type[T]) -> dict[str, T]:
@@ -112,9 +114,9 @@ def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
     try:
         patch = state["visual.conv1.weight"].shape[-1]
         tokens = state["visual.positional_embedding"].shape[0]
-        words = state["positional_embedding"].shape[0]
         width = state["ln_final.weight"].shape[0]
-        config = {
+        context = state["positional_embedding"].shape[0]
+        config: dict[str, Any] = {
             "embed_dim": state["text_projection"].shape[1],
             "vision_cfg": {
                 "layers": _layers(state, "visual.transformer.resblocks."),
@@ -123,7 +125,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
                 "image_size": patch * math.isqrt(tokens - 1),
             },
             "text_cfg": {
-                "context_length": words,
+                "context_length": context,
                 "vocab_size": state["token_embedding.weight"].shape[0],
                 "width": width,
                 "heads": max(1, width // 64),
@@ -134,7 +136,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
         raise C4CError(f"These weights are not a ViT CLIP's: {error} is missing.") from None
     except (IndexError, ValueError):
         raise C4CError("These weights are not a ViT CLIP's: their shapes are others.") from None
-    if words > _CONTEXT:
+    if context > _CONTEXT:
         raise C4CError(f"These weights are not a ViT CLIP's: texts of more than {_CONTEXT} tokens.")
     return config
 

@@ -215,7 +215,7 @@ def test_a_tag_is_a_tag_whatever_files_lie_around(
 
     build_model("ViT-B-32", "openai")
     assert asked == ["openai"]
-    with pytest.raises(C4CError, match="openai is not a file of weights"):
+    with pytest.raises(C4CError, match="openai is .*not a file of weights"):
         build_model("ViT-B-32", "./openai")
 
 
