@@ -39,17 +39,18 @@ def save_head_init(folder: Path, init: dict[str, Tensor], backbone: str) -> None
     """
     from safetensors.torch import save_file
 
-    try:
-        _, checked = read_head_init(folder, backbone)
-    except C4CError:
-        checked = None
-    if checked:
-        return
+    needed = True
+    with contextlib.suppress(C4CError):
+        if read_head_init(folder, backbone)[1]:
+            return
+        needed = False  # it only lacks checksums, and its folder may be read-only
     words = {_KEY: f"{backbone} {_sha256(init)}"}
     tensors = {name: value.contiguous() for name, value in init.items()}
-    # One without checksums gets them when that is possible: its folder may be read-only.
-    with contextlib.suppress(*([C4CError] if checked is not None else [])):
+    try:
         write_atomic(folder / NAME, lambda target: save_file(tensors, target, words))
+    except C4CError:
+        if needed:
+            raise
 
 
 def read_head_init(folder: Path, backbone: str) -> tuple[dict[str, Tensor], bool]:

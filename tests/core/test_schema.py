@@ -1,5 +1,6 @@
 """Records from files: what is right is taken, what is wrong is named with its place."""
 
+import doctest
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c4c.core import schema
 from c4c.core.errors import C4CError, Damaged, Misplaced, NewerVersion, Unreadable
 from c4c.core.files import file_sha256, read_bytes, read_json, read_text, read_toml
 from c4c.core.records import Clip
@@ -225,3 +227,7 @@ def test_what_is_missing_too_large_or_not_text_is_said(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("a\nbé".encode("latin-1"))
     with pytest.raises(C4CError, match="line 2 is not UTF-8"):
         read_text(tmp_path / "latin")
+
+
+def test_the_example_is_true() -> None:
+    assert doctest.testmod(schema) == (0, 2)

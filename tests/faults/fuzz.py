@@ -128,7 +128,7 @@ def limit_memory() -> None:
 
 def main() -> None:
     """Make good files, then damage them."""
-    folder, seed, times = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    folder, seed, times = Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
     Playground(folder / "good")  # made once, and damaged in a copy
     shutil.rmtree(folder / "work", ignore_errors=True)

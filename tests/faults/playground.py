@@ -58,7 +58,10 @@ class Playground:
     def __init__(self, here: Path) -> None:
         self.here = here
         self.run_of = Run("shapes", {"head": "meanP"}, {"head": "meanP", "epochs": 1}, 0)
-        if not here.exists():
+        made = here.exists()
+        here.mkdir(parents=True, exist_ok=True)
+        os.chdir(here)
+        if not made:
             self._make()
 
     def _make(self) -> None:
@@ -66,7 +69,7 @@ class Playground:
         make_shapes(here / "shapes", Recipe(seed=2, train=6, val=2, test=2))
         run_extract(ExtractConfig(dataset="shapes", root=here / "shapes", cache=here / "cache",
                                   backbone="tiny", workers=1, shard_clips=4))  # fmt: skip
-        train_head(_training(here / "cache", here / "run"))
+        train_head(_training(here / "run"))
         backbone = load_backbone("tiny")
         clips = load_dataset(DatasetSource("shapes", here / "shapes"), "val")
         open_frames(here / "frames", clips, backbone, Request(max_frames=3, size=64), 1)
@@ -107,22 +110,22 @@ class Playground:
         few, sure = {"times": 15}, {"checked": True}
         kind = _kind
         yield kind("cache.json", here / "cache/cache.json", self.cache, times=30)
-        yield kind("manifest", manifest, self.cache, times=60, **sure)
-        yield kind("shard", shard, self.cache, times=60, **sure)
+        yield kind("manifest", manifest, self.cache, times=50, **sure)
+        yield kind("shard", shard, self.cache, times=50, **sure)
         yield kind("head-init", here / "cache/head-init.safetensors", self.cache, **few, **sure)
-        yield kind("checkpoint.json", last / "checkpoint.json", self.checkpoint, times=120, **sure)
+        yield kind("checkpoint.json", last / "checkpoint.json", self.checkpoint, times=90, **sure)
         yield kind("head", last / "head.safetensors", self.checkpoint, times=30, **sure)
         yield kind("state", last / "state.safetensors", self.checkpoint, times=30, **sure)
         yield kind("resume", last / "checkpoint.json", self.resume, **few)
         yield kind("log", here / "run/log.jsonl", self.log, lines=True)
         (frames,) = frame_caches(here / "frames")
-        yield kind("frames index", frames / "index.json", self.frames, times=120, **sure)
+        yield kind("frames index", frames / "index.json", self.frames, times=60, **sure)
         yield kind("frames", frames / "frames.bin", self.frames, **sure)
         yield kind("weights", here / "weights.pt", self.weights, times=30)
-        yield kind("results", here / "results.json", self.results, times=120)
-        yield kind("study result", here / "result.json", self.result, times=60, **sure)
-        yield kind("study", here / "mine.toml", self.study, times=120)
-        yield kind("c4c.toml", here / "toml/c4c.toml", self.config, times=120)
+        yield kind("results", here / "results.json", self.results, times=90)
+        yield kind("study result", here / "result.json", self.result, times=40, **sure)
+        yield kind("study", here / "mine.toml", self.study, times=90)
+        yield kind("c4c.toml", here / "toml/c4c.toml", self.config, times=90)
         yield kind("queries", here / "queries.txt", lambda: list(read_queries(
             str(here / "queries.txt"))))  # fmt: skip
         yield from self._annotations()
@@ -167,7 +170,7 @@ class Playground:
         out = self.here / "resumed"
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(self.here / "run", out)
-        return train_head(_training(self.here / "cache", out, resume="auto")).steps
+        return train_head(_training(out, resume="auto")).steps
 
     def log(self) -> Any:
         """The log of a run."""
@@ -232,7 +235,9 @@ def _kind(name: str, path: Path, read: Callable[[], Any], **more: Any) -> dict[s
     return {"name": name, "path": path, "read": read, **more}
 
 
-def _training(cache: Path, out: Path, **more: Any) -> TrainHeadConfig:
+def _training(out: Path, **more: Any) -> TrainHeadConfig:
+    """A short one; the cache by a name that holds in a copy of the folder too."""
+    cache = Path("cache")
     return TrainHeadConfig(
         head="seqTransf", cache=cache, out=out, epochs=1, batch=4, layers=1, **more
     )
