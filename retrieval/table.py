@@ -57,7 +57,8 @@ def hits_table(hits: Sequence[Any]) -> str:
     """Ranked clips of one query."""
     told: list[Sequence[str]] = [("rank", "score", "clip", "where")]
     for hit in hits:
-        span = "" if hit.end is None and not hit.start else f" {hit.start:g}-{hit.end or 'end'} s"
+        end = "end" if hit.end is None else f"{hit.end:g}"
+        span = "" if hit.end is None and not hit.start else f" {hit.start:g}-{end} s"
         told.append((str(hit.rank), f"{hit.score:.4f}", hit.clip, hit.path + span))
     rows = _shown(told)
     widths = [max(len(row[place]) for row in rows) for place in range(4)]

@@ -75,3 +75,20 @@ def test_the_objective_asked_for_is_the_one_that_trains(name: str, feature_task:
     assert task.loss(batch, text).item() != pytest.approx(
         symmetric_cross_entropy(logits).item(), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_bfloat16_is_used_where_it_is_asked_for_and_parameters_stay_wide(
+    name: str, feature_task: TaskMaker
+) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        task = feature_task(head=name, precision=precision)
+        task.train_mode(False)
+        losses.append(task.loss(*task.inputs(range(6))))
+        losses[-1].backward()
+        assert losses[-1].dtype == torch.float32
+        assert {one.dtype for one in task.head.parameters()} == {torch.float32}
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
+    # Unit means and cosines of meanP are made in float32 either way.
+    assert (losses[1].item() != losses[0].item()) == (name not in ("meanP", "seqLSTM"))
