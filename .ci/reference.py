@@ -19,7 +19,8 @@ _HEAD = """# Commands and their options
 
 Written by `make reference` from the commands themselves; `c4c COMMAND --help` says the same. Every
 option can have another default in `c4c.toml`, in the table of its command, under its own name
-without the dashes (the tables of `cache` and `dataset` are nested, as `[cache.export]`).
+without the dashes: `top-k = 20`. A flag takes `true`, an option that may be repeated a list; the
+tables of `cache` and `dataset` are nested, as `[cache.export]`.
 """
 
 

@@ -196,6 +196,12 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
     """
     cache = Cache.open(find_cache(config.cache))
     hidden = cache.features == "hidden"
+    if config.train_split not in cache.splits:
+        raise C4CError(
+            f"{cache.path} has no split '{config.train_split}' to train on. It has "
+            f"{', '.join(cache.splits)}: pass --train-split, or extract with --split "
+            f"{config.train_split}."
+        )
     if config.tune == "projections":
         cache.require_features(projected=True)
     tuned = "-projections" if config.tune == "projections" else ""

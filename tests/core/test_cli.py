@@ -18,7 +18,11 @@ def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_command_has_help_that_imports_nothing_heavy(name: str) -> None:
+def test_every_command_has_help_that_imports_nothing_heavy(name: str, tmp_path: Path) -> None:
+    """Also where ``c4c.toml`` gives other defaults, which the help shows."""
+    (tmp_path / "c4c.toml").write_text(
+        "[datasets.lsmdc]\nroot = 'lsmdc'\n[extract]\nfps = 7.5\n[cache.export]\nformat = 'npy'\n"
+    )
     code = (
         "import sys\nfrom c4c.cli.app import group\n"
         f"try:\n    group.main([{name!r}, '--help'], prog_name='c4c')\n"
@@ -26,9 +30,11 @@ def test_every_command_has_help_that_imports_nothing_heavy(name: str) -> None:
         "heavy = {'torch', 'h5py', 'av', 'open_clip'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Usage: c4c" in done.stdout
+    assert ("7.5" in done.stdout) == (name == "extract")
 
 
 def test_the_table_of_commands_is_the_help() -> None:

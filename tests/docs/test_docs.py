@@ -3,15 +3,20 @@
 What is marked ``run`` behind its language is carried out too, by ``test_docs_run.py``.
 """
 
+import inspect
 import re
 import runpy
 import tomllib
+from collections.abc import Iterable
+from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 
 import click
 import pytest
 from docs_blocks import PAGES, ROOT, Block, blocks, commands, inline
 
+from c4c import kernels
 from c4c.cli.app import COMMANDS, group
 from c4c.cli.defaults import default_map
 from c4c.core.presets import preset_datasets
@@ -74,6 +79,23 @@ def parse(words: list[str]) -> None:
     command.make_context(command.name, plain, parent=context.parent)
 
 
+def check_options(
+    code: str,
+    words: list[str],
+    known: list[tuple[str, click.Option]],
+    others: Iterable[str] = ("--help",),
+) -> None:
+    """Options that words name are among those known, and take the choices that follow them."""
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        kinds = [option.type for text, option in known if text == word]
+        if not word.startswith("--") or (not kinds and word in others):
+            continue
+        assert kinds, f"`{code}`: no {word}"
+        choices = {str(one) for kind in kinds for one in getattr(kind, "choices", ())}
+        chosen = all(isinstance(kind, click.Choice) for kind in kinds) and after
+        assert not chosen or set(after.split("|")) <= choices, f"`{code}`: no {word} {after}"
+
+
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_commands_in_blocks_are_those_that_there_are(block: Block) -> None:
     assert block.kind or "c4c " not in block.text, "name the language of the block: sh"
@@ -99,10 +121,7 @@ def test_commands_in_sentences_are_those_that_there_are(page: Path) -> None:
             if words[0] == "COMMAND":
                 continue
             _, command, left = leaf([word for word in words if word != "…"])
-            own = {text for one in command.params for text in [*one.opts, *one.secondary_opts]}
-            own |= {"--help"}
-            unknown = [word for word in left if word.startswith("--") and word not in own]
-            assert not unknown, f"`{code}`: {unknown}"
+            check_options(code, left, [pair for pair in EVERY if pair[1] in command.params])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -110,27 +129,27 @@ def test_options_in_sentences_are_those_that_there_are(page: Path) -> None:
     scripts = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
     for code in inline(page):
         words = re.split(r"[ /]", code)
-        if not code.startswith("--"):
-            continue
-        for place, word in enumerate(words):
-            if not word.startswith("--") or word in FOREIGN or f'"{word}"' in scripts:
-                continue
-            named = [option for text, option in EVERY if text == word]
-            assert named, f"{page.name}: `{code}`: no command has {word}"
-            kinds = [one.type for one in named]
-            values = words[place + 1].split("|") if place + 1 < len(words) else []
-            if values and all(isinstance(kind, click.Choice) for kind in kinds):
-                known = {str(one) for kind in kinds for one in kind.choices}  # type: ignore[attr-defined]
-                assert set(values) <= known, f"{page.name}: `{code}`"
+        if code.startswith("--"):
+            others = FOREIGN | {word for word in words if f'"{word}"' in scripts}
+            check_options(code, words, EVERY, others)
+
+
+def leads(page: Path, link: str) -> bool:
+    """Whether a link leads to a file, and to a heading in it if it names one."""
+    name, _, heading = link.partition("#")
+    target = page.parent / name if name else page
+    if "://" in link or not heading:
+        return "://" in link or target.exists()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+    return heading in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text()
-    links = [one for one in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in one]
+    missing = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not leads(page, link)]
     rooms = {path.name for path in ROOT.iterdir() if path.is_dir()}
     named = [code for code in inline(page) if re.fullmatch(r"[\w./-]+\.(py|toml|h|c|json)", code)]
-    missing = [one for one in links if not (page.parent / one).exists()]
     named = [one for one in named if one.split("/")[0] in rooms and "NAME" not in one]
     missing += [one for one in named if not (ROOT / one).exists()]
     for script in re.findall(r"python (benchmarks/\S+\.py|\.ci/\S+\.py)", text):
@@ -144,6 +163,20 @@ def test_options_of_benchmarks_are_theirs(page: Path) -> None:
         source = (ROOT / script).read_text()
         for option in re.findall(r"--[a-z-]+", rest):
             assert f'"{option}"' in source, f"{page.name}: {script} has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_python_are_those_that_there_are(page: Path) -> None:
+    """Modules and what is in them, and the arguments of the kernels."""
+    for code in inline(page):
+        if dotted := re.match(r"c4c(\.\w+)+", code):
+            module, _, name = dotted[0].rpartition(".")
+            found = import_module(module) if module != "c4c" else None
+            assert found is None or hasattr(found, name) or import_module(dotted[0]), code
+        called = re.fullmatch(r"(\w+)\((.*)\)", code)
+        if called and called[1] in kernels.__all__:
+            own = inspect.signature(getattr(kernels, called[1])).parameters
+            assert set(re.findall(r"\w+(?=[,=)]|$)", called[2])) <= {*own, "…"}, code
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)

@@ -1,7 +1,8 @@
-"""Blocks of README and docs that are marked ``run`` are carried out, command after command.
+"""Blocks of README and docs that are marked ``run`` are carried out, as by a reader who follows.
 
-They run as they stand, in a folder where what they name exists and ``c4c.toml`` makes everything
-small: shapes for videos, the shipped backbone, one epoch. Only ``SMALLER`` is read otherwise.
+Those of a page run one after the other, as they stand, in a folder where what they name exists
+and ``c4c.toml`` makes everything small: shapes for videos, the shipped backbone, one epoch. Only
+``SMALLER`` is read as something else.
 """
 
 import json
@@ -22,6 +23,8 @@ from c4c.heads import build_head
 from c4c.interop.authors import to_authors
 
 RUN = [block for block in blocks("sh") if block.run]
+PAGES_RUN = list(dict.fromkeys(block.page for block in RUN))
+WITH_SHAPES = ("retrieval.md", "cache-format.md")  # they speak of a cache that is there
 # Sizes of the real thing, and backbones that would have to be downloaded.
 SMALLER = {
     "--seeds": "1", "--epochs": "1", "--batch": "8", "--train": "16", "--val": "4", "--test": "4",
@@ -53,7 +56,7 @@ workers = 1
 
 def test_there_are_blocks_to_run() -> None:
     assert len(RUN) >= 12
-    assert {block.page.name for block in RUN} >= {"README.md", "heads.md", "retrieval.md"}
+    assert {page.name for page in PAGES_RUN} >= {"README.md", "heads.md", "retrieval.md"}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,10 @@ def made(
 
 @pytest.fixture(scope="module")
 def with_shapes(made: Path, shapes_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, with the cache of shapes, a head that was trained on it, and two evaluations."""
+    """The same, with the cache of shapes, a head that was trained on it, and two evaluations.
+
+    The evaluations are put into the other folder too.
+    """
     here = Path(shutil.copytree(made, tmp_path_factory.mktemp("shapes") / "docs"))
     shutil.copytree(shapes_cache, here / "c4c-cache/shapes")
     with pytest.MonkeyPatch.context() as patch:
@@ -110,6 +116,8 @@ def with_shapes(made: Path, shapes_cache: Path, tmp_path_factory: pytest.TempPat
         carry_out(patch, "c4c retrieve --evaluate --json a.json")
         best = "c4c-runs/seqTransf-shapes/best"
         carry_out(patch, f"c4c retrieve --evaluate --json b.json --checkpoint {best}")
+    for name in ("a.json", "b.json"):
+        shutil.copy(here / name, made)
     return here
 
 
@@ -138,16 +146,16 @@ def smaller(words: list[str]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("block", RUN, ids=str)
-def test_a_block_runs_from_its_first_command_to_its_last(
-    block: Block, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    shapes = "shapes" in block.text or block.page.name == "retrieval.md"
-    made: Path = request.getfixturevalue("with_shapes" if shapes else "made")
-    shutil.copytree(made, tmp_path / "here")
+@pytest.mark.parametrize("page", PAGES_RUN, ids=lambda page: page.name)
+def test_a_page_runs_from_its_first_command_to_its_last(
+    page: Path, made: Path, with_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(with_shapes if page.name in WITH_SHAPES else made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "here/home"))
-    carry_out(monkeypatch, block.text)
+    for block in RUN:
+        if block.page == page:
+            carry_out(monkeypatch, block.text)
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
