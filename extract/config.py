@@ -15,7 +15,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "fps": FPS,
     "max_frames": (1, MOST_FRAMES),
     "max_words": (3, 1 << 16),
-    "batch": (1, 1 << 16),
+    "batch": (1, 1 << 13),
     "workers": (0, MOST_WORKERS),
     "deadline": (0.1, 1e7),
     "shard_clips": (1, 1 << 20),

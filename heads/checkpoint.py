@@ -7,6 +7,7 @@ FOLDER`` reads it), ``state.safetensors`` what a resumed run needs. No pickle is
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import shutil
@@ -239,6 +240,12 @@ def _move(temporary: Path, folder: Path) -> None:
     os.rename(temporary, folder)
     fsync_folder(folder.parent)
     shutil.rmtree(former, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed saves left beside the checkpoint at ``folder``, where no save goes on."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}-tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def standing(path: Path) -> Path | None:

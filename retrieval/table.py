@@ -60,9 +60,9 @@ def hits_table(hits: Sequence[Any]) -> str:
         end = "end" if hit.end is None else f"{hit.end:g}"
         span = "" if hit.end is None and not hit.start else f" {hit.start:g}-{end} s"
         told.append((str(hit.rank), f"{hit.score:.4f}", hit.clip, hit.path + span))
-    rows = _shown(told)
-    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    shown = _shown(told)
+    widths = [max(len(row[place]) for row in shown) for place in range(4)]
     return "\n".join(
         f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}"
-        for row in rows
+        for row in shown
     )

@@ -16,7 +16,7 @@ from c4c.core.errors import C4CError
 from c4c.core.progress import Progress, say
 from c4c.core.schema import Range, parse
 from c4c.core.signals import StopRequest
-from c4c.heads.checkpoint import INFO, load_checkpoint, standing
+from c4c.heads.checkpoint import INFO, load_checkpoint, standing, sweep
 from c4c.retrieval.notes import SEVERAL, chosen_note
 from c4c.training.batches import Indices
 from c4c.training.config import TrainConfig, TrainResult
@@ -236,6 +236,9 @@ class Run:
     def _begin(self) -> None:
         """Start anew, or from a checkpoint of this run."""
         resume = self.config.resume
+        if self.world.leads:
+            for name in ("best", "last"):
+                sweep(self.out / name)
         last = standing(self.out / "last" if resume == "auto" else Path(resume or ""))
         if resume and last is not None:
             self._go_on(last)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from c4c.core.records import Clip
 from c4c.extract.video.decode import Decoded, Taken
-from c4c.extract.video.link import LARGE, SLOT, SLOTS, Begun, Done, Given, Link, Said, Waits, said
+from c4c.extract.video.link import LARGE, SLOT, SLOTS, Done, Given, Link, Said, Waits, said
 from c4c.extract.video.opening import MAX_PIXELS
 from c4c.extract.video.picture import resized
 
@@ -83,9 +83,7 @@ class Sender(Taken):
         while not self._clips:
             self._hear()
         self._begin()
-        clip = self._clips.popleft()
-        self._tell(Begun(_size(clip.path)))
-        return clip
+        return self._clips.popleft()
 
     def __len__(self) -> int:
         return self._count
@@ -154,14 +152,6 @@ class Sender(Taken):
 
     def _tell(self, message: Said) -> None:
         self._link.send(said(message))
-
-
-def _size(path: str) -> int:
-    """Bytes of a file; asked here and not by the parent, which a dead network would hold up."""
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return 0
 
 
 def _resident() -> int:

@@ -92,7 +92,16 @@ def serve(link: int, memory: int) -> None:
         connection.send(said(Started(time.monotonic())))
         while True:
             clip = sender.clip()
+            connection.send(Begun(_size(clip.path)))
             sender.finish(decode_clip(clip, request, sender))
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; asked here and not by the parent, which a dead network would hold up."""
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _leave_after(parent: int) -> None:

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from small_runs import STILL, Run, Train, both, distance, run_into
 from torch import Tensor
 
-from c4c.core import presets
 from c4c.cli.app import group
+from c4c.core import presets
 from c4c.core.errors import C4CError
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.training import cached, e2e, loop
