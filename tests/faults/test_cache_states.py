@@ -174,7 +174,8 @@ def test_a_shard_that_was_made_anew_meanwhile_is_not_moved(
         return found
 
     monkeypatch.setattr(inspect, "_wrong_with", redone)
-    assert any(path.name in line for line in damage(cache.path, repair=True))
+    lines = list(damage(cache.path, repair=True))
+    assert any(path.name in line for line in lines)
     assert path.read_bytes() == whole
     assert list(path.parent.glob("*.damaged*")) == []
 
