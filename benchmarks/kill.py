@@ -30,11 +30,13 @@ import click
 from kill_cases import CASES, Case, Stands, lost, observed
 
 from c4c.core.errors import C4CError
+from c4c.core.files import write_json
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract
 
 WARM = [
-    "kill_cases", "open_clip", "c4c.extract.backbone.backbone", "c4c.extract.pipeline", "c4c.retrieval.session",
+    "kill_cases", "open_clip", "c4c.extract.backbone.backbone", "c4c.extract.pipeline",
+    "c4c.retrieval.session",
     "c4c.retrieval.evaluate", "c4c.study.run", "c4c.training.cached", "c4c.training.e2e",
 ]  # fmt: skip
 LATE = (0.0, 0.0, 0.003, 0.03)  # seconds after the beginning of a commit at most
