@@ -92,7 +92,7 @@ def serve(link: int, memory: int) -> None:
         connection.send(said(Started(time.monotonic())))
         while True:
             clip = sender.clip()
-            connection.send(Begun(_size(clip.path)))
+            connection.send(said(Begun(_size(clip.path))))
             sender.finish(decode_clip(clip, request, sender))
 
 
