@@ -70,15 +70,15 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _lines(cell: str) -> str:
-    first, newline, below = html.escape(cell).partition("\n")
-    return f"{first}<br><small>{below}</small>" if newline else first
+    first, newline, below = cell.partition("\n")
+    return f"{escape(first)}<br><small>{escape(below)}</small>" if newline else escape(first)
 
 
 def items(lines: Sequence[str]) -> str:
     """Lines of text as a list; nothing when there are none."""
     if not lines:
         return ""
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def _open_parquet(path: Path) -> Iterator[Any]:
     except ImportError:
         raise C4CError(f"{path} needs pyarrow; install it: pip install 'c4c[parquet]'") from None
     if not path.is_file():
-        raise C4CError(f"{path} is not there.")
+        raise C4CError(f"{path} does not exist.")
     try:
         with parquet.ParquetFile(path) as file:
             yield file

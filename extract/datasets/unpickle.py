@@ -16,6 +16,7 @@ from c4c.core.errors import C4CError
 from c4c.core.pickles import PlainUnpickler, check_repeats, plain
 from c4c.extract.datasets.tables import read_bytes
 
+_LARGEST = 64 << 20  # bytes of a file; MSVD's has about five million
 # Elements beside those that a pickle writes out: lists may be shared, and MSVD has 700,000 words.
 _REPEATS = 1_000_000
 
@@ -27,7 +28,7 @@ def read_pickle(path: Path) -> Any:
         C4CError: missing, damaged, with anything but plain values in it, or with values that
             are named over and over.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, _LARGEST)
     try:
         value = PlainUnpickler(io.BytesIO(data)).load()
         if isinstance(value, (list, tuple, dict)):

@@ -45,7 +45,7 @@ def test_videos_and_captions_may_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("video,caption\na.mp4,one\nb.mp4,two\n")
     done = check("folder", "--root", str(tmp_path), "--videos", str(tmp_path / "films"),
                  "--captions", str(tmp_path / "list.csv"))  # fmt: skip
-    assert rows(done)["all"][1:5] == ["2", "1", "1", "1"]  # annotated, found, missing, captions
+    assert rows(done)["all"][1:5] == ["2", "1", "1", "2"]  # annotated, found, missing, captions
 
 
 @pytest.mark.shows("dataset check", "--strict")

@@ -110,6 +110,7 @@ def test_embedded_videos_are_not_read_and_their_path_is_taken(place) -> None:
     assert [clip.id for clip in load_dataset(place.source("manifest"), "train").clips] == ["a.mp4"]
 
 
+@pytest.mark.shows("dataset unpack", "--out")
 def test_a_table_that_holds_its_videos_is_named_until_they_are_files(place) -> None:
     rows = [
         {"video": {"bytes": b"first", "path": "a.mp4"}, "caption": "x"},

@@ -352,6 +352,7 @@ def test_a_head_without_clip_cannot_be_exported(tmp_path: Path) -> None:
         export_checkpoint(tmp_path / "best", tmp_path / "out.bin")
 
 
+@pytest.mark.shows("export-checkpoint", "--exact-gelu")
 def test_a_backbone_of_exact_gelu_is_exported_only_when_told_and_then_says_so(
     tmp_path: Path,
 ) -> None:

@@ -20,8 +20,8 @@ from c4c.retrieval.table import evaluation_table, hits_table, render
 
 EVIL = "<script>alert('x')</script>&"
 SAFE = "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;"
-BACK = Metrics(5.0, 15.0, 25.0, 95.0, 8.0, 9.5, 90, 80, 80)
-THERE = Metrics(10.0, 20.0, 30.0, 99.0, 4.0, 6.5, 100, 80, 85)
+BACK = Metrics(5.0, 15.0, 25.0, 95.0, 8.0, 9.5, 0.125, 90, 80, 80)
+THERE = Metrics(10.0, 20.0, 30.0, 99.0, 4.0, 6.5, 0.25, 100, 80, 85)
 
 
 def test_a_table_is_aligned_by_its_longest_cells() -> None:
@@ -37,9 +37,9 @@ def test_every_figure_of_an_evaluation_is_told_in_its_column(
     lines = evaluation_table(found).splitlines()
     assert lines[0] == "meanP"
     assert lines[1].split() == [
-        "R@1", "R@5", "R@10", "R@50", "median", "mean", "Rsum", "queries", "gallery",
+        "R@1", "R@5", "R@10", "R@50", "median", "mean", "MRR", "Rsum", "queries", "gallery",
     ]  # fmt: skip
-    perfect = ["100.0"] * 4 + ["1.0", "1.0", "300.0", "8", "8", "of", "9"]
+    perfect = ["100.0"] * 4 + ["1.0", "1.0", "1.000", "300.0", "8", "8", "of", "9"]
     assert lines[2].split() == ["text", "to", "video", *perfect]
     assert lines[3].split() == ["text", "to", "video,", "authors'", "ties", *perfect]
     assert lines[4].split() == ["video", "to", "text", *perfect]

@@ -256,3 +256,22 @@ def test_a_comparison_is_a_page(two: tuple[str, str], tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert "<h2>Won</h2>" in page
     assert "text 0: rank 4 to 1" in page
+
+
+@pytest.mark.shows("retrieve", "--trec", "--similarity")
+def test_runs_and_scores_are_written_for_other_programs(retrieve: Retrieve, tmp_path: Path) -> None:
+    told = figures(
+        retrieve, tmp_path / "r.json", "--split", "test",
+        "--trec", str(tmp_path / "run"), "--similarity", str(tmp_path / "s.npy"),
+    )  # fmt: skip
+    scores, ids = np.load(tmp_path / "s.npy"), json.loads((tmp_path / "s.ids.json").read_text())
+    assert scores.shape == (len(ids["captions"]), len(ids["clips"]))
+    first = {line.split()[0]: line.split()[2] for line in reversed(
+        (tmp_path / "run.t2v.run").read_text().splitlines())}  # fmt: skip
+    best = {
+        name: ids["clips"][row.argmax()]
+        for (name, _), row in zip(ids["captions"], scores, strict=True)
+    }
+    alone = [row["caption"] for row in told["queries"]["t2v"] if row["rank"] == 1.0]
+    assert alone
+    assert all(first[name] == best[name] for name in alone)
