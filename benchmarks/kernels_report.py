@@ -2,8 +2,9 @@
 
 No GPU is needed: the compiler, ptxas and cuobjdump come with the Triton package. Columns:
 registers a thread, bytes spilled, shared memory against the limit of the GPU, and the
-tensor-core instruction found. Fails (status 1) when a kernel spills, does not fit, or goes
-without tensor cores where it should use them.
+tensor-core instruction found. Fails (status 1) when a kernel spills, does not fit, goes
+without tensor cores where it should use them, cuts float32 to tf32, or finds rows by
+products of 32 bits, which large galleries overflow.
 
     python benchmarks/kernels_report.py [--arch sm_80 --arch sm_90 --arch gfx942]
 """
@@ -37,6 +38,10 @@ TARGETS = {
 SHARED_LIMIT = {"sm_80": 166_912, "sm_90": 232_448, "gfx942": 65_536}
 MATRIX = re.compile(r"wgmma\.mma_async|mma\.sync|v_mfma")
 DTYPES = {"fp16": 2, "bf16": 2, "fp32": 4}
+# Arguments beside strides that rows are counted in.
+_ROW_SIZES = ("dim", "depth", "groups", "words", "count")
+# Kernels that share another's configuration.
+_TILE = {"group_max 8": "group_max", "all scores": "group_max", "rank list": "rank"}
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,15 @@ def cases() -> Iterator[Case]:
     """Every shipped kernel, as the host code launches it for D = 512."""
     for dtype in DTYPES:
         yield _pool("pool forward", dtype, pool_triton.pool_forward_kernel, KEEP=True)
+        yield _pool("pool, no sums", dtype, pool_triton.pool_forward_kernel, KEEP=False)
         yield _pool("pool backward", dtype, pool_triton.pool_backward_kernel)
+        pairs = {"low": "fp32", "high": "fp32"}
         for kind, kernel, pointers, more in (
             ("group_max", topk_triton.group_max_kernel, {"out": "fp32"}, {"G": 32}),
-            ("rank", ranks_triton.rank_kernel, {"best": "fp32", "counts": "i64"}, {}),
-            (
-                "pair",
-                ranks_triton.pair_kernel,
-                dict.fromkeys(("owner", "rows"), "i64") | {"out": "fp32"},
-                {},
-            ),
+            ("group_max 8", topk_triton.group_max_kernel, {"out": "fp32"}, {"G": 8}),
+            ("all scores", topk_triton.group_max_kernel, {"out": "fp32"}, {"G": 1}),
+            ("rank", ranks_triton.count_kernel, pairs | {"above": "i32", "close": "i32"}, {}),
+            ("rank list", ranks_triton.list_kernel, pairs | {"out": "i32"}, {"G": 32}),
             ("lse", contrastive_triton.lse_kernel, {"scale": "fp32", "out": "fp32"}, {}),
             (
                 "gradient",
@@ -75,11 +79,21 @@ def cases() -> Iterator[Case]:
                 {"W": contrastive_triton.WIDTH},
             ),
         ):
-            tile = TILES["rank" if kind == "pair" else kind, DTYPES[dtype]]
+            tile = TILES[_TILE.get(kind, kind), DTYPES[dtype]]
             inputs = dict.fromkeys(kernel.arg_names[:2], dtype)
             constants = {"M": tile.m, "N": tile.n, "K": tile.k, "WIDE": False, **more}
             signature = _signature(kernel, inputs | pointers, constants)
             yield Case(kind, dtype, kernel, signature, constants, tile.warps, tile.stages, True)
+
+    for one, other in (("bf16", "fp32"), ("fp32", "fp16"), ("fp16", "bf16")):
+        for group in (32, 1):  # widened to float32, and so without tensor cores
+            tile, kernel = TILES["group_max", 0], topk_triton.group_max_kernel
+            constants = {"M": tile.m, "N": tile.n, "K": tile.k, "WIDE": True, "G": group}
+            pointers = {"queries": one, "gallery": other, "out": "fp32"}
+            signature = _signature(kernel, pointers, constants)
+            name = "group_max" if group > 1 else "all scores"
+            kind = f"{one} x {other}"
+            yield Case(name, kind, kernel, signature, constants, tile.warps, tile.stages, False)
 
 
 def _pool(name: str, dtype: str, kernel: Any, **more: Any) -> Case:
@@ -113,7 +127,24 @@ def compile_case(case: Case, arch: str) -> dict[str, Any]:
     text = built.asm["ptx"] if arch.startswith("sm") else built.asm["amdgcn"]
     found = MATRIX.search(text)
     usage = _nvidia_usage(text, arch) if arch.startswith("sm") else _amd_usage(text)
-    return usage | {"shared": built.metadata.shared, "matrix": found.group() if found else "-"}
+    return usage | {
+        "shared": built.metadata.shared,
+        "matrix": found.group() if found else "-",
+        "tf32": "tf32" in text or "xf32" in text,
+        "narrow": narrow_offsets(built.asm["ttir"], case.kernel.arg_names),
+    }
+
+
+def narrow_offsets(ttir: str, arguments: list[str]) -> list[str]:
+    """Numbers of elements in a row that are multiplied in 32 bits, in Triton's own code."""
+    found = []
+    for name in arguments:
+        if not (name.startswith("stride") or name in _ROW_SIZES):
+            continue
+        values = {name, *re.findall(rf"%(\w+) = tt\.splat %{name} : i32\b", ttir)}
+        products = re.findall(r"arith\.muli %(\w+), %(\w+) : \S*i32\b", ttir)
+        found += [name] * any(values & set(pair) for pair in products)
+    return found
 
 
 def _nvidia_usage(ptx: str, arch: str) -> dict[str, int]:
@@ -148,6 +179,9 @@ def problems(case: Case, arch: str, result: dict[str, Any]) -> list[str]:
         found.append(f"needs {result['shared']} bytes of {SHARED_LIMIT[arch]}")
     if case.product and case.dtype != "fp32" and result["matrix"] == "-":
         found.append("no tensor-core instruction")
+    if result["tf32"]:
+        found.append("cuts float32 to tf32")
+    found += [f"multiplies {name} in 32 bits" for name in result["narrow"]]
     return found
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 
@@ -59,21 +59,36 @@ def check_same(op: str, what: str, one: object, other: object, remedy: str) -> N
 
 
 @contextmanager
-def launching(op: str, shape: str) -> Iterator[None]:
-    """Turn what Triton raises at a launch into one line that says what to do.
+def launching(op: str, **tensors: Tensor) -> Iterator[None]:
+    """Around every launch: on the device of its tensors, and what Triton raises is one line.
+
+    Triton launches on the current device, whatever the tensors' is.
+
+    Args:
+        op: name of the operation, for messages.
+        tensors: what the kernel reads, under names for messages.
 
     Raises:
-        C4CError: the kernel could not be compiled for this GPU or did not fit on it.
+        C4CError: tensors are on several devices, or the kernel could not be compiled for this
+            GPU or did not fit on it.
     """
+    devices = {tensor.device for tensor in tensors.values()}
+    if len(devices) > 1:
+        names = " and ".join(sorted(map(str, devices)))
+        raise C4CError(f"{op}: {', '.join(tensors)} are on {names}; move them to one device.")
+    (device,) = devices
     try:
-        yield
-    except (RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
+    except (C4CError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # Triton's own errors (CompilationError, OutOfResources) and others
+        words = [line for line in str(error).splitlines() if line.strip()]
+        shapes = ", ".join(f"{n} {list(t.shape)} {t.dtype}" for n, t in tensors.items())
         raise C4CError(
-            f"{op}: the GPU kernel failed for {shape}: {first} "
-            "Move the tensors to the CPU, or report this with the shapes above."
+            f"{op}: the GPU kernel failed for {shapes}: {type(error).__name__}: "
+            f"{(words or ['no reason given'])[0].strip()} Move the tensors to the CPU, or report "
+            "this with the shapes above."
         ) from error
 
 

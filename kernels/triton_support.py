@@ -28,10 +28,12 @@ class Tile:
     stages: int
 
 
-# float32 tiles hold twice the bytes of float16 ones, and go without tensor cores.
+# By bytes of a value; 0 is rows of two dtypes, widened. float32 tiles hold twice the bytes of
+# float16 ones, and go without tensor cores.
 TILES = {
     ("group_max", 2): Tile(128, 128, 64, 8, 3),
     ("group_max", 4): Tile(64, 64, 32, 4, 3),
+    ("group_max", 0): Tile(64, 64, 32, 8, 3),
     ("rank", 2): Tile(128, 128, 64, 8, 3),
     ("rank", 4): Tile(64, 64, 32, 8, 3),
     ("lse", 2): Tile(128, 128, 64, 8, 3),
@@ -41,9 +43,9 @@ TILES = {
 }
 
 
-def tile_for(kernel: str, tensor: Tensor) -> Tile:
-    """The shipped configuration of ``kernel`` for tensors of this dtype."""
-    return TILES[kernel, tensor.element_size()]
+def tile_for(kernel: str, *tensors: Tensor) -> Tile:
+    """The shipped configuration of ``kernel`` for the rows of these tensors."""
+    return TILES[kernel, 0 if _differ(tensors) else tensors[0].element_size()]
 
 
 def launch_options(tile: Tile) -> dict[str, int]:
@@ -51,9 +53,17 @@ def launch_options(tile: Tile) -> dict[str, int]:
     return {"num_warps": tile.warps, "num_stages": tile.stages}
 
 
-def upcast(tensor: Tensor) -> bool:
-    """Whether tiles must be widened first: bfloat16 products are wrong in the interpreter."""
-    return interpreted() and tensor.dtype == torch.bfloat16
+def widened(*tensors: Tensor) -> bool:
+    """Whether tiles are widened to float32 before they are multiplied.
+
+    So are rows of two dtypes: each value stays what it is, and neither tensor is copied. And
+    bfloat16 in the interpreter, whose products of it are wrong.
+    """
+    return _differ(tensors) or (interpreted() and tensors[0].dtype == torch.bfloat16)
+
+
+def _differ(tensors: tuple[Tensor, ...]) -> bool:
+    return len({tensor.dtype for tensor in tensors}) > 1
 
 
 def rows_of(tensor: Tensor) -> Tensor:
@@ -86,8 +96,3 @@ def tile_product(
         # "ieee": float32 stays float32 instead of being cut to tf32.
         acc = tl.dot(b_a, tl.trans(b_b), acc, input_precision="ieee")
     return acc
-
-
-def shapes(**tensors: Tensor) -> str:
-    """Names, shapes and dtypes, for messages."""
-    return ", ".join(f"{n} {list(t.shape)} {t.dtype}" for n, t in tensors.items())

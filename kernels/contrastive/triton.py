@@ -17,10 +17,9 @@ from c4c.kernels.triton_support import (
     divisible,
     launch_options,
     rows_of,
-    shapes,
     tile_for,
     tile_product,
-    upcast,
+    widened,
 )
 
 OP = "contrastive_loss"
@@ -32,11 +31,11 @@ def log_sum_exp(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
     """Log-sum-exp over ``b`` of ``scale * a b^T``: float32 [B]."""
     a, b = rows_of(a), rows_of(b)
     out = torch.empty(len(a), device=a.device, dtype=torch.float32)
-    tile = tile_for("lse", a)
-    with launching(OP, shapes(a=a, b=b)):
+    tile = tile_for("lse", a, b)
+    with launching(OP, a=a, b=b):
         lse_kernel[(divisible(len(a), tile.m),)](
             a, b, scale, out, len(a), a.stride(0), b.stride(0), a.shape[1],
-            M=tile.m, N=tile.n, K=tile.k, WIDE=upcast(a), **launch_options(tile),
+            M=tile.m, N=tile.n, K=tile.k, WIDE=widened(a, b), **launch_options(tile),
         )  # fmt: skip
     return out
 
@@ -46,14 +45,14 @@ def gradient(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of ``a``, float32 [B, D], and of ``scale``."""
     a, b = rows_of(a), rows_of(b)
-    tile = tile_for("gradient", a)
+    tile = tile_for("gradient", a, b)
     blocks = divisible(len(a), tile.m)
     out = torch.empty(a.shape, device=a.device, dtype=torch.float32)
     parts = torch.empty(blocks, device=a.device, dtype=torch.float32)
-    with launching(OP, shapes(a=a, b=b)):
+    with launching(OP, a=a, b=b):
         gradient_kernel[(blocks, divisible(a.shape[1], WIDTH))](
             a, b, scale, rows, columns, out, parts, len(a), a.stride(0), b.stride(0), a.shape[1],
-            M=tile.m, N=tile.n, K=tile.k, W=WIDTH, WIDE=upcast(a), **launch_options(tile),
+            M=tile.m, N=tile.n, K=tile.k, W=WIDTH, WIDE=widened(a, b), **launch_options(tile),
         )  # fmt: skip
     return out, parts.sum()
 

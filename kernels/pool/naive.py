@@ -5,6 +5,7 @@ from torch import Tensor
 
 from c4c.kernels.dispatch import compute_dtype
 
+OP = "masked_mean_pool"
 # How many times what a random walk of roundings makes of a sum the sum of a clip must be.
 # Measured over orders, widths and precisions, frames that cancel leave at most 0.2 of it.
 NOISE = 4

@@ -16,9 +16,8 @@ from torch import Tensor
 from c4c.core.errors import C4CError
 from c4c.kernels import native
 from c4c.kernels.dispatch import check_matrix, compute_dtype, use_triton
-from c4c.kernels.pool.naive import cancelled, noise, smallest
+from c4c.kernels.pool.naive import OP, cancelled, noise, smallest
 
-OP = "masked_mean_pool"
 # Bytes of float32 frames that one step of the CPU path works on: they stay in the cache.
 CHUNK_BYTES = 8 << 20
 # Numbers that one thread pools before a second would have started.
@@ -75,8 +74,9 @@ def masked_mean_pool(
 def _packed_rows(frames: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     if offsets.dim() != 1 or offsets.numel() < 1 or offsets.dtype.is_floating_point:
         raise C4CError(f"{OP}: offsets must be integers [N + 1], got {list(offsets.shape)}.")
-    offsets = offsets.to(frames.device, torch.int64)
+    offsets = offsets.long()
     counts = offsets.diff()
+    # Values are only looked at where that costs no wait for the GPU; kernels mind the rest.
     if offsets.device.type == "cpu" and (
         offsets[0] != 0 or offsets[-1] != len(frames) or bool((counts < 0).any())
     ):
@@ -84,7 +84,7 @@ def _packed_rows(frames: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
             f"{OP}: offsets must rise from 0 to the number of frames ({len(frames)}); "
             f"got {offsets[0].item()}..{offsets[-1].item()}."
         )
-    return offsets[:-1], counts
+    return offsets[:-1].to(frames.device), counts.to(frames.device)
 
 
 def _padded_rows(padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +94,7 @@ def _padded_rows(padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tenso
             f"{OP}: lengths must be integers [{n}] for features {list(padded.shape)}, "
             f"got {lengths.dtype} {list(lengths.shape)}."
         )
-    # Values are only looked at where that costs no wait for the GPU.
+    # As with offsets.
     if lengths.device.type == "cpu" and n and (lengths.min() < 0 or lengths.max() > t):
         raise C4CError(
             f"{OP}: lengths must lie in 0..{t} (frames given), "
@@ -107,7 +107,11 @@ def _padded_rows(padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 @torch.library.custom_op("c4c::masked_mean_pool", mutates_args=())
 def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    """Pooled [N, D] and, if ``keep``, the sums of unit frames [N, D] for the backward."""
+    """Pooled [N, D] and, if ``keep``, the sums of unit frames [N, D] for the backward.
+
+    A clip that reaches beyond the frames is an error on a CPU. On a GPU, where to ask would be
+    to wait, it gives NaN; nothing outside the frames is read.
+    """
     if use_triton(frames):
         from c4c.kernels.pool.triton import pool_forward
 
@@ -141,13 +145,19 @@ def _pool_native(
     cuts = [len(counts) * run // runs for run in range(runs + 1)]
     stops = native.together("pool", [(arguments, *span) for span in itertools.pairwise(cuts)])
     if stops != cuts[1:]:
-        raise C4CError(f"{OP}: clips reach beyond the {len(frames)} frames; mend the offsets.")
+        raise _beyond(frames)
+
+
+def _beyond(frames: Tensor) -> C4CError:
+    return C4CError(f"{OP}: clips reach beyond the {len(frames)} frames; fix the offsets.")
 
 
 def _pool_steps(
     frames: Tensor, starts: Tensor, counts: Tensor, pooled: Tensor, summed: Tensor
 ) -> None:
     """The same in torch: three passes over frames that stay in the cache."""
+    if bool(((starts < 0) | (counts < 0) | (counts > len(frames) - starts)).any()):
+        raise _beyond(frames)
     pooled.zero_()
     summed.zero_()
     wide = summed.dtype
@@ -187,6 +197,9 @@ def _pool_backward(
     grad: Tensor, frames: Tensor, starts: Tensor, counts: Tensor, summed: Tensor
 ) -> Tensor:
     """The gradient of the frames [F, D]: each normalisation drops the part along itself."""
+    shape = (len(starts), frames.shape[1])
+    if grad.shape != shape or summed.shape != shape:
+        raise C4CError(f"{OP}: gradient {list(grad.shape)} and sums are not {list(shape)}.")
     if use_triton(grad, frames):
         from c4c.kernels.pool.triton import pool_backward
 
@@ -210,10 +223,13 @@ def _setup_context(
     ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: tuple[Tensor, Tensor]
 ) -> None:
     ctx.save_for_backward(*inputs[:3], output[1])
+    ctx.kept = inputs[3]
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
     frames, starts, counts, summed = ctx.saved_tensors
+    if not ctx.kept:  # somebody called the operator itself, and wants a gradient after all
+        _, summed = torch.ops.c4c.masked_mean_pool(frames, starts, counts, True)
     gradient = torch.ops.c4c.masked_mean_pool_backward(grad, frames, starts, counts, summed)
     return gradient, None, None, None
 

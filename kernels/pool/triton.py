@@ -9,8 +9,8 @@ import triton.language as tl
 from torch import Tensor
 
 from c4c.kernels.dispatch import launching
-from c4c.kernels.pool.naive import noise, smallest
-from c4c.kernels.triton_support import rows_of, shapes
+from c4c.kernels.pool.naive import OP, noise, smallest
+from c4c.kernels.triton_support import rows_of
 
 FRAMES = 4
 WARPS = 4
@@ -27,9 +27,9 @@ def pool_forward(
     pooled = frames.new_empty(clips, dim)
     summed = frames.new_empty((clips, dim) if keep else 0, dtype=torch.float32)
     if clips and dim:
-        with launching("masked_mean_pool", shapes(frames=frames)):
+        with launching(OP, frames=frames, starts=starts, counts=counts):
             pool_forward_kernel[(clips,)](
-                frames, starts, counts, pooled, summed, frames.stride(0), dim,
+                frames, starts, counts, pooled, summed, len(frames), frames.stride(0), dim,
                 KEEP=keep, T=FRAMES, D=triton.next_power_of_2(dim), num_warps=WARPS, **NOTHING,
             )  # fmt: skip
     return pooled, summed
@@ -43,9 +43,9 @@ def pool_backward(
     dim = frames.shape[1]
     out = torch.zeros_like(frames, memory_format=torch.contiguous_format)
     if len(starts) and dim:
-        with launching("masked_mean_pool", shapes(frames=frames)):
+        with launching(OP, frames=frames, starts=starts, counts=counts):
             pool_backward_kernel[(len(starts),)](
-                grad, frames, starts, counts, summed, out, frames.stride(0), dim,
+                grad, frames, starts, counts, summed, out, len(frames), frames.stride(0), dim,
                 T=FRAMES, D=triton.next_power_of_2(dim), num_warps=WARPS, **NOTHING,
             )  # fmt: skip
     return out
@@ -67,7 +67,7 @@ def _cancelled(count, dim, NOISE: tl.constexpr):
 
 @triton.jit
 def pool_forward_kernel(
-    frames, starts, counts, pooled, summed, stride, dim,
+    frames, starts, counts, pooled, summed, total, stride, dim,
     KEEP: tl.constexpr, T: tl.constexpr, D: tl.constexpr,
     SMALLEST: tl.constexpr, NOISE: tl.constexpr,
 ):  # fmt: skip
@@ -75,10 +75,13 @@ def pool_forward_kernel(
     n = tl.program_id(0).to(tl.int64)
     start = tl.load(starts + n)
     count = tl.load(counts + n)
+    inside = (start >= 0) & (count >= 0) & (count <= total - start)
+    count = tl.where(inside, count, 0)
     o_t = tl.arange(0, T)
     o_d = tl.arange(0, D)
     live_d = o_d < dim
-    acc = tl.zeros((D,), dtype=tl.float32)
+    # Nothing beyond the frames is read; a clip that reaches there is no number.
+    acc = tl.where(inside, tl.zeros((D,), dtype=tl.float32), float("nan"))
     for t in range(0, count, T):
         live = (o_t[:, None] < count - t) & live_d[None, :]
         rows = start + t + o_t
@@ -93,13 +96,15 @@ def pool_forward_kernel(
 
 @triton.jit
 def pool_backward_kernel(
-    grad, frames, starts, counts, summed, out, stride, dim,
+    grad, frames, starts, counts, summed, out, total, stride, dim,
     T: tl.constexpr, D: tl.constexpr, SMALLEST: tl.constexpr, NOISE: tl.constexpr,
 ):  # fmt: skip
     """Each normalisation passes on what is at right angles to its result, over the norm."""
     n = tl.program_id(0).to(tl.int64)
     start = tl.load(starts + n)
     count = tl.load(counts + n)
+    inside = (start >= 0) & (count >= 0) & (count <= total - start)
+    count = tl.where(inside, count, 0)
     o_t = tl.arange(0, T)
     o_d = tl.arange(0, D)
     live_d = o_d < dim

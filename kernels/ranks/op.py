@@ -7,18 +7,18 @@ an expected value: with ``g`` clips above, ``m`` right ones at the best right sc
 ``g + (m + e + 1) / (m + 1)``; with a single right clip, ``1 + g + e / 2``.
 """
 
-import math
+import itertools
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from c4c.core.errors import C4CError
 from c4c.kernels.dispatch import check_matrix, check_same, compute_dtype, use_triton
+from c4c.kernels.ranks import pairs
+from c4c.kernels.ranks.pairs import OP
 
-OP = "ground_truth_ranks"
-# Scores of one block (queries times clips) on the CPU path: 8 MB in float32.
-BLOCK = 2 << 20
 Targets = Tensor | Sequence[int] | Sequence[Iterable[int]]
 
 
@@ -59,7 +59,9 @@ def ground_truth_counts(
     check_same(OP, "dtypes", queries.dtype, gallery.dtype, "convert one of them")
     owner, rows = _flatten_targets(targets, len(queries), len(gallery))
     owner, rows = owner.to(queries.device), rows.to(queries.device)
-    greater, equal, right = torch.ops.c4c.rank_counts(queries, gallery, owner, rows)
+    greater, equal, right = torch.ops.c4c.rank_counts(
+        queries.detach(), gallery.detach(), owner, rows
+    )
     if bool((greater < 0).any()):
         bad = int((greater < 0).nonzero()[0])
         raise C4CError(f"{OP}: query {bad} has a right clip whose score is NaN or infinite.")
@@ -80,19 +82,28 @@ def ground_truth_ranks_reference(queries: Tensor, gallery: Tensor, targets: Targ
 
 
 def _flatten_targets(targets: Targets, queries: int, gallery: int) -> tuple[Tensor, Tensor]:
-    """Pairs (query, right row), sorted by query and without repeats."""
-    if isinstance(targets, Tensor):
-        targets = targets.tolist()
+    """Pairs (query, right row), sorted by query and row and without repeats."""
     check_same(OP, "numbers of queries and of targets", queries, len(targets), "pair them up")
-    sets = [{t} if isinstance(t, int) else {int(row) for row in t} for t in targets]
-    for query, rows in enumerate(sets):
-        if not rows:
-            raise C4CError(f"{OP}: query {query} has no right clip; leave it out.")
-        if min(rows) < 0 or max(rows) >= gallery:
-            raise C4CError(f"{OP}: query {query} has target {max(rows)}, not in 0..{gallery - 1}.")
-    pairs = [(query, row) for query, rows in enumerate(sets) for row in sorted(rows)]
-    flat = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-    return flat[:, 0].contiguous(), flat[:, 1].contiguous()
+    if isinstance(targets, Tensor):
+        if targets.is_floating_point() or targets.dtype == torch.bool:
+            raise C4CError(f"{OP}: targets are {targets.dtype}; pass integers.")
+        rows = targets.long().reshape(-1)
+        each = len(rows) // max(queries, 1)
+        owner = torch.arange(queries, device=rows.device).repeat_interleave(each)
+    else:
+        sets = [(one,) if isinstance(one, Integral) else tuple(one) for one in targets]
+        sizes = torch.tensor([len(one) for one in sets], dtype=torch.int64)
+        if not sizes.all():
+            empty = int((sizes == 0).nonzero()[0])
+            raise C4CError(f"{OP}: query {empty} has no right clip; leave it out.")
+        owner = torch.repeat_interleave(sizes)
+        rows = torch.tensor(list(itertools.chain.from_iterable(sets)), dtype=torch.int64)
+    outside = ((rows < 0) | (rows >= gallery)).nonzero()
+    if len(outside):
+        query, row = int(owner[outside[0]]), int(rows[outside[0]])
+        raise C4CError(f"{OP}: query {query} has target {row}, not in 0..{gallery - 1}.")
+    both = torch.unique(owner * max(gallery, 1) + rows)
+    return both // max(gallery, 1), both % max(gallery, 1)
 
 
 @torch.library.custom_op("c4c::rank_counts", mutates_args=())
@@ -121,14 +132,14 @@ def _counts(
     queries: Tensor, gallery: Tensor, owner: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     count = len(queries)
-    exact = _pair_scores(queries, gallery, owner, rows)
+    exact = pairs.pair_scores(queries, gallery, owner, rows)
     best = exact.new_full((count,), -torch.inf).scatter_reduce_(0, owner, exact, "amax")
     greater = torch.zeros(count, dtype=torch.float64, device=queries.device)
     equal = torch.zeros_like(greater)
     wide = compute_dtype(queries.dtype)
-    margin = _margin(queries, gallery)
+    margin = pairs.margin_of(queries, gallery)
     q = queries.to(wide)
-    step = max(1, BLOCK // max(count, 1))
+    step = max(1, pairs.BLOCK // max(count, 1))
     for low in range(0, len(gallery), step):
         scores = q @ gallery[low : low + step].to(wide).T
         above = scores > (best + margin).to(wide)[:, None]
@@ -136,33 +147,9 @@ def _counts(
         # Scores too close for the product's rounding are made again, in float64.
         close = (scores >= (best - margin).to(wide)[:, None]) & ~above
         who, where = close.nonzero(as_tuple=True)
-        again = _pair_scores(queries, gallery, who, where + low)
+        again = pairs.pair_scores(queries, gallery, who, where + low)
         greater += torch.bincount(who[again > best[who]], minlength=count)
         equal += torch.bincount(who[again == best[who]], minlength=count)
     hits = torch.bincount(owner[exact == best[owner]], minlength=count).double()
     finite = torch.isfinite(best)
     return torch.where(finite, greater, -1.0), equal - hits, hits
-
-
-def _pair_scores(queries: Tensor, gallery: Tensor, who: Tensor, where: Tensor) -> Tensor:
-    """Inner products of the pairs in float64 [P]; equal rows give equal bits."""
-    step = max(1, BLOCK // max(queries.shape[1], 1))
-    parts = [
-        (queries[w].double() * gallery[r].double()).sum(1)
-        for w, r in zip(torch.split(who, step), torch.split(where, step), strict=True)
-    ]
-    return torch.cat(parts) if parts else queries.new_empty(0, dtype=torch.float64)
-
-
-def _margin(queries: Tensor, gallery: Tensor) -> Tensor:
-    """More than the rounding error of a product in the working precision, [Q]."""
-    wide = compute_dtype(queries.dtype)
-    longest = max(
-        (float(part.to(wide).norm(dim=1).amax()) for part in torch.split(gallery, 1 << 14)),
-        default=0.0,
-    )
-    if not math.isfinite(longest):
-        raise C4CError(f"{OP}: the gallery has NaN or infinite values; drop those rows.")
-    unit = torch.finfo(wide).eps * queries.shape[1]
-    margin: Tensor = queries.double().norm(dim=1) * (longest * unit)
-    return margin

@@ -1,11 +1,14 @@
-"""Triton kernels of the ranks: scores of the right pairs, and counts along the gallery.
+"""Triton kernels of the ranks: counts along the gallery, and the rows too close to call.
 
-Both go through the same tile product, so the score of a right clip has the same bits in
-both, and equal rows tie.
+Scores of a product in float32 decide all rows but those closer to the best right score than
+rounding: these are listed, and decided in float64, as on a CPU. So equal rows tie, however
+the product was made.
 """
 
 # Arguments of a kernel are pointers and numbers of the device; Python has no types for them.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
+from collections.abc import Iterator
 
 import torch
 import triton
@@ -13,19 +16,24 @@ import triton.language as tl
 from torch import Tensor
 
 from c4c.kernels.dispatch import launching
+from c4c.kernels.ranks.pairs import OP, margin_of, pair_scores
 from c4c.kernels.triton_support import (
     divisible,
     launch_options,
     rows_of,
-    shapes,
     tile_for,
     tile_product,
-    upcast,
+    widened,
 )
 
-OP = "ground_truth_ranks"
 # Pieces of the gallery that are counted side by side, so that few queries fill a GPU.
 SPLITS = 32
+# Rows whose closeness is said in one word, a bit each.
+GROUP = 32
+# Words of one launch, and close rows that are decided after it: what fits in 64 MB.
+WORDS = 1 << 24
+# Words that are taken apart at a time.
+APART = 1 << 18
 
 
 def rank_counts(
@@ -33,56 +41,84 @@ def rank_counts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For each query, float64 [Q]: clips above, wrong ones tied, right ones at the top."""
     queries, gallery = rows_of(queries), rows_of(gallery)
-    tile = tile_for("rank", queries)
-    options = {"M": tile.m, "N": tile.n, "K": tile.k, "WIDE": upcast(queries)}
-    options |= launch_options(tile)
-    count, depth = queries.shape
-    pairs = torch.empty(len(owner), device=queries.device, dtype=torch.float32)
-    strides = (queries.stride(0), gallery.stride(0), depth)
-    counts = torch.zeros(2, SPLITS, count, device=queries.device, dtype=torch.int64)
-    with launching(OP, shapes(queries=queries, gallery=gallery)):
-        pair_kernel[(divisible(len(owner), tile.m),)](
-            queries, gallery, owner, rows, pairs, len(owner), *strides, **options
-        )
-        best = torch.full((count,), -torch.inf, device=queries.device)
-        best.scatter_reduce_(0, owner, pairs, "amax")
-        piece = divisible(divisible(len(gallery), SPLITS), tile.n) * tile.n
-        rank_kernel[(divisible(count, tile.m), SPLITS)](
-            queries, gallery, best, counts, count, len(gallery), piece, *strides, **options
-        )
-    greater, equal = counts.sum(1).double()
-    hits = torch.bincount(owner[pairs == best[owner]], minlength=count).double()
+    exact = pair_scores(queries, gallery, owner, rows)
+    best = exact.new_full((len(queries),), -torch.inf).scatter_reduce_(0, owner, exact, "amax")
+    hits = torch.bincount(owner[exact == best[owner]], minlength=len(queries)).double()
+    if not len(queries) or not len(gallery):
+        return torch.where(torch.isfinite(best), 0.0, -1.0), -hits, hits
+    margin = margin_of(queries, gallery)
+    # Rounded outwards: what is within the margin stays so.
+    low = (best - margin).float().nextafter(best.new_tensor(-torch.inf, dtype=torch.float32))
+    high = (best + margin).float().nextafter(best.new_tensor(torch.inf, dtype=torch.float32))
+    above, close = _count(queries, gallery, low, high)
+    greater, equal = above.sum(0).double(), hits.clone()
+    # One close row is the right one itself.
+    open_ = ((close.sum(0) > 1) & torch.isfinite(best)).nonzero()[:, 0]
+    equal[open_] = 0.0
+    for some in _portions(open_, close.sum(0), len(gallery)):
+        for who, where in _list(queries, gallery, low, high, some):
+            again = pair_scores(queries, gallery, who, where)
+            greater += torch.bincount(who[again > best[who]], minlength=len(best))
+            equal += torch.bincount(who[again == best[who]], minlength=len(best))
     return torch.where(torch.isfinite(best), greater, -1.0), equal - hits, hits
 
 
-@triton.jit
-def pair_kernel(
-    queries, gallery, owner, rows, out, pairs, stride_a, stride_b, depth,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """Scores of M pairs: the diagonal of the product of their rows."""
-    o_p = tl.program_id(0) * M + tl.arange(0, M)
-    live = o_p < pairs
-    o_a = tl.load(owner + o_p, mask=live, other=0)
-    o_b = tl.load(rows + o_p, mask=live, other=0)
-    acc = tile_product(
-        queries, gallery, o_a, o_b, live, live, stride_a, stride_b, depth, M, N, K, WIDE
-    )
-    diagonal = tl.arange(0, M)[:, None] == tl.arange(0, N)[None, :]
-    tl.store(out + o_p, tl.sum(tl.where(diagonal, acc, 0.0), 1), mask=live)
+def _count(queries: Tensor, gallery: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows above ``high``, and from ``low`` to it, in each piece: int32 [SPLITS, Q] each."""
+    tile, (count, depth) = tile_for("rank", queries, gallery), queries.shape
+    above, close = queries.new_zeros(2, SPLITS, count, dtype=torch.int32)
+    piece = divisible(divisible(len(gallery), SPLITS), tile.n) * tile.n
+    with launching(OP, queries=queries, gallery=gallery):
+        count_kernel[(divisible(count, tile.m), SPLITS)](
+            queries, gallery, low, high, above, close, count, len(gallery), piece,
+            queries.stride(0), gallery.stride(0), depth,
+            M=tile.m, N=tile.n, K=tile.k, WIDE=widened(queries, gallery), **launch_options(tile),
+        )  # fmt: skip
+    return above, close
+
+
+def _portions(who: Tensor, close: Tensor, rows: int) -> list[Tensor]:
+    """``who`` in runs that one launch can list."""
+    if not len(who):
+        return []
+    runs = close[who].clamp(min=divisible(rows, GROUP)).cumsum(0) // WORDS
+    return list(who.split(torch.unique_consecutive(runs, return_counts=True)[1].tolist()))
+
+
+def _list(
+    queries: Tensor, gallery: Tensor, low: Tensor, high: Tensor, who: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The close pairs of the queries ``who``: query and row, [P] each time."""
+    some, tile = queries[who], tile_for("rank", queries, gallery)
+    words = divisible(len(gallery), GROUP)
+    out = torch.empty(len(who), words, dtype=torch.int32, device=who.device)
+    grid = divisible(len(who), tile.m) * divisible(len(gallery), tile.n)
+    with launching(OP, queries=queries, gallery=gallery):
+        list_kernel[(grid,)](
+            some, gallery, low[who], high[who], out, len(who), len(gallery), words,
+            some.stride(0), gallery.stride(0), queries.shape[1],
+            M=tile.m, N=tile.n, K=tile.k, G=GROUP, WIDE=widened(queries, gallery),
+            **launch_options(tile),
+        )  # fmt: skip
+    bits = torch.arange(GROUP, device=who.device)
+    for place in out.nonzero().split(APART):
+        owner, word = place.unbind(1)
+        pair, bit = (out[owner, word, None] >> bits & 1).nonzero(as_tuple=True)
+        yield who[owner[pair]], word[pair] * GROUP + bit
 
 
 @triton.jit
-def rank_kernel(
-    queries, gallery, best, counts, count, total, piece, stride_a, stride_b, depth,
+def count_kernel(
+    queries, gallery, low, high, above, close, count, total, piece, stride_a, stride_b, depth,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """How many rows of one piece of the gallery are above, and equal to, each best score."""
+    """How many rows of one piece of the gallery are above, and close to, each best score."""
     o_m = tl.program_id(0) * M + tl.arange(0, M)
     split = tl.program_id(1)
-    b_best = tl.load(best + o_m, mask=o_m < count, other=float("inf"))
-    b_more = tl.zeros((M,), dtype=tl.int32)
-    b_same = tl.zeros((M,), dtype=tl.int32)
+    b_low = tl.load(low + o_m, mask=o_m < count, other=float("inf"))
+    b_high = tl.load(high + o_m, mask=o_m < count, other=float("inf"))
+    b_above = tl.zeros((M,), dtype=tl.int32)
+    b_close = tl.zeros((M,), dtype=tl.int32)
     begin = split * piece
     for first in range(begin, tl.minimum(begin + piece, total), N):
         o_n = first + tl.arange(0, N)
@@ -90,9 +126,36 @@ def rank_kernel(
         acc = tile_product(
             queries, gallery, o_m, o_n, o_m < count, live, stride_a, stride_b, depth, M, N, K, WIDE
         )
-        b_more += tl.sum(((acc > b_best[:, None]) & live[None, :]).to(tl.int32), 1)
-        b_same += tl.sum(((acc == b_best[:, None]) & live[None, :]).to(tl.int32), 1)
-    p_out = counts + split.to(tl.int64) * count + o_m
-    tl.store(p_out, b_more.to(tl.int64), mask=o_m < count)
-    splits = tl.num_programs(1).to(tl.int64)
-    tl.store(p_out + splits * count, b_same.to(tl.int64), mask=o_m < count)
+        more = (acc > b_high[:, None]) & live[None, :]
+        # Neither above nor below: where bounds are no numbers, too.
+        less = (acc < b_low[:, None]) | ~live[None, :]
+        b_above += tl.sum(more.to(tl.int32), 1)
+        b_close += tl.sum((~more & ~less).to(tl.int32), 1)
+    place = split.to(tl.int64) * count + o_m
+    tl.store(above + place, b_above, mask=o_m < count)
+    tl.store(close + place, b_close, mask=o_m < count)
+
+
+@triton.jit
+def list_kernel(
+    queries, gallery, low, high, out, count, total, words, stride_a, stride_b, depth,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, G: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """The rows that ``count_kernel`` counts as close: a bit for each, G to a word."""
+    blocks = tl.cdiv(count, M)
+    o_m = (tl.program_id(0) % blocks) * M + tl.arange(0, M)
+    column = tl.program_id(0) // blocks
+    o_n = column * N + tl.arange(0, N)
+    live = o_n < total
+    b_low = tl.load(low + o_m, mask=o_m < count, other=float("inf"))
+    b_high = tl.load(high + o_m, mask=o_m < count, other=float("inf"))
+    acc = tile_product(
+        queries, gallery, o_m, o_n, o_m < count, live, stride_a, stride_b, depth, M, N, K, WIDE
+    )
+    more = acc > b_high[:, None]
+    less = (acc < b_low[:, None]) | ~live[None, :]
+    bits = (~more & ~less).to(tl.int32) << (o_n % G)[None, :]
+    b_word = tl.sum(tl.reshape(bits, (M, N // G, G)), 2)
+    o_w = column * (N // G) + tl.arange(0, N // G)
+    inside = (o_m[:, None] < count) & (o_w[None, :] < words)
+    tl.store(out + o_m.to(tl.int64)[:, None] * words + o_w[None, :], b_word, mask=inside)

@@ -59,7 +59,8 @@ def topk_similarity(
     if isinstance(gallery, Tensor):
         check_matrix(OP, "gallery", gallery)
         check_same(OP, "widths", queries.shape[1], gallery.shape[1], "use one backbone for both")
-        scores, indices = torch.ops.c4c.topk_similarity(queries, gallery, k)
+        # What is chosen has no gradient.
+        scores, indices = torch.ops.c4c.topk_similarity(queries.detach(), gallery.detach(), k)
         return scores, indices
     return search_blocks(queries, blocks_of(gallery), k)
 

@@ -156,7 +156,7 @@ def test_topk_names_rows_that_are_not_finite():
         topk_similarity(torch.ones(2, 8), gallery, 3)
 
 
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=settings.default.max_examples // 8)
 @given(
     q=st.integers(1, 140),
     n=st.integers(1, 400),

@@ -283,15 +283,36 @@ def test_offsets_must_cover_the_frames():
         masked_mean_pool(torch.ones(5, 4), offsets=torch.tensor([0, 3]))
 
 
-@pytest.mark.skipif(WIDTHS == [0], reason="no compiled pooling here: c4c doctor says why")
-@pytest.mark.parametrize(("start", "count"), [(0, 10**9), (-1, 2), (2, -1), (4, 3)])
-def test_an_operator_called_by_itself_reads_no_other_memory(start, count):
+@pytest.mark.parametrize(("start", "count"), [(0, 10**9), (-1, 2), (2, -1), (4, 3), (2**62, 1)])
+def test_an_operator_called_by_itself_reads_no_other_memory(start, count, width):
     rows = torch.tensor([start]), torch.tensor([count])
-    with pytest.raises(C4CError, match="beyond the 6 frames"):
-        torch.ops.c4c.masked_mean_pool(torch.ones(6, 5), *rows, False)
+    for frames in (torch.ones(6, 5), torch.ones(6, 5).double()):
+        with pytest.raises(C4CError, match="beyond the 6 frames"):
+            torch.ops.c4c.masked_mean_pool(frames, *rows, False)
 
 
-def test_the_operator_obeys_torch_library():
-    frames = torch.randn(6, 5, requires_grad=True)
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("gradient", [True, False])
+def test_the_operator_obeys_torch_library(keep, gradient):
+    frames = torch.randn(6, 5, requires_grad=gradient)
     rows = (torch.tensor([0, 2]), torch.tensor([2, 4]))
-    torch.library.opcheck(torch.ops.c4c.masked_mean_pool.default, (frames, *rows, True))
+    torch.library.opcheck(torch.ops.c4c.masked_mean_pool.default, (frames, *rows, keep))
+
+
+def test_the_gradient_does_not_depend_on_whether_sums_were_kept(width):
+    generator = torch.Generator().manual_seed(0)
+    rows, weights = (torch.tensor([0, 2]), torch.tensor([2, 4])), torch.arange(5.0)
+    found = []
+    for keep in (True, False):
+        frames = torch.randn(6, 5, generator=generator.manual_seed(0), requires_grad=True)
+        pooled, _ = torch.ops.c4c.masked_mean_pool(frames, *rows, keep)
+        (pooled * weights).sum().backward()
+        found.append(frames.grad)
+    assert found[0].equal(found[1]) and (found[0] != 0).any()
+
+
+def test_a_backward_of_other_shapes_is_refused():
+    frames, rows = torch.ones(6, 5), (torch.tensor([0, 2]), torch.tensor([2, 4]))
+    for grad, sums in ((torch.ones(2, 5), torch.ones(0)), (torch.ones(1, 5), torch.ones(2, 5))):
+        with pytest.raises(C4CError, match="are not"):
+            torch.ops.c4c.masked_mean_pool_backward(grad, frames, *rows, sums)

@@ -29,16 +29,41 @@ def run(*command, **environment):
 
 @needs_triton
 @pytest.mark.slow
-def test_every_kernel_equals_its_definition_in_the_interpreter():
-    run("-m", "pytest", "-q", "-x", str(HERE / "interpreted.py"), TRITON_INTERPRET="1")
+@pytest.mark.parametrize("cases", ["interpreted.py", "interpreted_bounds.py"])
+def test_every_kernel_equals_its_definition_in_the_interpreter(cases):
+    run("-m", "pytest", "-q", "-x", str(HERE / cases), TRITON_INTERPRET="1")
 
 
 @needs_triton
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_shipped_configurations_compile_without_spills_and_fit(arch):
+def test_shipped_configurations_compile_as_they_should(arch):
+    """No spills, tensor cores where they belong, no tf32, rows found in 64 bits."""
     table = run(str(ROOT / "benchmarks" / "kernels_report.py"), "--arch", arch)
-    assert "group_max" in table and "spills" not in table
+    assert table.count("| ok |") == len(table.splitlines()) - 3 > 30
+
+
+WIDE = """
+%a = arith.extsi %stride : i32 to i64
+%b = tt.splat %a : i64 -> tensor<4xi64>
+%c = arith.muli %r, %b : tensor<4xi64>
+%d = tt.splat %dim : i32 -> tensor<4xi32>
+%e = arith.cmpi slt, %o, %d : tensor<4xi32>
+"""
+NARROW = """
+%b = tt.splat %stride : i32 -> tensor<4x1xi32>
+%c = arith.muli %r, %b : tensor<4x1xi32>
+%d = arith.muli %n, %dim : i32
+"""
+
+
+@needs_triton
+def test_rows_found_in_32_bits_are_seen():
+    names = ["a", "stride", "dim"]
+    code = "import sys, kernels_report as report; "
+    code += f"print([report.narrow_offsets(one, {names}) for one in sys.argv[1:]])"
+    found = run("-c", code, WIDE, NARROW, PYTHONPATH=str(ROOT / "benchmarks"))
+    assert found.strip() == "[[], ['stride', 'dim']]"
 
 
 def test_everything_runs_without_triton():
