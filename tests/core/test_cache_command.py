@@ -69,7 +69,8 @@ def test_compaction_makes_shards_of_so_many_clips_and_changes_no_feature(
 def test_a_split_is_exported_as_the_docs_lay_it_out(shapes_cache: Path, tmp_path: Path) -> None:
     done = run("cache", "export", str(shapes_cache), "--split", "val", "--out", str(tmp_path))
     names = ["val.features.npy", "val.offsets.npy", "val.clips.jsonl"]
-    assert done.stdout.splitlines() == [str(tmp_path / name) for name in names]
+    captions = ["val.texts.npy", "val.captions.jsonl"]
+    assert done.stdout.splitlines() == [str(tmp_path / name) for name in (*names, *captions)]
     features, offsets = (np.load(tmp_path / name) for name in names[:2])
     assert (features.dtype, features.shape) == (np.float16, (64, 128))
     assert offsets.tolist() == list(range(0, 65, 8))
@@ -78,7 +79,7 @@ def test_a_split_is_exported_as_the_docs_lay_it_out(shapes_cache: Path, tmp_path
     pytest.importorskip("pyarrow")
     done = run("cache", "export", str(shapes_cache), "--format", "parquet", "--out", str(tmp_path))
     assert {Path(line).name for line in done.stdout.splitlines()} == {
-        "train.parquet", "val.parquet", "test.parquet",
+        f"{split}{kind}.parquet" for split in ("train", "val", "test") for kind in ("", ".captions")
     }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def test_help_loads_few_modules_beyond_click() -> None:
         (["extract", "--dataset"], "c4c: Option '--dataset' requires an argument"),
         (
             ["retrieve", "--top-k", "x"],
-            "'x' is not a valid integer range. See: c4c retrieve --help",
+            "'x' is not a valid integer. See: c4c retrieve --help",
         ),
         (["retrieve", "a", "b"], "unexpected extra argument (b)"),
         (["cache", "export", "--format", "nix"], "See: c4c cache export --help"),

@@ -9,15 +9,11 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from c4c.core.errors import C4CError
-from c4c.kernels import (
-    ground_truth_ranks,
-    masked_mean_pool,
-    ranks_triton,
-    topk_similarity,
-    topk_triton,
-)
+from c4c.kernels import ground_truth_ranks, masked_mean_pool, topk_similarity
+from c4c.kernels.ranks import triton as ranks_triton
 from c4c.kernels.ranks.op import ground_truth_ranks_reference
-from c4c.kernels.topk.op import topk_similarity_reference
+from c4c.kernels.topk import triton as topk_triton
+from c4c.kernels.topk.naive import topk_similarity_reference
 
 EPSILON = torch.finfo(torch.float32).eps
 HALVES = [torch.float16, torch.bfloat16]

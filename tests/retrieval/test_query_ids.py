@@ -16,7 +16,7 @@ def test_ids_are_kept_as_they_are(tmp_path: Path) -> None:
     path.write_text(
         '{"query": " a dog ", "id": "q-1"}\n{"id": 7, "query": "a cat"}\n{"query": "x"}\nplain\n'
     )
-    found = read_queries(str(path))
+    found = list(read_queries(str(path)))
     assert found == ["a dog", "a cat", "x", "plain"]
     assert [getattr(one, "id", None) for one in found] == ["q-1", 7, None, None]
 
@@ -25,8 +25,8 @@ def test_ids_are_kept_as_they_are(tmp_path: Path) -> None:
 def test_an_id_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text('{"query": "a"}\n{"query": "b", "id": ' + value + "}\n")
-    with pytest.raises(C4CError, match='line 2: "id" is .*, expected a text or a whole number'):
-        read_queries(str(path))
+    with pytest.raises(C4CError, match="line 2: id is .*, expected "):
+        list(read_queries(str(path)))
 
 
 @pytest.mark.parametrize("line", ["{}", '{"query": ["a"]}', "{", '{"id": 3}'])
@@ -34,7 +34,7 @@ def test_lines_that_ask_nothing_are_refused(line: str, tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(line)
     with pytest.raises(C4CError, match="line 1"):
-        read_queries(str(path))
+        list(read_queries(str(path)))
 
 
 def test_a_hit_has_its_querys_id() -> None:

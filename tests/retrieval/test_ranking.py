@@ -11,7 +11,7 @@ from c4c.cache.open import ClipFeatures
 from c4c.core.errors import C4CError
 from c4c.heads import HEADS, build_head
 from c4c.heads.base import Head
-from c4c.kernels import ranks as ranks_module
+from c4c.kernels.ranks import pairs as ranks_module
 from c4c.retrieval import ranking as ranking_module
 from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.evaluate import evaluate

@@ -199,7 +199,7 @@ def test_weights_for_the_texts_may_lie_elsewhere_but_must_be_the_same(
     content = json.loads((moved / "cache.json").read_text())
     content["fingerprint"]["weights"] = "/gone/weights.safetensors"
     (moved / "cache.json").write_text(json.dumps(content))
-    with pytest.raises(C4CError, match="No weights at /gone/weights.safetensors"):
+    with pytest.raises(C4CError, match=r"/gone/weights.safetensors, which was not opened"):
         retrieve(QUERY, cache=moved)
     assert retrieve(QUERY, "--pretrained", str(WEIGHTS), cache=moved) == retrieve(QUERY)
     with pytest.raises(C4CError, match="other weights"):
@@ -255,7 +255,7 @@ def test_a_comparison_is_a_page(two: tuple[str, str], tmp_path: Path) -> None:
     compare(*two, "--html", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     assert "<h2>Won</h2>" in page
-    assert "text 0: rank 4 to 1" in page
+    assert "“text 0”: rank 4 to 1" in page
 
 
 @pytest.mark.shows("retrieve", "--trec", "--similarity")

@@ -52,7 +52,7 @@ def test_hits_are_the_clips_that_score_highest(
 ) -> None:
     head, (clips, _) = seeded(name), make_split(random(12, 5, DIM))
     text = random(3, DIM, seed=1)
-    hits = list(search(["a", "b", "c"], torch.from_numpy(text), head, clips, 4, View(*view)))
+    hits = list(search([(["a", "b", "c"], torch.from_numpy(text))], head, clips, 4, View(*view)))
     scores = logits(head, clips, text, view)
     order = np.argsort(-scores, axis=1)[:, :4]
     assert told(hits) == [
@@ -72,12 +72,14 @@ def test_a_tight_head_orders_the_shortlist_of_mean_pooling(make_split: MakeSplit
     coarse, fine = (logits(seeded(name), clips, text) for name in ("meanP", "tightTransf"))
     few = np.argsort(-coarse, axis=1)[:, :4]
     head = seeded("tightTransf")
-    hits = list(search(["a", "b"], torch.from_numpy(text), head, clips, 3, shortlist=4))
+    hits = list(search([(["a", "b"], torch.from_numpy(text))], head, clips, 3, shortlist=4))
     expected = [row[np.argsort(-fine[n, row])][:3] for n, row in enumerate(few)]
     assert [hit.clip for hit in hits] == [f"clip{place:02}" for row in expected for place in row]
     # More answers than the shortlist has: as many are looked at as are wanted.
-    assert len(list(search(["a"], torch.from_numpy(text[:1]), head, clips, 6, shortlist=4))) == 6
-    assert len(list(search(["a"], torch.from_numpy(text[:1]), head, clips, 90))) == 12
+    assert (
+        len(list(search([(["a"], torch.from_numpy(text[:1]))], head, clips, 6, shortlist=4))) == 6
+    )
+    assert len(list(search([(["a"], torch.from_numpy(text[:1]))], head, clips, 90))) == 12
 
 
 def test_qb_norm_serves_live_queries_by_its_bank(make_split: MakeSplit) -> None:
@@ -97,7 +99,7 @@ def test_qb_norm_serves_live_queries_by_its_bank(make_split: MakeSplit) -> None:
     assert (expected != scores.argmax(1)).any()
     rerank = Rerank("qbnorm", clips, torch.from_numpy(bank))
     names, head = [str(row) for row in range(12)], seeded("meanP")
-    hits = list(search(names, torch.from_numpy(text), head, clips, 1, rerank=rerank))
+    hits = list(search([(names, torch.from_numpy(text))], head, clips, 1, rerank=rerank))
     assert [hit.clip for hit in hits] == [f"clip{place:02}" for place in expected]
     cosines = scores[np.arange(12), expected]
     assert [hit.score for hit in hits] == pytest.approx(cosines, abs=2e-6)
@@ -106,7 +108,7 @@ def test_qb_norm_serves_live_queries_by_its_bank(make_split: MakeSplit) -> None:
 def test_an_empty_gallery_is_said(make_split: MakeSplit) -> None:
     clips, _ = make_split(random(2, 1, DIM), failed=("clip00", "clip01"))
     with pytest.raises(C4CError, match="gallery is empty"):
-        list(search(["a"], torch.zeros(1, DIM), seeded("meanP"), clips))
+        list(search([(["a"], torch.zeros(1, DIM))], seeded("meanP"), clips))
 
 
 @pytest.fixture
@@ -165,14 +167,14 @@ def test_the_bank_of_qb_norm_is_another_split(cache: Path, monkeypatch: pytest.M
 def test_queries_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "q"
     path.write_bytes('\ufeffa dog \n\n{"query": " a cat "}\n'.encode())
-    assert read_queries(str(path)) == ["a dog", "a cat"]
+    assert list(read_queries(str(path))) == ["a dog", "a cat"]
     for line in ('{"query": 3}', '{"query": " "}', "{}", "{"):
         path.write_text(f"a dog\n{line}\n")
         with pytest.raises(C4CError, match="q line 2"):
-            read_queries(str(path))
+            list(read_queries(str(path)))
     path.write_bytes(b"\xff")
     with pytest.raises(C4CError, match="not UTF-8"):
-        read_queries(str(path))
+        list(read_queries(str(path)))
 
 
 def test_a_search_without_a_sentence_or_with_all_of_a_split_is_refused(cache: Path) -> None:
