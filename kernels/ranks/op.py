@@ -91,7 +91,7 @@ def _flatten_targets(targets: Targets, queries: int, gallery: int) -> tuple[Tens
         each = len(rows) // max(queries, 1)
         owner = torch.arange(queries, device=rows.device).repeat_interleave(each)
     else:
-        sets = [(one,) if isinstance(one, Integral) else tuple(one) for one in targets]
+        sets = [(int(one),) if isinstance(one, Integral) else tuple(one) for one in targets]  # type: ignore[arg-type]
         sizes = torch.tensor([len(one) for one in sets], dtype=torch.int64)
         if not sizes.all():
             empty = int((sizes == 0).nonzero()[0])
