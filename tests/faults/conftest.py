@@ -14,8 +14,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
+from c4c.cache.head_init import save_head_init
 from c4c.cache.open import Cache, commit_shard, create_cache
 from c4c.cache.plan import load_manifests, plan, save_manifest
 from c4c.cache.shard import Shard, make_shard
@@ -122,6 +124,7 @@ class SmallCache:
         made_by = Fingerprint("m", f"{self.weights}.pt", self.weights, "p", "f", "d", "float32")
         self.cache = create_cache(self.path, "folder", made_by)
         self.owner = self.cache.owner
+        save_head_init(self.path, {"visual_proj": torch.eye(8)}, self.weights)
         names = [f"clip {number:03d}" for number in range(clips)]
         data = Dataset(
             "folder",

@@ -138,7 +138,7 @@ def test_only_what_is_proven_to_differ_is_moved(small: Any, verify: Any, fail: P
     fail("open", away, errno.EIO, 1)
     status, words = verify(cache.path, "--repair")
     assert status == 3  # of several the gravest
-    assert "now run the same c4c extract as before" in words
+    assert "now run the same command as before" in words
     assert not damaged.exists()
     assert damaged.with_name(damaged.name + ".damaged").read_bytes() == content
     assert all(path.exists() for path in (away, later, good))

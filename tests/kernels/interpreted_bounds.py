@@ -123,7 +123,10 @@ def test_where_bounds_do_not_separate_all_scores_are_made_a_block_at_a_time(
     with Largest() as largest:
         found = topk_similarity(queries, gallery, 5)
     assert_the_best(queries, gallery, found, 5)
-    assert set(ways) == {"a query of zeros": {2}, "near copies": {1}}.get(kind, {0, 1, 2, 3})
+    if kind == "near copies":  # whether rounding separates them is the machine's
+        assert set(ways) <= {1}
+    else:
+        assert set(ways) == {"a query of zeros": {2}}.get(kind, {0, 1, 2, 3})
     # The rows of four times as many groups as are wanted at least, for each query; never all.
     assert largest.bytes <= 4 * 4 * 24 * 4 * (5 + topk_triton.SPARE) * 32
     if kind == "a query of zeros":
