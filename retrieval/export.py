@@ -134,7 +134,7 @@ def strictly_falling(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]
 def write_similarity(found: Evaluation, path: Path) -> list[Path]:
     """Write the scores of text to video as NPY, float32 [captions, clips], and whose they are.
 
-    It is written block by block and may be larger than the memory: ``np.load(path,
+    It is written block by block and may be larger than the memory: ``numpy.load(path,
     mmap_mode="r")`` maps it. ``NAME.ids.json`` beside it holds ``captions`` (id, clip id), a row
     each, and ``clips``, a column each.
 

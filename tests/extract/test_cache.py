@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from c4c.cache.compact import compact
+from c4c.cache.head_init import save_head_init
 from c4c.cache.inspect import damage
 from c4c.cache.open import Cache, create_cache
 from c4c.cache.plan import load_manifests, plan, save_manifest
@@ -38,6 +39,7 @@ def fill(cache: Path, count: int, shard_clips: int = 4) -> None:
     """What an extraction of ``count`` clips leaves: number 3 of ten has failed."""
     made_by = Fingerprint("m", "w", "s", "p", "f", "d", "float32")
     owner = create_cache(cache, "folder", made_by).owner
+    save_head_init(cache, {"visual_proj": torch.eye(2)}, made_by.sha256)
     manifest = plan(dataset(count), load_manifests(cache).get("all"), shard_clips)
     save_manifest(cache, manifest)
     for path, part in manifest.shards(cache):

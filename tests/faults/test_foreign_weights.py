@@ -587,6 +587,11 @@ def test_no_source_of_c4c_loads_what_may_run_code() -> None:
         r"torch\.load\(|jit\.load\(|pickle\.loads?\(|\.Unpickler\(|allow_pickle=True|"
         r"(?<![.\w])(eval|exec|__import__)\(|np\.load\(|shell=True|yaml\.load\(|marshal|shelve"
     )
-    rooms = ("core", "extract", "heads", "kernels", "retrieval", "study", "training")
-    for path in (one for room in rooms for one in (ROOT / room).rglob("*.py")):
-        assert not loaders.search(path.read_text()), path
+    package = ROOT / "src" / "c4c"
+    rooms = [path.resolve() for path in package.iterdir() if path.is_symlink()]
+    # A decoder takes its parent's word, over a socket that nobody else can write to.
+    trusting = {ROOT / "extract/video/worker.py", ROOT / "extract/video/handover.py"}
+    found = {
+        path for room in rooms for path in room.rglob("*.py") if loaders.search(path.read_text())
+    }
+    assert found == trusting

@@ -1,6 +1,7 @@
 """A pause of the whole machine is no clip's fault; a file that hangs is, whatever was paused."""
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -16,8 +17,9 @@ WAITS = """
 import os, sys, time
 from c4c.extract.video import worker
 decode = worker.decode_clip
+told = os.open(sys.argv[1] + "/begun", os.O_RDWR)  # before it may write nothing any more
 def wait(*args):
-    open(sys.argv[1] + "/begun", "w").close()
+    os.write(told, b"x")
     while not os.path.exists(sys.argv[1] + "/go"):
         time.sleep(0.05)
     return decode(*args)
@@ -45,6 +47,8 @@ def run(tmp_path: Path, films: Any) -> Iterator[Callable[[], subprocess.Popen[st
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -P {tmp_path}/waits.py {tmp_path} "$@"\n')
     python.chmod(0o755)
     video = films.make("clip.mp4")
+    os.mkfifo(tmp_path / "begun")
+    told = os.open(tmp_path / "begun", os.O_RDONLY | os.O_NONBLOCK)
     begun: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
@@ -52,16 +56,16 @@ def run(tmp_path: Path, films: Any) -> Iterator[Callable[[], subprocess.Popen[st
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         begun.append(process)
         limit = time.monotonic() + 60
-        while not (tmp_path / "begun").exists():
+        while not select.select([told], [], [], 0.05)[0]:
             assert process.poll() is None
             assert time.monotonic() < limit
-            time.sleep(0.05)
         return process
 
     yield start
     for process in begun:
         process.kill()
         process.communicate()
+    os.close(told)
 
 
 def pause(process: subprocess.Popen[str], seconds: float) -> None:
