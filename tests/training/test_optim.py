@@ -15,7 +15,7 @@ from c4c.training.recipes import RECIPES, shifted_cosine, unshifted_cosine
 
 # What may differ when a run is resumed: places, speed, and what is kept beside the result.
 FREE = {
-    "out", "resume", "overwrite", "checkpoint_minutes", "workers", "tensorboard",
+    "out", "device", "resume", "overwrite", "checkpoint_minutes", "workers", "tensorboard",
     "grad_checkpointing", "frames",
 }  # fmt: skip
 
