@@ -130,6 +130,7 @@ def zipped(path: Path, records: dict[str, bytes], compression: int = zipfile.ZIP
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with a file that payloads overwrite; in the end nothing is touched."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # nobody named weights before
     (tmp_path / "victim").write_bytes(b"echo fine")
     yield tmp_path
     assert (tmp_path / "victim").read_bytes() == b"echo fine"

@@ -193,8 +193,9 @@ def test_a_device_that_is_named_counts_more_than_a_gpu_that_seems_there(
 
 @pytest.mark.shows("retrieve", "--pretrained")
 def test_weights_for_the_texts_may_lie_elsewhere_but_must_be_the_same(
-    retrieve: Retrieve, shapes_cache: Path, tmp_path: Path
+    retrieve: Retrieve, shapes_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # nobody named weights before
     moved = Path(shutil.copytree(shapes_cache, tmp_path / "cache"))
     content = json.loads((moved / "cache.json").read_text())
     content["fingerprint"]["weights"] = "/gone/weights.safetensors"
