@@ -27,7 +27,7 @@ from c4c.study.data import (
     needed_splits,
     splits_of,
 )
-from c4c.study.plan import Run
+from c4c.study.plan import Run, digest
 from c4c.study.result import SCHEMA, read_result
 from c4c.study.spec import Study
 
@@ -244,12 +244,13 @@ def _pretrained(study: Study, config: StudyConfig) -> Path:
 
     if not study.pretrain:
         raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
-    out = study_folder(study, config) / "pretrain"
+    head = study.settings.get("head", "meanP")
+    settings = named_backbone(config, {"head": head, "resume": "auto", **study.pretrain})
+    # Other settings are another post-pretraining: it never passes for this one.
+    out = study_folder(study, config) / f"pretrain_{digest(settings)}"
     if (out / "done.json").exists():
         return out / "best"  # whatever path the file names
-    head = study.settings.get("head", "meanP")
-    settings = {"head": head, "resume": "auto", "out": out, **study.pretrain}
-    result = train_e2e(TrainE2EConfig(**named_backbone(config, settings)))
+    result = train_e2e(TrainE2EConfig(out=out, **settings))
     write_json(out / "done.json", {"checkpoint": str(result.checkpoint)})
     return result.checkpoint
 

@@ -55,9 +55,13 @@ class Run:
         words = [self.dataset, *(f"{key}={value}" for key, value in self.variant.items())]
         readable = re.sub(r"[^\w.=-]", "-", "_".join(words))[:100]
         made_of = [self.dataset, self.settings, *([self.asked] if self.asked else [])]
-        told = json.dumps(made_of, sort_keys=True, default=str)
-        digest = hashlib.sha256(told.encode()).hexdigest()[:8]
-        return f"{readable}_{digest}_seed={self.seed}"
+        return f"{readable}_{digest(made_of)}_seed={self.seed}"
+
+
+def digest(value: object) -> str:
+    """Eight characters that stand for settings; others have others."""
+    told = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
@@ -86,7 +90,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                 settings = preset(name, dataset, command, head) | chosen
                 plain = {key: settings[key] for key in settings if key not in _OWN}
                 _check(study, study.mode, plain, _TAKEN | _PLACES)
-                runs.append(Run(dataset, variant, settings, seed, asked))
+                first = {"pretrain": study.pretrain} if settings.get("post_pretrain") else {}
+                runs.append(Run(dataset, variant, settings, seed, asked | first))
     return runs
 
 

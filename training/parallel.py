@@ -202,15 +202,39 @@ def many_processes() -> Iterator[World]:
                 dist.destroy_process_group()
 
 
+def _of_environment(name: str, default: int | None) -> int:
+    """A number that ``torchrun`` puts into the environment.
+
+    Raises:
+        C4CError: it is not a number, or is missing and has no default.
+    """
+    value = os.environ.get(name, default)
+    if value is None or not str(value).isascii() or not str(value).isdigit():
+        raise C4CError(
+            f"${name} is {value!r}, which torchrun would not set; unset WORLD_SIZE to train in "
+            "one process, or start c4c with torchrun."
+        )
+    return int(value)
+
+
 def join_world() -> World:
-    """The world that ``torchrun`` describes in the environment; one process without it."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    """The world that ``torchrun`` describes in the environment; one process without it.
+
+    Raises:
+        C4CError: the environment does not describe one.
+    """
+    size = _of_environment("WORLD_SIZE", 1)
     if size == 1:
         return World()
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if backend == "nccl":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    store, rank, size = next(dist.rendezvous("env://"))
+        torch.cuda.set_device(_of_environment("LOCAL_RANK", 0))
+    for name in ("RANK", "MASTER_PORT"):
+        _of_environment(name, None)
+    try:
+        store, rank, size = next(dist.rendezvous("env://"))
+    except (ValueError, OSError, dist.DistError) as error:
+        raise C4CError(f"Could not join the other processes of this training: {error}.") from None
     shared = dist.PrefixStore("c4c", store)
     dist.init_process_group(backend, timeout=_TIMEOUT, world_size=size, rank=rank, store=shared)
     patient: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)

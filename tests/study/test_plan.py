@@ -80,6 +80,15 @@ def test_a_run_of_other_settings_is_another_run(changes: dict[str, Any]) -> None
     assert [run.key for run in planned(seeds=2)] == keys[:8]
 
 
+def test_another_post_pretraining_is_another_run() -> None:
+    grid = {"head": ["meanP"], "post_pretrain": [False, True]}
+    short, long = (
+        planned({"mode": "e2e", "grid": grid, "pretrain": {"epochs": n}}) for n in (1, 5)
+    )
+    assert short[0].key == long[0].key  # which begins without it
+    assert short[1].key != long[1].key
+
+
 def test_a_run_of_the_same_settings_is_the_same_run_wherever_they_come_from() -> None:
     grid = {"head": ["meanP"]}
     one = planned({"settings": {"lr": 0.5}, "grid": grid})
