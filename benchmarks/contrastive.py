@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from c4c.kernels import contrastive_loss
-from c4c.kernels.contrastive.op import contrastive_loss_reference
+from c4c.kernels.contrastive.naive import contrastive_loss_reference
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,17 @@ from c4c.kernels.triton_support import TILES
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_89": GPUTarget("cuda", 89, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SHARED_LIMIT = {"sm_80": 166_912, "sm_90": 232_448, "gfx942": 65_536}
-MATRIX = re.compile(r"wgmma\.mma_async|mma\.sync|v_mfma")
+SHARED_LIMIT = {
+    "sm_80": 166_912, "sm_89": 101_376, "sm_90": 232_448, "sm_100": 232_448, "sm_120": 101_376,
+    "gfx942": 65_536,
+}  # fmt: skip
+MATRIX = re.compile(r"tcgen05\.mma|wgmma\.mma_async|mma\.sync|v_mfma")
 DTYPES = {"fp16": 2, "bf16": 2, "fp32": 4}
 # Arguments beside strides that rows are counted in.
 _ROW_SIZES = ("dim", "depth", "groups", "words", "count")
@@ -56,10 +62,23 @@ class Case:
     warps: int
     stages: int
     product: bool
+    odd: bool = False
 
 
 def cases() -> Iterator[Case]:
-    """Every shipped kernel, as the host code launches it for D = 512."""
+    """Every variant that the host code launches.
+
+    ``rows_of`` gives products widths and strides that 16 divides; pooling takes frames as they
+    lie, and the strips of the loss are as wide as the batch.
+    """
+    for case in even_cases():
+        yield case
+        if "pool" in case.name:
+            yield replace(case, name=f"{case.name}, odd", odd=True)
+
+
+def even_cases() -> Iterator[Case]:
+    """Every shipped kernel for D = 512."""
     for dtype in DTYPES:
         yield _pool("pool forward", dtype, pool_triton.pool_forward_kernel, KEEP=True)
         yield _pool("pool, no sums", dtype, pool_triton.pool_forward_kernel, KEEP=False)
@@ -71,19 +90,16 @@ def cases() -> Iterator[Case]:
             ("all scores", topk_triton.group_max_kernel, {"out": "fp32"}, {"G": 1}),
             ("rank", ranks_triton.count_kernel, pairs | {"above": "i32", "close": "i32"}, {}),
             ("rank list", ranks_triton.list_kernel, pairs | {"out": "i32"}, {"G": 32}),
-            ("lse", contrastive_triton.lse_kernel, {"scale": "fp32", "out": "fp32"}, {}),
-            (
-                "gradient",
-                contrastive_triton.gradient_kernel,
-                dict.fromkeys(("scale", "rows", "columns", "out", "parts"), "fp32"),
-                {"W": contrastive_triton.WIDTH},
-            ),
         ):
             tile = TILES[_TILE.get(kind, kind), DTYPES[dtype]]
             inputs = dict.fromkeys(kernel.arg_names[:2], dtype)
             constants = {"M": tile.m, "N": tile.n, "K": tile.k, "WIDE": False, **more}
             signature = _signature(kernel, inputs | pointers, constants)
             yield Case(kind, dtype, kernel, signature, constants, tile.warps, tile.stages, True)
+        yield _loss("pull", dtype, contrastive_triton.pull_kernel)
+        for group in (32, 8):
+            yield _again("group scores", dtype, dtype, group)
+    yield _loss("statistics", "fp32", contrastive_triton.statistics_kernel)
 
     for one, other in (("bf16", "fp32"), ("fp32", "fp16"), ("fp16", "bf16")):
         for group in (32, 1):  # widened to float32, and so without tensor cores
@@ -94,6 +110,23 @@ def cases() -> Iterator[Case]:
             name = "group_max" if group > 1 else "all scores"
             kind = f"{one} x {other}"
             yield Case(name, kind, kernel, signature, constants, tile.warps, tile.stages, False)
+            yield _again("group scores", one, other, 32 if group > 1 else 8)
+
+
+def _loss(name: str, dtype: str, kernel: Any) -> Case:
+    pointers = dict.fromkeys(("cosines", "scale", "rows", "columns", "parts"), "fp32")
+    constants = {"M": contrastive_triton.M, "N": contrastive_triton.N}
+    signature = _signature(kernel, pointers | {"pull": dtype}, constants)
+    return Case(name, dtype, kernel, signature, constants, contrastive_triton.WARPS, 3, False)
+
+
+def _again(name: str, one: str, other: str, group: int) -> Case:
+    kernel = topk_triton.group_score_kernel
+    pointers = {"queries": one, "gallery": other, "who": "i64", "chosen": "i64", "out": "fp32"}
+    constants = {"R": topk_triton.ROWS, "K": topk_triton.DEPTH, "G": group}
+    kind = one if one == other else f"{one} x {other}"
+    signature = _signature(kernel, pointers, constants)
+    return Case(name, kind, kernel, signature, constants, 4, 3, False)
 
 
 def _pool(name: str, dtype: str, kernel: Any, **more: Any) -> Case:
@@ -115,11 +148,12 @@ def _signature(kernel: Any, pointers: dict[str, str], constants: dict[str, Any])
 
 def compile_case(case: Case, arch: str) -> dict[str, Any]:
     """Compile ``case`` for ``arch``: registers, spilled bytes, shared bytes, instruction."""
-    # What a launch would find: aligned pointers, and strides and depth that 16 divides.
+    # What a launch would find: aligned pointers, and strides and depth that 16 divides or not.
+    even = () if case.odd else ("depth", "dim", "stride")
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, (name, kind) in enumerate(case.signature.items())
-        if kind.startswith("*") or name.startswith("stride") or name in ("depth", "dim")
+        if kind.startswith("*") or (name.startswith("stride_") or name in even)
     }
     source = ASTSource(case.kernel, case.signature, case.constants, aligned)
     options = {"num_warps": case.warps, "num_stages": case.stages}
@@ -152,7 +186,7 @@ def _nvidia_usage(ptx: str, arch: str) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        target = "sm_90a" if number == 90 else arch
+        target = arch + "a" * (number >= 90)  # as Triton itself names them
         command = [get_ptxas(number).path, "-v", f"-arch={target}", str(source), "-o", "/dev/null"]
         told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", told)

@@ -49,9 +49,9 @@ def contrastive_loss(text: Tensor, video: Tensor, logit_scale: Tensor | float) -
 def _loss(text: Tensor, video: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, and the log-sum-exps [B] of the rows and of the columns of the logits."""
     if use_triton(text, video):
-        from c4c.kernels.contrastive.triton import log_sum_exp
+        from c4c.kernels.contrastive.triton import log_sum_exps
 
-        rows, columns = log_sum_exp(text, video, scale), log_sum_exp(video, text, scale)
+        rows, columns = log_sum_exps(text, video, scale)
     else:
         rows, columns = _log_sum_exps(text, video, scale)
     matched = (text.to(scale.dtype) * video.to(scale.dtype)).sum(1) * scale
@@ -71,11 +71,9 @@ def _gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of text [B, D], video [B, D] and scale (before the upstream factor)."""
     if use_triton(text, video):
-        from c4c.kernels.contrastive.triton import gradient
+        from c4c.kernels.contrastive.triton import gradients
 
-        to_text, to_scale = gradient(text, video, scale, rows, columns)
-        to_video, _ = gradient(video, text, scale, columns, rows)
-        return to_text, to_video, to_scale
+        return gradients(text, video, scale, rows, columns)
     return _gradients(text, video, scale, rows, columns)
 
 

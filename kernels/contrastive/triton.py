@@ -1,11 +1,16 @@
-"""Triton kernels of the contrastive loss: log-sum-exp of rows, and the gradient of rows.
+"""The contrastive loss on a GPU: the library's products by strips, fused kernels between them.
 
-Both look at the logits from the side of ``a``; the other direction is the same kernel with
-the arguments swapped. Nothing is added atomically, so a run repeats bit for bit.
+A strip of cosines is a product that the GPU's library makes on the tensor cores, in float32
+whatever the vectors are. The forward pass makes it once; one kernel reads it once for both
+log-sum-exps. The backward pass makes it again, turns it into the pull on each pair in one
+kernel, and needs one more product for each side. Nothing is added atomically, so a run
+repeats bit for bit.
 """
 
 # Arguments of a kernel are pointers and numbers of the device; Python has no types for them.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
+from collections.abc import Iterator
 
 import torch
 import triton
@@ -13,104 +18,120 @@ import triton.language as tl
 from torch import Tensor
 
 from c4c.kernels.dispatch import launching
-from c4c.kernels.triton_support import (
-    divisible,
-    launch_options,
-    rows_of,
-    tile_for,
-    tile_product,
-    widened,
-)
+from c4c.kernels.triton_support import divisible
 
 OP = "contrastive_loss"
-# Columns of the gradient that one program makes.
-WIDTH = 128
+# Cosines of one strip: 64 MB, about what an L2 cache holds. A batch of up to 4,096 pairs is one
+# strip, which is the plain dense way.
+STRIP = 1 << 24
+# Rows and columns of a tile of a strip.
+M, N = 16, 256
+WARPS = 4
 
 
-def log_sum_exp(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-    """Log-sum-exp over ``b`` of ``scale * a b^T``: float32 [B]."""
-    a, b = rows_of(a), rows_of(b)
-    out = torch.empty(len(a), device=a.device, dtype=torch.float32)
-    tile = tile_for("lse", a, b)
-    with launching(OP, a=a, b=b):
-        lse_kernel[(divisible(len(a), tile.m),)](
-            a, b, scale, out, len(a), a.stride(0), b.stride(0), a.shape[1],
-            M=tile.m, N=tile.n, K=tile.k, WIDE=widened(a, b), **launch_options(tile),
-        )  # fmt: skip
-    return out
+def log_sum_exps(text: Tensor, video: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exps float32 [B] of the rows and of the columns of the logits."""
+    rows = torch.empty(len(text), device=text.device, dtype=torch.float32)
+    columns = torch.full_like(rows, -torch.inf)
+    for low, cosines in _strips(text, video):
+        count, batch = cosines.shape
+        blocks = divisible(count, M)
+        parts = torch.empty(blocks, batch, device=text.device, dtype=torch.float32)
+        with launching(OP, text=text, video=video):
+            statistics_kernel[(blocks,)](
+                cosines, scale, rows[low:], parts, count, batch, M=M, N=N, num_warps=WARPS
+            )
+        columns = torch.logaddexp(columns, parts.logsumexp(0))
+    return rows, columns
 
 
-def gradient(
-    a: Tensor, b: Tensor, scale: Tensor, rows: Tensor, columns: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients of ``a``, float32 [B, D], and of ``scale``."""
-    a, b = rows_of(a), rows_of(b)
-    tile = tile_for("gradient", a, b)
-    blocks = divisible(len(a), tile.m)
-    out = torch.empty(a.shape, device=a.device, dtype=torch.float32)
-    parts = torch.empty(blocks, device=a.device, dtype=torch.float32)
-    with launching(OP, a=a, b=b):
-        gradient_kernel[(blocks, divisible(a.shape[1], WIDTH))](
-            a, b, scale, rows, columns, out, parts, len(a), a.stride(0), b.stride(0), a.shape[1],
-            M=tile.m, N=tile.n, K=tile.k, W=WIDTH, WIDE=widened(a, b), **launch_options(tile),
-        )  # fmt: skip
-    return out, parts.sum()
+def gradients(
+    text: Tensor, video: Tensor, scale: Tensor, rows: Tensor, columns: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of text and video, float32 [B, D], and of scale."""
+    batch = len(text)
+    to_text = torch.empty(text.shape, device=text.device, dtype=torch.float32)
+    to_video, to_scale = torch.zeros_like(to_text), scale.new_zeros(())
+    for low, cosines in _strips(text, video):
+        count = len(cosines)
+        blocks = divisible(count, M)
+        pull = torch.empty(count, batch, device=text.device, dtype=text.dtype)
+        parts = torch.empty(blocks, device=text.device, dtype=torch.float32)
+        with launching(OP, text=text, video=video):
+            pull_kernel[(blocks,)](
+                cosines, scale, rows[low:], columns, pull, parts, low, count, batch,
+                M=M, N=N, num_warps=WARPS,
+            )  # fmt: skip
+        to_text[low : low + count] = _product(pull, video)
+        to_video += _product(pull.T, text[low : low + count])
+        to_scale += parts.sum()
+    # The pull is divided by the batch last, so that small probabilities survive float16.
+    factor = scale / (2 * batch)
+    return to_text.mul_(factor), to_video.mul_(factor), to_scale / (2 * batch)
+
+
+def _strips(text: Tensor, video: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """First row of a strip, and its cosines float32 [n, B]."""
+    low = 0
+    for strip in text.split(max(1, STRIP // len(video))):
+        yield low, _product(strip, video.T)
+        low += len(strip)
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """``one @ other`` in float32; halves are multiplied as they are and summed in float32."""
+    if one.is_cuda and one.dtype != torch.float32:
+        return torch.mm(one, other, out_dtype=torch.float32)
+    return one.float() @ other.float()
 
 
 @triton.jit
-def lse_kernel(
-    a, b, scale, out, batch, stride_a, stride_b, depth,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, WIDE: tl.constexpr,
+def statistics_kernel(
+    cosines, scale, rows, parts, count, batch, M: tl.constexpr, N: tl.constexpr
 ):  # fmt: skip
-    """Running maximum and sum of exponentials along a strip of M rows."""
-    o_m = tl.program_id(0) * M + tl.arange(0, M)
+    """Log-sum-exp of M rows, and of the columns of these M rows: each cosine is read once."""
+    block = tl.program_id(0)
+    o_m = block * M + tl.arange(0, M)
     factor = tl.load(scale)
     b_max = tl.full((M,), -float("inf"), dtype=tl.float32)
     b_sum = tl.zeros((M,), dtype=tl.float32)
     for first in range(0, batch, N):
         o_n = first + tl.arange(0, N)
-        acc = tile_product(
-            a, b, o_m, o_n, o_m < batch, o_n < batch, stride_a, stride_b, depth, M, N, K, WIDE
-        )
-        b_l = tl.where(o_n[None, :] < batch, acc * factor, -float("inf"))
+        live = (o_m[:, None] < count) & (o_n[None, :] < batch)
+        p_c = cosines + o_m.to(tl.int64)[:, None] * batch + o_n[None, :]
+        b_l = tl.load(p_c, mask=live, other=0.0) * factor
+        b_l = tl.where(live, b_l, -float("inf"))
+        # Rows beyond the last have no number at all; theirs is never stored.
         b_new = tl.maximum(b_max, tl.max(b_l, 1))
-        b_sum = b_sum * tl.exp(b_max - b_new) + tl.sum(tl.exp(b_l - b_new[:, None]), 1)
+        b_safe = tl.where(b_new > -float("inf"), b_new, 0.0)
+        b_sum = b_sum * tl.exp(b_max - b_safe) + tl.sum(tl.exp(b_l - b_safe[:, None]), 1)
         b_max = b_new
-    tl.store(out + o_m, b_max + tl.log(b_sum), mask=o_m < batch)
+        b_top = tl.max(b_l, 0)
+        b_safe_top = tl.where(o_n < batch, b_top, 0.0)
+        b_column = b_safe_top + tl.log(tl.sum(tl.exp(b_l - b_safe_top[None, :]), 0))
+        tl.store(parts + block.to(tl.int64) * batch + o_n, b_column, mask=o_n < batch)
+    tl.store(rows + o_m, b_max + tl.log(b_sum), mask=o_m < count)
 
 
 @triton.jit
-def gradient_kernel(
-    a, b, scale, rows, columns, out, parts, batch, stride_a, stride_b, depth,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, W: tl.constexpr, WIDE: tl.constexpr,
+def pull_kernel(
+    cosines, scale, rows, columns, pull, parts, low, count, batch,
+    M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """(softmax of rows + softmax of columns - 2 I) / 2B times ``b``, W columns of it."""
+    """Softmax of rows + softmax of columns - 2 I, and its product with the cosines, summed."""
     o_m = tl.program_id(0) * M + tl.arange(0, M)
-    o_w = tl.program_id(1) * W + tl.arange(0, W)
     factor = tl.load(scale)
-    b_rows = tl.load(rows + o_m, mask=o_m < batch, other=0.0)
-    acc_out = tl.zeros((M, W), dtype=tl.float32)
-    acc_scale = tl.zeros((M,), dtype=tl.float32)
+    b_rows = tl.load(rows + o_m, mask=o_m < count, other=0.0)
+    acc = tl.zeros((M,), dtype=tl.float32)
     for first in range(0, batch, N):
         o_n = first + tl.arange(0, N)
-        b_c = tile_product(
-            a, b, o_m, o_n, o_m < batch, o_n < batch, stride_a, stride_b, depth, M, N, K, WIDE
-        )
+        live = (o_m[:, None] < count) & (o_n[None, :] < batch)
+        place = o_m.to(tl.int64)[:, None] * batch + o_n[None, :]
+        b_c = tl.load(cosines + place, mask=live, other=0.0)
         b_columns = tl.load(columns + o_n, mask=o_n < batch, other=0.0)
         b_p = tl.exp(b_c * factor - b_rows[:, None]) + tl.exp(b_c * factor - b_columns[None, :])
-        b_p = tl.where(o_m[:, None] == o_n[None, :], b_p - 2.0, b_p)
-        live = (o_m[:, None] < batch) & (o_n[None, :] < batch)
-        b_p = tl.where(live, b_p, 0.0) / (2.0 * batch)
-        acc_scale += tl.sum(b_p * b_c, 1)
-        p_b = b + o_n.to(tl.int64)[:, None] * stride_b + o_w[None, :]
-        b_b = tl.load(p_b, mask=(o_n[:, None] < batch) & (o_w[None, :] < depth), other=0.0)
-        if WIDE:
-            b_b = b_b.to(tl.float32)
-        # Divided by the batch last, so that small probabilities survive float16.
-        b_q = (b_p * batch).to(b_b.dtype)
-        acc_out = tl.dot(b_q, b_b, acc_out, input_precision="ieee")
-    p_out = out + o_m.to(tl.int64)[:, None] * depth + o_w[None, :]
-    inside = (o_m[:, None] < batch) & (o_w[None, :] < depth)
-    tl.store(p_out, acc_out * (factor / batch), mask=inside)
-    if tl.program_id(1) == 0:
-        tl.store(parts + tl.program_id(0), tl.sum(acc_scale, 0))
+        b_p = tl.where(low + o_m[:, None] == o_n[None, :], b_p - 2.0, b_p)
+        b_p = tl.where(live, b_p, 0.0)
+        acc += tl.sum(b_p * b_c, 1)
+        tl.store(pull + place, b_p.to(pull.dtype.element_ty), mask=live)
+    tl.store(parts + tl.program_id(0), tl.sum(acc, 0))

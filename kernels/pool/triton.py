@@ -10,7 +10,6 @@ from torch import Tensor
 
 from c4c.kernels.dispatch import launching
 from c4c.kernels.pool.naive import OP, noise, smallest
-from c4c.kernels.triton_support import rows_of
 
 FRAMES = 4
 WARPS = 4
@@ -22,7 +21,7 @@ def pool_forward(
     frames: Tensor, starts: Tensor, counts: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """Pooled [N, D] and, if ``keep``, the float32 sums of unit frames [N, D]."""
-    frames = rows_of(frames)
+    frames = _by_rows(frames)
     clips, dim = len(starts), frames.shape[1]
     pooled = frames.new_empty(clips, dim)
     summed = frames.new_empty((clips, dim) if keep else 0, dtype=torch.float32)
@@ -39,7 +38,7 @@ def pool_backward(
     grad: Tensor, frames: Tensor, starts: Tensor, counts: Tensor, summed: Tensor
 ) -> Tensor:
     """The gradient of the frames [F, D]."""
-    frames, grad = rows_of(frames), grad.contiguous()
+    frames, grad = _by_rows(frames), grad.contiguous()
     dim = frames.shape[1]
     out = torch.zeros_like(frames, memory_format=torch.contiguous_format)
     if len(starts) and dim:
@@ -63,6 +62,11 @@ def _cancelled(count, dim, NOISE: tl.constexpr):
     """As in pool.py: the norm up to which a sum of unit frames is what rounding left."""
     frames = count.to(tl.float32)
     return NOISE * frames * tl.sqrt(frames + dim)
+
+
+def _by_rows(frames: Tensor) -> Tensor:
+    """Frames whose values lie side by side (a copy only if they do not)."""
+    return frames if frames.stride(1) == 1 else frames.contiguous()
 
 
 @triton.jit

@@ -3,10 +3,13 @@
 The first pass is a plain tiled product whose tiles leave only the maximum of every few
 neighbouring rows; what rounding may have taken from it bounds what a row of that group can
 score. The groups with the k best bounds and a few spare ones are taken, their rows are
-scored again in float32, and the result stands if the k-th best score is above the bound of
-every group left out. Where it is not, four times as many groups are taken, once. Where
-bounds still do not separate (a query of zeros, thousands of near copies), the scores of all
-rows are made, a block at a time, and the best taken.
+scored again in float32 where they lie, and the result stands if the k-th best score is above
+the bound of every group left out. Where it is not, four times as many groups are taken, once.
+Where bounds still do not separate (a query of zeros, thousands of near copies), the scores of
+all rows are made, a block at a time, and the best taken.
+
+Where the maxima do not fit, queries are cut and not the gallery: so each query is decided
+once, against all rows, and takes its few groups of the whole gallery.
 """
 
 # Arguments of a kernel are pointers and numbers of the device; Python has no types for them.
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from c4c.kernels.dispatch import launching
 from c4c.kernels.topk.blocks import check_finite
-from c4c.kernels.topk.select import LOWEST, Best, pack_keys, unpack_keys
+from c4c.kernels.topk.select import LOWEST, pack_keys, unpack_keys
 from c4c.kernels.triton_support import (
     divisible,
     launch_options,
@@ -30,28 +33,32 @@ from c4c.kernels.triton_support import (
 )
 
 OP = "topk_similarity"
-# Elements of the matrix of group maxima (and of the numbers of rows that are scored again), of
-# these rows, and of a block of scores.
+# Elements of the matrix of group maxima (and of the scores of taken groups), and of a block of
+# scores of all rows.
 MAXIMA = 1 << 26
-AGAIN = 1 << 26
 SCORES = 1 << 25
+# The least queries that share a pass over the gallery: fewer would leave tiles empty.
+LEAST = 128
 # Groups that are taken beside the k best, and how many times as many when these do not do.
 SPARE = 8
 MORE = 4
 # Queries of a block of scores.
 TOGETHER = 4096
+# Rows and depth of a tile of rows that are scored again.
+ROWS, DEPTH = 128, 64
 
 
 def topk(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Scores float32 [Q, k] and indices int64 [Q, k], best first."""
     queries, gallery = rows_of(queries), rows_of(gallery)
-    best = Best(len(queries), k, queries.device)
-    group = group_size(k)
-    slab = max(1, MAXIMA // max(1, len(queries))) * group
-    if len(queries):
-        for first in range(0, len(gallery), slab):
-            _Slab(best, queries, gallery[first : first + slab], first, group).add()
-    return best.result()
+    keys = torch.full((len(queries), k), LOWEST, dtype=torch.int64, device=queries.device)
+    if len(queries) and len(gallery):
+        group = group_size(k)
+        longest = _longest(gallery, group)
+        step = max(LEAST, MAXIMA // len(longest))
+        for some, into in zip(queries.split(step), keys.split(step), strict=True):
+            _Search(some, gallery, group, into).run(longest)
+    return unpack_keys(keys)
 
 
 def group_size(k: int) -> int:
@@ -75,72 +82,103 @@ def group_maxima(queries: Tensor, gallery: Tensor, group: int) -> Tensor:
     return out
 
 
-class _Slab:
-    """Rows of the gallery that go to ``best`` together, the first of them row ``first`` of it."""
+def group_scores(
+    queries: Tensor, gallery: Tensor, who: Tensor, chosen: Tensor, group: int
+) -> Tensor:
+    """Scores of all rows of chosen groups, read where they lie: nothing is gathered.
 
-    def __init__(self, best: Best, queries: Tensor, gallery: Tensor, first: int, group: int):
-        self.best, self.queries, self.gallery, self.first = best, queries, gallery, first
-        self.group, self.k = group, best.keys.shape[1]
+    Args:
+        queries: [Q, D].
+        gallery: [N, D].
+        who: int64 [n], rows of ``queries``.
+        chosen: int64 [n, t], numbers of groups, for each of ``who``.
+        group: rows of a group.
 
-    def add(self) -> None:
-        """Offer all rows to all queries."""
-        bounds = self._bounds()
+    Returns:
+        float32 [n, t * group]; ``-inf`` beyond the end of the gallery.
+    """
+    chosen = chosen.contiguous()
+    columns = chosen.shape[1] * group
+    out = torch.empty(len(who), columns, device=queries.device, dtype=torch.float32)
+    with launching(OP, queries=queries, gallery=gallery):
+        group_score_kernel[(len(who), divisible(columns, ROWS))](
+            queries, gallery, who, chosen, out, len(gallery), chosen.shape[1], columns,
+            queries.stride(0), gallery.stride(0), queries.shape[1],
+            R=ROWS, K=DEPTH, G=group, num_warps=4,
+        )  # fmt: skip
+    return out
+
+
+def _longest(gallery: Tensor, group: int) -> Tensor:
+    """The norm of the longest row of each group: one long row widens no other group's bound."""
+    norms = torch.linalg.vector_norm(gallery, dim=1, dtype=torch.float32)
+    longest = torch.nn.functional.pad(norms, (0, -len(norms) % group)).view(-1, group).amax(1)
+    if not bool(torch.isfinite(longest).all()):
+        check_finite(gallery, "gallery row", 0)
+    return longest
+
+
+class _Search:
+    """The k best rows of a gallery for some queries; ``keys`` [Q, k] takes them."""
+
+    def __init__(self, queries: Tensor, gallery: Tensor, group: int, keys: Tensor) -> None:
+        self.queries, self.gallery, self.group, self.keys = queries, gallery, group, keys
+        self.k = keys.shape[1]
+
+    def run(self, longest: Tensor) -> None:
+        """Fill ``keys``.
+
+        Args:
+            longest: float32 [groups], norm of the longest row of each group.
+        """
+        bounds = self._bounds(longest)
         open_ = torch.arange(len(self.queries), device=self.queries.device)
         for take in (self.k + SPARE, MORE * (self.k + SPARE)):
-            open_ = self._take_groups(open_, bounds, min(take, bounds.shape[1]))
+            open_ = self.from_groups(open_, bounds, min(take, bounds.shape[1]))
             if not len(open_):
                 return
         for some in open_.split(TOGETHER):
-            self._take_all(some)
+            self.from_all(some)
 
-    def _bounds(self) -> Tensor:
+    def _bounds(self, longest: Tensor) -> Tensor:
         """What no row of a group scores more than, in exact numbers or in float32 [Q, groups]."""
-        norms = torch.linalg.vector_norm(self.gallery, dim=1, dtype=torch.float32)
-        # The longest of each group: one long row widens no bound but its own group's.
-        norms = torch.nn.functional.pad(norms, (0, -len(norms) % self.group))
-        norms = norms.view(-1, self.group).amax(1)
-        if not bool(torch.isfinite(norms).all()):
-            check_finite(self.gallery, "gallery row", self.first)
         # What rounding takes in the first pass, and what it gives when rows are scored again.
         unit = 2 * self.queries.shape[1] * torch.finfo(torch.float32).eps
         lengths = torch.linalg.vector_norm(self.queries, dim=1, dtype=torch.float32)
-        return group_maxima(self.queries, self.gallery, self.group).addr_(lengths, unit * norms)
+        return group_maxima(self.queries, self.gallery, self.group).addr_(lengths, unit * longest)
 
-    def _take_groups(self, who: Tensor, bounds: Tensor, take: int) -> Tensor:
-        """Offer the rows of the ``take`` groups with the largest bounds; who is still open."""
+    def from_groups(self, who: Tensor, bounds: Tensor, take: int) -> Tensor:
+        """Take the best of the ``take`` groups with the largest bounds; who is still open."""
         every = take == bounds.shape[1]
         left = []
         for some in who.split(max(1, MAXIMA // (take * self.group))):
-            bound, chosen = bounds[some].topk(take + (not every), 1)
-            found = self._rescore(some, chosen[:, :take])
-            kept = found.topk(min(self.k, found.shape[1]), 1).values
-            threshold = torch.maximum(unpack_keys(kept[:, -1])[0], self.best.threshold[some])
+            picked = bounds if len(some) == len(bounds) else bounds[some]
+            bound, chosen = picked.topk(take + (not every), 1)
+            kept = self._best(some, chosen[:, :take])
+            self.keys[some, : kept.shape[1]] = kept
             # A bound that is not a number (rows too long to square) leaves its query open.
-            sure = (threshold > bound[:, -1]) | every
-            self.best.merge(some[sure], kept[sure])
+            sure = (unpack_keys(kept[:, -1])[0] > bound[:, -1]) | every
             left.append(some[~sure])
         return torch.cat(left)
 
-    def _rescore(self, who: Tensor, chosen: Tensor) -> Tensor:
-        """Keys of all rows of the chosen groups [n, t]: int64 [n, t * group]."""
+    def _best(self, who: Tensor, chosen: Tensor) -> Tensor:
+        """The best keys among all rows of the chosen groups [n, t]: int64 [n, up to k]."""
+        scores = group_scores(self.queries, self.gallery, who, chosen, self.group)
         members = torch.arange(self.group, device=chosen.device)
         rows = (chosen[:, :, None] * self.group + members).flatten(1)
-        step = max(1, AGAIN // (rows.shape[1] * max(1, self.queries.shape[1])))
-        last, parts = len(self.gallery) - 1, []
-        for some, ids in zip(who.split(step), rows.split(step), strict=True):
-            vectors = self.gallery[ids.clamp(max=last)].float()
-            scores = (vectors * self.queries[some, None].float()).sum(2)
-            parts.append(pack_keys(scores, ids + self.first).masked_fill_(ids > last, LOWEST))
-        return torch.cat(parts)
+        keys = pack_keys(scores, rows).masked_fill_(rows >= len(self.gallery), LOWEST)
+        return keys.topk(min(self.k, keys.shape[1]), 1).values
 
-    def _take_all(self, who: Tensor) -> None:
-        """Offer every row, a block at a time."""
+    def from_all(self, who: Tensor) -> None:
+        """Take the best of all rows, a block at a time."""
         queries, step = self.queries[who], max(1, SCORES // len(who))
+        best = self.keys.new_full((len(who), self.k), LOWEST)
         for low in range(0, len(self.gallery), step):
             scores = group_maxima(queries, self.gallery[low : low + step], 1)
-            rows = torch.arange(scores.shape[1], device=who.device) + (self.first + low)
+            rows = torch.arange(low, low + scores.shape[1], device=who.device)
             keys = pack_keys(scores, rows).topk(min(self.k, len(rows)), 1).values
-            self.best.merge(who, keys)
+            best = torch.cat([best, keys], 1).topk(self.k, 1).values
+        self.keys[who] = best
 
 
 @triton.jit
@@ -163,3 +201,28 @@ def group_max_kernel(
     o_g = column * (N // G) + tl.arange(0, N // G)
     inside = (o_m[:, None] < count) & (o_g[None, :] < groups)
     tl.store(out + o_m.to(tl.int64)[:, None] * groups + o_g[None, :], b_max, mask=inside)
+
+
+@triton.jit
+def group_score_kernel(
+    queries, gallery, who, chosen, out, total, take, columns, stride_a, stride_b, depth,
+    R: tl.constexpr, K: tl.constexpr, G: tl.constexpr,
+):  # fmt: skip
+    """Inner products of one query with R rows of its chosen groups, summed in float32."""
+    place = tl.program_id(0).to(tl.int64)
+    query = tl.load(who + place)
+    o_c = tl.program_id(1) * R + tl.arange(0, R)
+    group = tl.load(chosen + place * take + o_c // G, mask=o_c < columns, other=0)
+    o_n = group * G + o_c % G
+    live = (o_c < columns) & (o_n < total)
+    o_k = tl.arange(0, K)
+    p_a = queries + query * stride_a + o_k
+    p_b = gallery + o_n[:, None] * stride_b + o_k[None, :]
+    acc = tl.zeros((R,), dtype=tl.float32)
+    for k in range(0, depth, K):
+        inside = o_k < depth - k
+        b_a = tl.load(p_a + k, mask=inside, other=0.0).to(tl.float32)
+        b_b = tl.load(p_b + k, mask=live[:, None] & inside[None, :], other=0.0).to(tl.float32)
+        acc += tl.sum(b_b * b_a[None, :], 1)
+    acc = tl.where(live, acc, -float("inf"))
+    tl.store(out + place * columns + o_c, acc, mask=o_c < columns)

@@ -137,10 +137,11 @@ def test_topk_of_whole_numbers_is_exact_with_ties_by_lower_index(q, n, d, k, dty
     assert (indices[:, real:] == -1).all()
 
 
-def test_topk_over_slabs(monkeypatch):
+def test_topk_of_queries_that_come_in_portions(monkeypatch):
     from c4c.kernels.topk import triton as topk_triton
 
     monkeypatch.setattr(topk_triton, "MAXIMA", 40)
+    monkeypatch.setattr(topk_triton, "LEAST", 2)
     generator = torch.Generator().manual_seed(0)
     queries, gallery = torch.randn(5, 33, generator=generator), torch.randn(700, 33)
     expected = topk_similarity_reference(queries, gallery, 12)

@@ -60,13 +60,14 @@ class Largest(TorchDispatchMode):
 def ways(monkeypatch):
     """How many queries were settled by scores of all rows."""
     settled = []
-    inner = topk_triton._Slab._take_all
+    inner = topk_triton._Search.from_all
 
     def counting(self, who):
-        settled.extend(who.tolist())
+        first = self.queries.storage_offset() // self.queries.stride(0)  # of these queries
+        settled.extend((first + who).tolist())
         inner(self, who)
 
-    monkeypatch.setattr(topk_triton._Slab, "_take_all", counting)
+    monkeypatch.setattr(topk_triton._Search, "from_all", counting)
     return settled
 
 
@@ -118,7 +119,8 @@ def test_where_bounds_do_not_separate_all_scores_are_made_a_block_at_a_time(
     kind, ways, monkeypatch
 ):
     monkeypatch.setattr(topk_triton, "SCORES", 4 * 700)
-    monkeypatch.setattr(topk_triton, "MAXIMA", 4 * 62)  # three slabs
+    monkeypatch.setattr(topk_triton, "MAXIMA", 2 * 125)
+    monkeypatch.setattr(topk_triton, "LEAST", 2)  # queries at a time
     queries, gallery = unlucky(kind)
     with Largest() as largest:
         found = topk_similarity(queries, gallery, 5)
@@ -127,8 +129,8 @@ def test_where_bounds_do_not_separate_all_scores_are_made_a_block_at_a_time(
         assert set(ways) <= {1}
     else:
         assert set(ways) == {"a query of zeros": {2}}.get(kind, {0, 1, 2, 3})
-    # The rows of four times as many groups as are wanted at least, for each query; never all.
-    assert largest.bytes <= 4 * 4 * 24 * 4 * (5 + topk_triton.SPARE) * 32
+    # Keys of the rows of four times as many groups as are wanted at least; never rows themselves.
+    assert largest.bytes <= 8 * 2 * 4 * (5 + topk_triton.SPARE) * 32
     if kind == "a query of zeros":
         assert found[1][2].tolist() == [0, 1, 2, 3, 4]
 
