@@ -3,15 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# A process a core, each with one thread: tests mostly wait for programs that they start.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 MUTANTS_ARGS ?=
 
-.PHONY: demo test lint types reference mutants kernels-report clean
+.PHONY: demo test test-demo lint types reference mutants kernels-report clean
 
 demo: $(VENV)/.ready
 	$(BIN)/c4c demo --out c4c-demo
 
+# All tests but the whole demo, which takes as long as a demo: make test-demo.
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(PARALLEL) -m "not demo" $(PYTEST_ARGS)
+
+test-demo: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/test_demo.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.demo
 @pytest.mark.slow
 @pytest.mark.shows("demo", "--out", "--seed", "--json")
 def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:

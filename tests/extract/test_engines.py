@@ -87,7 +87,8 @@ def test_a_cluster_that_loses_a_node_makes_the_same_cache(here: Path) -> None:
     assert on_ray("lose", here) == {"clips": 36, "complete": True, "failed": []}
     assert shards(here / "lose") == shards(here / "local")
     assert list(damage(here / "lose")) == []
-    assert list((here / "lose" / "tmp").iterdir()) == []
+    # A node that dies while it writes may leave a temporary file, and nothing else.
+    assert all(path.suffix == ".tmp" for path in (here / "lose" / "tmp").iterdir())
 
 
 @pytest.mark.slow
