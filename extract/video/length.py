@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from c4c.extract.video.opening import Video, open_file
 _OF_TRACKS = ("mov", "avi", "gif")
 _OF_FILES = ("matroska", "flv", "asf", "ogg")
 _HELD = ("mov", "matroska", "gif")  # hold how long each picture is shown
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _SLACK = 0.3  # seconds by which headers are off: they round, and forget the last packet's length
 
 
@@ -44,8 +46,11 @@ def length_of(video: Video, path: str) -> Length:
         if name == "avi":  # of a file that was cut, the first is what is left
             ticks = max(ticks, stream.frames)
         return Length(float(ticks * stream.time_base))
-    if name.startswith(_OF_FILES) and container.duration and container.duration > 0:
-        return _of_file(video, path)
+    claimed = (container.duration or 0) / 1e6
+    if name == "asf" and not claimed:  # FFmpeg believes no header of a file that was cut
+        claimed = _asf_seconds(path)
+    if name.startswith(_OF_FILES) and claimed > 0:
+        return _of_file(video, path, claimed)
     return Length(_counted(path, stream.index, video.step))
 
 
@@ -56,9 +61,8 @@ def stays(video: Video, ticks: int | None) -> float:
     return float(ticks * video.stream.time_base)
 
 
-def _of_file(video: Video, path: str) -> Length:
-    """The length where a header claims one of the file as a whole."""
-    claimed = float(video.container.duration / 1e6)
+def _of_file(video: Video, path: str, claimed: float) -> Length:
+    """The length where a header claims so many seconds of the file as a whole."""
     first = (video.stream.start_time or 0) * float(video.stream.time_base)
     matroska = video.container.format.name.startswith("matroska")
     # A track's own words count where nothing was cut off, so that they cannot be of what is lost.
@@ -113,6 +117,17 @@ def _last(container: Any, index: int, step: float) -> dict[int, float]:
             end = float(packet.pts * packet.time_base) + long
             ends[packet.stream_index] = max(end, ends.get(packet.stream_index, end))
     return ends
+
+
+def _asf_seconds(path: str) -> float:
+    """How long an ASF file was when it was written, by its file properties; 0 is unknown."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    start = head.find(_ASF_PROPERTIES)
+    if start < 0 or start + 88 > len(head):
+        return 0.0
+    played, _, preroll = struct.unpack_from("<3Q", head, start + 64)
+    return float(played / 1e7 - preroll / 1e3)
 
 
 def _is_whole(path: str) -> bool:
