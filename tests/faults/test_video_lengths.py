@@ -60,9 +60,7 @@ def with_sound(
 
 @pytest.fixture(scope="module")
 def sounding(films: Any) -> dict[str, Path]:
-    return {
-        name: with_sound(films.root / name, films, *codecs) for name, codecs in KINDS.items()
-    }
+    return {name: with_sound(films.root / name, films, *codecs) for name, codecs in KINDS.items()}
 
 
 def both_ways(clip: Clip, request: Request) -> Decoded:
@@ -103,7 +101,7 @@ def test_where_neither_sound_nor_picture_reaches_the_end_the_file_was_cut(
     assert (done.status, "ends early" in done.message) == ("partial", True)
 
 
-@pytest.mark.parametrize("share", [0.6, 0.8])
+@pytest.mark.parametrize("share", [0.5, 0.65])
 @pytest.mark.parametrize(("name", "codec"), [("whole.avi", "mpeg4"), ("whole.wmv", "wmv2")])
 def test_a_cut_file_is_as_long_as_its_header_says(
     name: str, codec: str, share: float, films: Any
