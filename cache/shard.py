@@ -206,9 +206,8 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     rules = root.attributes.get("rules", FIRST_RULES)
     if not isinstance(rules, int) or rules < FIRST_RULES:
         raise Damaged(f"it was decoded by rules {rules!a}, expected a number")
-    shard = Shard(  # type: ignore[arg-type]
-        kind=kind, texts=texts, rules=rules, schema=schema, bound=bound, **own
-    )
+    about = {"kind": kind, "texts": texts, "rules": rules, "schema": schema, "bound": bound}
+    shard = Shard(**own, **about)  # type: ignore[arg-type]
     _check_rows(shard)
     return shard, agree
 

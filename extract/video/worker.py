@@ -95,10 +95,10 @@ def serve(link: int, memory: int) -> None:
         while True:
             clip = sender.clip()
             connection.send(said(Begun(_size(clip.path))))
-            looked_at = isinstance(clip, Extracted)
-            sender.finish(
-                review(clip, request) if looked_at else decode_clip(clip, request, sender)
-            )
+            if isinstance(clip, Extracted):
+                sender.finish(review(clip, request))
+            else:
+                sender.finish(decode_clip(clip, request, sender))
 
 
 def _size(path: str) -> int:

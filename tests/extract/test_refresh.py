@@ -1,4 +1,4 @@
-"""``c4c extract --refresh`` redoes the clips that newer rules of decoding concern, and no others."""
+"""``c4c extract --refresh`` redoes what newer rules of decoding concern, and nothing else."""
 
 import shutil
 import struct
