@@ -64,19 +64,23 @@ def _merge(
 ) -> tuple[Part, ...]:
     """The rows of ``parts`` in full shards, which are committed.
 
-    What unbound shards hold stays unbound: nobody can vouch for it afterwards.
+    What unbound shards hold stays unbound: nobody can vouch for it afterwards. A shard holds
+    clips of one revision of the rules of decoding.
     """
     paths = {part: manifest.shard_path(owner.path, part, kind) for part in parts}
     wrong = [line for path in paths.values() for line in shard_damage(path, owner)]
     if wrong:
         raise C4CError(f"{wrong[0]} Verify, repair and extract before compacting.")
-    bound = {part for part, path in paths.items() if read_shard(path, owner).bound}
+    groups: dict[tuple[bool, int], dict[Part, Path]] = {}
+    for part, path in paths.items():
+        shard = read_shard(path, owner)
+        groups.setdefault((not shard.bound, shard.rules), {})[part] = path
     nobody = replace(owner, identity="")
-    groups = (
-        (owner, {part: path for part, path in paths.items() if part in bound}),
-        (nobody, {part: path for part, path in paths.items() if part not in bound}),
+    return tuple(
+        part
+        for (unbound, _), own in sorted(groups.items(), key=lambda group: group[0])
+        for part in _fill(nobody if unbound else owner, manifest, kind, own, size)
     )
-    return tuple(part for whose, own in groups for part in _fill(whose, manifest, kind, own, size))
 
 
 def _fill(
@@ -116,6 +120,7 @@ def _gather(ids: tuple[str, ...], source: dict[str, Path], kind: str) -> Shard:
         [STATUS[shard.status[row]] for shard, row in found],
         {column: [shard.texts[column][row] for shard, row in found] for column in first.texts},
         first.features.shape[1],
+        first.rules,
     )
 
 

@@ -20,6 +20,7 @@ from c4c.core.errors import C4CError, Damaged, NewerVersion
 
 # 1 had checksums of the features alone, 2 no seal; both are still read.
 SCHEMA = 3
+FIRST_RULES = 1  # of decoding: those of shards that do not say theirs
 STATUS = ("ok", "partial", "corrupt", "failed")
 _ARRAYS: dict[str, tuple[type, int]] = {
     "features": (np.float16, 2),
@@ -43,6 +44,8 @@ class Shard:
         crc32: uint32 [N], of everything that a row holds (``_row_crc``).
         status: uint8 [N], place in ``STATUS``; a row that is not ok or partial has no frames.
         texts: the columns of ``TEXTS[kind]``, N texts each.
+        rules: revision of the rules by which frames were taken from the videos; shards of captions
+            and those of commit 32ebc70 do not say it.
         schema: of the file it was read from.
         bound: whether that says which cache it belongs to.
     """
@@ -54,6 +57,7 @@ class Shard:
     crc32: npt.NDArray[np.uint32]
     status: npt.NDArray[np.uint8]
     texts: dict[str, list[str]]
+    rules: int = FIRST_RULES
     schema: int = SCHEMA
     bound: bool = False
 
@@ -103,6 +107,7 @@ def make_shard(
     status: Sequence[str],
     texts: dict[str, list[str]],
     dim: int,
+    rules: int = FIRST_RULES,
 ) -> Shard:
     """Pack rows into a shard.
 
@@ -113,6 +118,7 @@ def make_shard(
         status: a word of ``STATUS`` each.
         texts: the columns of ``TEXTS[kind]``.
         dim: D, for shards in which nothing succeeded.
+        rules: by which frames were taken from the videos.
     """
     lengths = [len(row) for row in rows]
     codes = [STATUS.index(word) for word in status]
@@ -126,6 +132,7 @@ def make_shard(
         crc32=np.array(found, np.uint32),
         status=np.array(codes, np.uint8),
         texts={name: texts[name] for name in TEXTS[kind]},
+        rules=rules,
     )
 
 
@@ -154,6 +161,8 @@ def pack_shard(shard: Shard, mark: bytes) -> memoryview:
     with h5py.File(memory, "w", libver=("earliest", "v110")) as file:
         file.attrs["schema"] = SCHEMA
         file.attrs["kind"] = np.bytes_(shard.kind)
+        if shard.rules != FIRST_RULES:
+            file.attrs["rules"] = shard.rules
         for name, data in arrays.items():
             file.create_dataset(name, data=data, track_times=False)
     memory.write(_seal(memory, mark))
@@ -194,7 +203,11 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     own = {name: arrays[name] for name in _ARRAYS}
     texts = {name: _texts(arrays, name) for name in TEXTS[kind]}
     bound = end.seal is not None and end.seal.bound
-    shard = Shard(kind=kind, texts=texts, schema=schema, bound=bound, **own)  # type: ignore[arg-type]
+    rules = root.attributes.get("rules", FIRST_RULES)
+    if not isinstance(rules, int) or rules < FIRST_RULES:
+        raise Damaged(f"it was decoded by rules {rules!a}, expected a number")
+    about = {"kind": kind, "texts": texts, "rules": rules, "schema": schema, "bound": bound}
+    shard = Shard(**own, **about)  # type: ignore[arg-type]
     _check_rows(shard)
     return shard, agree
 

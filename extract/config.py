@@ -51,6 +51,7 @@ class ExtractConfig:
         shard_clips: clips a shard; what is in a shard is committed together.
         shard_slice: (i, n) does part i of n, counted from 0: every n-th shard (job arrays).
         retry_failed: extract again the clips that failed earlier.
+        refresh: extract again the clips that newer rules of decoding concern.
         max_fail_rate: stop when more than this share of the clips has failed.
         strict: refuse datasets with missing videos or other counts than published.
         engine: ``local``, or ``ray``.
@@ -80,6 +81,7 @@ class ExtractConfig:
     shard_clips: int = 256
     shard_slice: tuple[int, int] = (0, 1)
     retry_failed: bool = False
+    refresh: bool = False
     max_fail_rate: float = 1.0
     strict: bool = False
     engine: str = "local"
@@ -103,6 +105,8 @@ class ExtractResult:
         expected: clips that the annotations name.
         failed: clips without features, in all runs.
         complete: whether every shard of the plan is there (job arrays leave some to others).
+        noted: clips of which something must be said though they have features: partial ones, and
+            those whose message says that they are HDR.
     """
 
     cache: Path
@@ -110,3 +114,4 @@ class ExtractResult:
     expected: int
     failed: tuple[Failure, ...]
     complete: bool
+    noted: tuple[Failure, ...] = ()

@@ -33,8 +33,11 @@ from c4c.extract.backbone.encoder import Encoder
 from c4c.extract.backbone.trusted import remember
 from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
+from c4c.extract.noted import noted
+from c4c.extract.refresh import outdated
 from c4c.extract.video.decode import Request, decoder_version
 from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
+from c4c.extract.video.rules import RULES
 
 
 def run_extract(config: ExtractConfig) -> ExtractResult:
@@ -125,6 +128,8 @@ def _settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:
     if before and config.retry_failed and not undone(cache, before, before.parts, "clips"):
         failed = Cache.open(cache.path).clips(dataset.split).failed
         again = frozenset(failure.clip_id for failure in failed)
+    if before and config.refresh:
+        again |= outdated(cache.owner, before, config)
     files = file_stamps(clip.path for clip in dataset.clips)
     again |= _replaced(before, dataset, files)
     if before and same_data(before, dataset) and not again:
@@ -277,7 +282,7 @@ def _clip_shard(
             status[place] = "corrupt"
             messages[place] = "the backbone gave features that are not finite"
     texts = {"ids": [clip.id for clip in clips], "messages": messages}
-    return make_shard("clips", rows, times, status, texts, encoder.width)
+    return make_shard("clips", rows, times, status, texts, encoder.width, RULES)
 
 
 def extract_captions(
@@ -327,12 +332,13 @@ def summary(begun: Cache, planned: Sequence[Manifest]) -> ExtractResult:
     paths = [m.shard_path(cache.path, part, "clips") for m in manifests for part in m.parts]
     there = [path for path in paths if holds(path, cache.owner)]
     complete = len(there) == len(paths)
+    notes = noted(cache.owner, manifests)
     expected = sum(len(m.clips) + len(m.missing) for m in manifests)
     if not complete:
-        return _summary_so_far(cache, there, expected)
+        return replace(_summary_so_far(cache, there, expected), noted=notes)
     views = [cache.clips(manifest.split) for manifest in manifests]
     failed = tuple(failure for view in views for failure in view.failed)
-    return ExtractResult(cache.path, sum(map(len, views)), expected, failed, True)
+    return ExtractResult(cache.path, sum(map(len, views)), expected, failed, True, notes)
 
 
 def _summary_so_far(cache: Cache, there: Sequence[Path], expected: int) -> ExtractResult:

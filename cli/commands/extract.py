@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from c4c.cli.commands.options import Slice
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
+
+if TYPE_CHECKING:
+    from c4c.cache.open import Failure
 
 
 @click.command()
@@ -50,6 +54,8 @@ from c4c.core.errors import C4CError
 @click.option("--shard-slice", type=Slice(), default="0/1", show_default=True,
               help="i/n: part i of n, counted from 0 (job arrays).")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Extract failed clips again.")
+@click.option("--refresh", is_flag=True,
+              help="Extract again the clips that newer rules of decoding concern.")  # fmt: skip
 @click.option("--max-fail-rate", default=1.0,
               help="Stop when more than this share fails.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
@@ -64,14 +70,26 @@ def command(**options: Any) -> None:
     from c4c.core.progress import say
     from c4c.extract.config import ExtractConfig
     from c4c.extract.engines.run import run_with_engine
+    from c4c.extract.video.decode import HDR
 
     result = run_with_engine(ExtractConfig(**options))
-    for failure in result.failed[:20]:
-        say(f"  {failure.clip_id}: {failure.status}: {failure.message}")
-    if len(result.failed) > 20:
-        say(f"  … and {len(result.failed) - 20} more: c4c cache info {result.cache}")
+    _name(result.failed, result.cache)
+    _name([note for note in result.noted if note.status == "partial"], result.cache)
+    hdr = [note.clip_id for note in result.noted if HDR in note.message]
+    if hdr:
+        say(f"  {len(hdr)} clips are {HDR} and were taken as SDR (first '{hdr[0]}')")
     more = "" if result.complete else "; other slices are still to be done"
     say(f"{result.cache}: {result.clips} of {result.expected} clips have features{more}")
     if result.complete and not result.clips:
         raise C4CError("No clip could be extracted; the lines above say why.")
     click.get_current_context().exit(3 if result.failed else 0)
+
+
+def _name(clips: Sequence[Failure], cache: Path) -> None:
+    """A line for each of the first clips of which something is to be said."""
+    from c4c.core.progress import say
+
+    for clip in clips[:20]:
+        say(f"  {clip.clip_id}: {clip.status}: {clip.message}")
+    if len(clips) > 20:
+        say(f"  … and {len(clips) - 20} more: c4c cache info {cache}")

@@ -69,7 +69,7 @@ def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult
     running: list[BaseProcess] = []
     for place, device in enumerate(devices):
         every = (part + parts * place, parts * len(devices))
-        own = replace(config, device=device, shard_slice=every, retry_failed=False)
+        own = replace(config, device=device, shard_slice=every, retry_failed=False, refresh=False)
         running.append(context.Process(target=_device, args=(own,)))
     with StopRequest() as stop:
         for process in running:

@@ -17,26 +17,28 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.errors import C4CError
-from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip, Frames
-from c4c.core.sampling import select_frames
 from c4c.extract.video.damage import Damage
+from c4c.extract.video.length import stays
 from c4c.extract.video.opening import (
     Refused,
+    Video,
     check_file,
     check_size,
     complaints,
-    duration,
     open_video,
     reason,
 )
 from c4c.extract.video.picture import picture_of, resized
+from c4c.extract.video.span import Wanted, lead, wanted_times
 from c4c.extract.video.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
 from c4c.extract.video.timeline import timeline
 
 DECODERS = ("pyav", "decord")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
+HDR = "HDR"  # what the message of such a clip says
+ENDS_EARLY = "ends early"
 _ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
 
 
@@ -161,38 +163,26 @@ def decode_clip(clip: Clip, request: Request | None = None, taken: Taken | None 
     return found
 
 
-def _wanted(duration: float, clip: Clip, request: Request) -> npt.NDArray[np.float64]:
-    """Times of the video to take, in seconds; at least one."""
-    end = min(duration, clip.end) if clip.end is not None else duration
-    count = max(1, int(np.ceil((end - clip.start) * request.fps - _EPSILON)))
-    chosen = count if request.max_frames is None else min(count, request.max_frames)
-    if chosen > MOST_FRAMES:
-        raise Refused(
-            f"claims {end:.0f} s, {chosen} frames; pass --max-frames {MOST_FRAMES} or fewer"
-        )
-    places = select_frames(count, chosen, request.sampling)
-    return clip.start + places / request.fps
-
-
 def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
     with open_video(clip.path) as video:
-        wanted = _wanted(duration(video, clip.path), clip, request)
+        wanted = wanted_times(video, clip, request.fps, request.max_frames, request.sampling)
+        notes = _notes(video, wanted)
         with contextlib.suppress(Unsure):
             before = complaints()
-            for frame in sparse_frames(video, wanted.tolist()):
+            for frame in sparse_frames(video, wanted):
                 check_size(frame.width, frame.height)
-                taken.append(picture_of(frame, request.size, video.rotation))
+                taken.append(picture_of(frame, request.size, video.display))
             if complaints() == before:
-                return _judge(clip, wanted, range(len(taken)), taken)
+                return _judge(clip, wanted, range(len(taken)), taken, notes)
     places, damage = _collect(clip.path, wanted, request.size, taken)
     if damage.errors:  # once more, now that it is known what cannot be trusted
         places, _ = _collect(clip.path, wanted, request.size, taken, damage)
-    return _judge(clip, wanted, places, taken, damage)
+    return _judge(clip, wanted, places, taken, notes, damage)
 
 
 def _collect(
     path: str,
-    wanted: npt.NDArray[np.float64],
+    wanted: Wanted,
     size: int | None,
     taken: Taken,
     known: Damage | None = None,
@@ -202,48 +192,62 @@ def _collect(
     places = []
     with open_video(path) as video:
         damage = Damage(video.codec.name, video.timed, known)
-        for place, frame in _on_display(wanted, timeline(video, damage)):
-            taken.append(picture_of(frame, size, video.rotation))
+        for place, frame in _on_display(video, wanted, timeline(video, damage, wanted.origin)):
+            taken.append(picture_of(frame, size, video.display))
             places.append(place)
     return places, damage
 
 
 def _on_display(
-    wanted: npt.NDArray[np.float64], frames: Iterator[tuple[float, Any]]
+    video: Video, wanted: Wanted, frames: Iterator[tuple[float, Any]]
 ) -> Iterator[tuple[int, Any]]:
     """The frame at each wanted time, by place; none where it cannot be trusted."""
     shown: Any = None
     place, latest, gap = 0, -1.0, SHORTEST
-    # The last frame stays on display for a while: as long as frames did before.
+    times = wanted.times
     for time, frame in itertools.chain(frames, [(-1.0, None)]):
-        until = time if time >= 0 else latest + gap + 2 * TOLERANCE
-        while latest >= 0 and place < len(wanted) and wanted[place] + TOLERANCE < until:
+        until = time
+        if time < 0:
+            # The last frame stays as long as it says, or as frames did before.
+            own = stays(video, shown.duration) if shown is not None else 0.0
+            until = max(latest + max(gap, own) + 2 * TOLERANCE, wanted.until)
+        while latest >= 0 and place < len(times) and times[place] + TOLERANCE < until:
             if shown is not None:
                 yield place, shown
             place += 1
-        if place == len(wanted):
+        if place == len(times):
             return
         gap = max(gap, time - latest) if latest >= 0 else gap
         shown, latest = frame, time
 
 
+def _notes(video: Video, wanted: Wanted) -> tuple[str, ...]:
+    """What must be said of a clip even when all of its frames are there."""
+    curve = video.display.curve
+    return tuple(filter(None, [wanted.beyond, curve and f"{HDR} ({curve}) taken as SDR"]))
+
+
 def _judge(
     clip: Clip,
-    wanted: npt.NDArray[np.float64],
+    wanted: Wanted,
     places: Sequence[int],
     taken: Taken,
+    notes: tuple[str, ...],
     damage: Damage | None = None,
 ) -> Decoded:
     why = damage.last if damage else ""
     if not places:
-        return failure("corrupt" if why else "failed", why or "no frame could be decoded")
-    frames = Frames(taken.pixels(), (wanted[list(places)] - clip.start).astype(np.float32))
-    lacking = f"{len(places)} of {len(wanted)} frames"
+        words = why or wanted.beyond or "no frame could be decoded"
+        return failure("corrupt" if why else "failed", words)
+    times = wanted.times
+    frames = Frames(taken.pixels(), (times[list(places)] - clip.start).astype(np.float32))
+    lacking = f"{len(places)} of {len(times)} frames"
     if why:
-        return Decoded(frames, "partial", f"damaged, {lacking}: {why}"[:300])
-    if len(places) < len(wanted):
-        return Decoded(frames, "partial", f"ends early: {lacking}")
-    return Decoded(frames)
+        notes = (f"damaged, {lacking}: {why}", *notes)
+    elif len(places) < len(times):
+        notes = (f"{ENDS_EARLY}: {lacking}", *notes)
+    complete = len(places) == len(times) and not why and not wanted.beyond
+    return Decoded(frames, "ok" if complete else "partial", "; ".join(notes)[:300])
 
 
 class _Thumbnails(Taken):
@@ -267,7 +271,8 @@ def _decode_decord(clip: Clip, request: Request, taken: Taken) -> Decoded:
     with open_video(clip.path) as video:
         if video.container.start_time and video.container.format.name == "mpegts":
             raise Refused("decord gives wrong frames of MPEG-TS; use --decoder pyav")
-        timed, step = video.timed, video.step
+        timed, step, before = video.timed, video.step, lead(video, clip)
+        display = replace(video.display, matrix=())  # decord turns frames itself
     judged = _decode_pyav(clip, request, _Thumbnails())
     if not len(judged.frames):
         return judged
@@ -275,13 +280,15 @@ def _decode_decord(clip: Clip, request: Request, taken: Taken) -> Decoded:
     shown = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
     if not timed:  # no time stamps in the file, and none but nonsense from decord
         shown = np.arange(len(reader)) * step
-    wanted = judged.frames.times.astype(np.float64) + clip.start + shown[0] + _EPSILON
+    wanted = judged.frames.times.astype(np.float64) + clip.start - before + shown[0] + _EPSILON
     places = np.maximum(np.searchsorted(shown, wanted, "right") - 1, 0)
     for first in range(0, len(places), _AT_ONCE):
         whole = reader.get_batch(places[first : first + _AT_ONCE].tolist()).asnumpy()
         for one, known in zip(whole, judged.frames.pixels[first:], strict=False):
-            picture = picture_of(av.VideoFrame.from_ndarray(one, format="rgb24"), request.size)
-            if np.abs(_thumbnail(picture).astype(np.int16) - known).mean() > _ALIKE:
+            frame = av.VideoFrame.from_ndarray(one, format="rgb24")
+            picture = picture_of(frame, request.size, display)
+            alike = _thumbnail(picture).shape == known.shape
+            if not alike or np.abs(_thumbnail(picture).astype(np.int16) - known).mean() > _ALIKE:
                 raise Refused("decord gives other frames than PyAV; use --decoder pyav")
             taken.append(picture)
     return replace(judged, frames=Frames(taken.pixels(), judged.frames.times))

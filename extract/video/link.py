@@ -19,6 +19,7 @@ SLOT = 2 << 20  # bytes: a dozen frames of 224
 SLOTS = 16
 LARGE = SLOTS  # number of the one slot beyond, for frames that fill more than a slot
 _FILE = 1 << 40  # bytes that a video may have: its deadline grows with them
+REVIEWS = ("current", "outdated")  # ends of a clip that is only looked at (``rules.py``)
 _MESSAGE = 1 << 18  # bytes, more than a socket takes at once
 
 
@@ -170,4 +171,4 @@ def _room(slot: int) -> int:
 
 def _ends(status: str, kept: int) -> bool:
     """Whether a clip may end so, with ``kept`` frames."""
-    return status in (("ok", "partial") if kept else ("corrupt", "failed"))
+    return status in (("ok", "partial") if kept else ("corrupt", "failed", *REVIEWS))

@@ -1,4 +1,4 @@
-"""Opening a distrusted video: what is refused before a frame is decoded, and how long it is.
+"""Opening a distrusted video: what is refused before a frame is decoded.
 
 Regular files only, no protocol but ``file``, known containers only, sizes checked before a
 frame is allocated, nothing encrypted.
@@ -10,16 +10,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+
+from c4c.extract.video.display import Display, display_of, matrix_of
+from c4c.extract.video.tracks import film
 
 # Containers of real videos; playlists (hls, concat, sdp, dash), which point elsewhere, are not.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,gif,flv,asf,ogg,mpegvideo,h264,hevc"
 )
-# Their length is guessed from a few time stamps near the end, which misses what starts over.
-_GUESSED = ("mpeg", "mpegts")
 _TIMED = ("mov", "matroska", "mpegts", "mpeg", "flv")  # hold the time each frame is shown at
 MAX_PIXELS = 8192 * 8192
 _OPTIONS = {
@@ -27,7 +28,6 @@ _OPTIONS = {
     "format_whitelist": _FORMATS,
     "max_pixels": str(MAX_PIXELS),  # the decoder too allocates nothing larger
 }
-_COVER_ART = 0x400  # a stream's disposition
 _STEP = 1 / 25  # seconds a frame is shown, where nothing says
 
 
@@ -43,14 +43,14 @@ class Video:
         container: as PyAV opened it.
         stream: the video stream in it.
         codec: what decodes its packets, in one thread.
-        rotation: degrees, where frames do not tell it themselves.
+        display: how its frames are shown.
         step: seconds a frame is shown, on average.
     """
 
     container: Any
     stream: Any
     codec: Any
-    rotation: int
+    display: Display
     step: float
 
     @property
@@ -85,16 +85,20 @@ def open_video(path: str) -> Iterator[Video]:
     Raises:
         Refused: there is none, or its frames are too large.
     """
-    with _open(path) as container:
-        stream = _stream(container)
+    with open_file(path) as container:
+        stream = film(container, lambda: open_file(path))
+        if stream is None:
+            raise Refused("has no video stream")
+        _bound(stream)
         step = float(1 / stream.average_rate) if stream.average_rate else _STEP
-        codec, rotation = stream.codec_context, 0
+        codec, display = stream.codec_context, display_of(stream)
         if codec.name == "vp9":
-            codec, rotation = _strict_vp9(path, codec)
-        yield Video(container, stream, codec, rotation, step)
+            codec, display = _strict_vp9(path, stream, display)
+        yield Video(container, stream, codec, display, step)
 
 
-def _open(path: str) -> Any:
+def open_file(path: str) -> Any:
+    """The container, as PyAV opens it."""
     import av
 
     _listen()
@@ -127,19 +131,23 @@ def reason(error: Exception) -> str:
     return f"{words} ({log[2].strip().rstrip('.')})" if log else words
 
 
-def _stream(container: Any) -> Any:
-    streams = [
-        stream
-        for stream in container.streams.video
-        if not int(stream.disposition) & _COVER_ART and stream.codec_context is not None
-    ]
-    if not streams:
-        raise Refused("has no video stream")
-    stream = streams[0]
+def _bound(stream: Any) -> None:
+    """Have a stream decoded in one thread, and nothing too large allocated.
+
+    Raises:
+        Refused: its frames are too large.
+    """
     stream.thread_type = "NONE"  # one process a core already
     stream.codec_context.options = {"max_pixels": _OPTIONS["max_pixels"]}
     check_size(stream.codec_context.width, stream.codec_context.height)
-    return stream
+
+
+def first_frame(path: str, index: int) -> Any:
+    """The first frame that FFmpeg's own decoder gives of a stream, or ``None``."""
+    with open_file(path) as container:
+        stream = container.streams[index]
+        _bound(stream)
+        return next(iter(container.decode(stream)), None)
 
 
 def check_size(width: int, height: int) -> None:
@@ -152,8 +160,8 @@ def check_size(width: int, height: int) -> None:
         raise Refused(f"claims {width} x {height} pixels, more than {MAX_PIXELS} are refused")
 
 
-def _strict_vp9(path: str, codec: Any) -> tuple[Any, int]:
-    """A decoder of VP9 that notices when a frame's data is not used up, and the rotation.
+def _strict_vp9(path: str, stream: Any, display: Display) -> tuple[Any, Display]:
+    """A decoder of VP9 that notices when a frame's data is not used up, and how frames are shown.
 
     FFmpeg's own gives garbage without a word; libvpx gives the same frames, or an error. It is
     not told how frames are turned, so the other one is asked, about the first frame. libvpx is
@@ -162,51 +170,14 @@ def _strict_vp9(path: str, codec: Any) -> tuple[Any, int]:
     import av
     import av.error
 
+    codec = stream.codec_context
     if codec.format is None or codec.format.components[0].bits != 8:
-        return codec, 0
+        return codec, display
     try:
         strict: Any = av.CodecContext.create("libvpx-vp9", "r")
-        with _open(path) as again:
-            first = next(iter(again.decode(_stream(again))), None)
+        first = first_frame(path, stream.index)
     except (ValueError, av.error.FFmpegError):
-        return codec, 0
+        return codec, display
     strict.thread_count = 1
     strict.options = {"max_pixels": _OPTIONS["max_pixels"]}
-    return strict, getattr(first, "rotation", 0)
-
-
-def duration(video: Video, path: str) -> float:
-    """Seconds of video: what the stream says, else the container, else the packets."""
-    container, stream = video.container, video.stream
-    if not container.format.name.startswith(_GUESSED):
-        if stream.duration and stream.time_base and stream.duration > 0:
-            return float(stream.duration * stream.time_base)
-        if container.duration and container.duration > 0:
-            return max(0.0, float(container.duration / 1e6) - _before(video))
-    return _counted(path, video.step)
-
-
-def _before(video: Video) -> float:
-    """Seconds before the first frame, where a container's duration counts from 0."""
-    if not video.container.format.name.startswith("matroska"):
-        return 0.0
-    start: float = (video.stream.start_time or 0) * float(video.stream.time_base)
-    return start
-
-
-def _counted(path: str, step: float) -> float:
-    """Seconds that the packets' time stamps span, however often they begin anew."""
-    untimed, before = 0, -(1 << 62)
-    spans: list[tuple[float, float]] = []
-    with _open(path) as container:
-        for packet in container.demux(_stream(container)):
-            if packet.pts is None:
-                untimed += bool(packet.size)
-                continue
-            time = float(packet.pts * packet.time_base)
-            stamp = before if packet.dts is None else packet.dts
-            if not spans or stamp < before:
-                spans.append((time, time))
-            first, last = spans[-1]
-            spans[-1], before = (min(first, time), max(last, time)), stamp
-    return untimed * step + sum(last - first + step for first, last in spans)
+    return strict, replace(display, matrix=() if first is None else matrix_of(first))

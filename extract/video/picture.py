@@ -7,25 +7,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from c4c.extract.video.display import Display
+from c4c.extract.video.opening import check_size
 
-def picture_of(frame: Any, size: int | None, rotation: int = 0) -> npt.NDArray[np.uint8]:
-    """RGB pixels, upright.
+
+def picture_of(frame: Any, size: int | None, display: Display) -> npt.NDArray[np.uint8]:
+    """RGB pixels as they are shown: square and upright.
 
     Args:
         frame: as PyAV gives it.
         size: give the middle square, of frames whose short side is scaled down to this.
-        rotation: degrees, where the frame does not tell.
+        display: how the frame is shown.
 
     Returns:
         uint8 [H, W, 3].
+
+    Raises:
+        Refused: its square pixels are too many.
     """
-    width, height = frame.width, frame.height
+    width, height = display.size(frame)
     short = min(width, height)
     if size is not None and short > size:
         width, height = max(size, width * size // short), max(size, height * size // short)
+    check_size(width, height)
     picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-    turns = round((getattr(frame, "rotation", 0) or rotation) / 90) % 4
-    picture = np.rot90(picture, turns)
+    picture = display.upright(picture, frame)
     if size is not None and short >= size:  # a smaller frame is enlarged before it is cropped
         top, left = (round((side - size) / 2) for side in picture.shape[:2])
         picture = picture[top : top + size, left : left + size]

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
+from c4c.extract.video.length import stays
 from c4c.extract.video.nal import Holes
 from c4c.extract.video.opening import Video
+from c4c.extract.video.span import Wanted
 
 TOLERANCE = 1e-3  # seconds: time stamps are rounded to the container's ticks
 SHORTEST = 1 / 25  # seconds that the last frame stays on display, at least
@@ -29,12 +31,12 @@ class Unsure(Exception):
     """The time stamps promise nothing; everything has to be decoded."""
 
 
-def sparse_frames(video: Video, wanted: Sequence[float]) -> Iterator[Any]:
+def sparse_frames(video: Video, wanted: Wanted) -> Iterator[Any]:
     """The frame on display at each wanted time: the last that is not after it.
 
     Args:
         video: just opened.
-        wanted: ascending seconds from the first frame's time stamp.
+        wanted: the times; before the first frame, that one is taken.
 
     Yields:
         A frame (as PyAV gives it) for each wanted time, in order.
@@ -47,7 +49,7 @@ def sparse_frames(video: Video, wanted: Sequence[float]) -> Iterator[Any]:
     if not video.timed:
         raise Unsure
     try:
-        yield from _Sparse(video).frames(wanted)
+        yield from _Sparse(video, wanted).frames()
     except av.error.FFmpegError as error:
         raise Unsure from error
 
@@ -55,7 +57,8 @@ def sparse_frames(video: Video, wanted: Sequence[float]) -> Iterator[Any]:
 class _Sparse:
     """Packets are read into ``held`` until it is known what is wanted of them, then decoded."""
 
-    def __init__(self, video: Video) -> None:
+    def __init__(self, video: Video, wanted: Wanted) -> None:
+        self.video, self.wanted = video, wanted
         self.container, self.stream, self.codec = video.container, video.stream, video.codec
         self.base, self.holes = video.stream.time_base, Holes(video.codec)
         self.packets: Iterator[Any] = self.container.demux(self.stream)
@@ -68,12 +71,14 @@ class _Sparse:
         self.limit = self.last = _NEVER  # the last time looked for, the frame on display then
         self.restart = False  # the decoder begins anew at the first of ``held``
         self.out = _NEVER  # time stamp of the frame that the decoder gave last
+        self.final = (_NEVER, 0)  # of the frame that is shown last, and the ticks that it says
 
-    def frames(self, wanted: Sequence[float]) -> Generator[Any, None, None]:
+    def frames(self) -> Generator[Any, None, None]:
         """See ``sparse_frames``."""
         first = self._first()
-        for seconds in wanted:
-            limit = self._ticks(first, seconds)
+        origin = self._seconds(first) if self.wanted.origin is None else self.wanted.origin
+        for seconds in self.wanted.times.tolist():
+            limit = max(first, self._ticks(origin, seconds))
             if self._far(limit):
                 yield from self._finish()
                 self._seek(limit)
@@ -97,14 +102,13 @@ class _Sparse:
             raise Unsure
         return int(min(shown))
 
-    def _ticks(self, first: int, seconds: float) -> int:
+    def _seconds(self, stamp: int) -> float:
+        return float(stamp * self.base.numerator / self.base.denominator)
+
+    def _ticks(self, origin: float, seconds: float) -> int:
         """The last time stamp that is not after ``seconds``, as decoding everything sees it."""
-
-        def time(stamp: int) -> float:
-            return float(stamp * self.base.numerator / self.base.denominator)
-
-        found = first + int((seconds + TOLERANCE) / self.base) + 2
-        while time(found) - time(first) > seconds + TOLERANCE:
+        found = int((origin + seconds + TOLERANCE) / self.base) + 2
+        while self._seconds(found) - origin > seconds + TOLERANCE:
             found -= 1
         return found
 
@@ -122,6 +126,8 @@ class _Sparse:
             if packet.dts < self.read_to:  # time stamps began again
                 raise Unsure
             self.read_to = packet.dts
+        if not packet.is_discard:
+            self.final = max(self.final, (packet.pts, packet.duration or 0))
         self.held.append(packet)
         return True
 
@@ -135,18 +141,19 @@ class _Sparse:
         if not inside:
             raise Unsure
         found = max(inside)
-        if shown.count(found) > 1 or (self.ended and limit > found + self._stays(shown)):
+        if shown.count(found) > 1 or (self.ended and limit > self._end(found, shown)):
             raise Unsure
         if found in shown:
             self.unsent.add(found)
         self.last, self.limit = found, limit
         self.awaited.append(found)
 
-    def _stays(self, shown: list[int]) -> int:
-        """Ticks that the last frame stays on display: as long as others did, of those known."""
+    def _end(self, found: int, shown: list[int]) -> int:
+        """Until when the last frame stays: what it says, and as long as others of those known."""
         stamps = sorted({*shown, *self.early})
         steps = [b - a for a, b in itertools.pairwise(stamps)]
-        return int(max([(SHORTEST + TOLERANCE) / self.base, *steps]))
+        own = stays(self.video, self.final[1] if self.final[0] == found else 0)
+        return found + int(max([(max(own, SHORTEST) + TOLERANCE) / self.base, *steps]))
 
     def _leave_out(self, limit: int) -> None:
         """Forget what lies before a key frame, when the frame looked for does not."""

@@ -14,21 +14,24 @@ from c4c.extract.video.opening import Refused, Video, check_size, reason
 _REORDERING = 16  # frames: the most that a decoder puts into order
 
 
-def timeline(video: Video, damage: Damage) -> Iterator[tuple[float, Any]]:
+def timeline(
+    video: Video, damage: Damage, origin: float | None = None
+) -> Iterator[tuple[float, Any]]:
     """Every frame with its time.
 
     Args:
         video: just opened.
         damage: what is wrong is told to it.
+        origin: the time stamp, in seconds, to count from; by default the first frame's.
 
     Yields:
-        (Seconds from the first frame's time stamp, the frame), in the order of display; ``None``
+        (Seconds from there, the frame), in the order of display; ``None``
         for a frame that is lost or cannot be trusted. Where time stamps begin anew they go on.
 
     Raises:
         Refused: encrypted, or frames that are too large.
     """
-    base: float | None = None
+    base = origin
     latest = -video.step
     frames = _frames(video, damage)
     if video.container.format.name == "avi":
@@ -36,7 +39,7 @@ def timeline(video: Video, damage: Damage) -> Iterator[tuple[float, Any]]:
     for stamp, frame in frames:
         now = latest + video.step
         time = now + (base or 0.0) if stamp is None else float(stamp * video.stream.time_base)
-        base = time if base is None else base
+        base = time if base is None else min(base, time) if latest < 0 else base
         if time - base < latest:
             base = time - now
         latest = time - base

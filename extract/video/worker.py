@@ -30,6 +30,7 @@ from c4c.core.records import Clip
 from c4c.extract.video.decode import Request, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import (
+    REVIEWS,
     Begun,
     Done,
     Given,
@@ -41,6 +42,7 @@ from c4c.extract.video.link import (
     said,
     understood,
 )
+from c4c.extract.video.rules import Extracted, review
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)
 _BLOATED = 1 << 30  # or bytes of memory that it keeps
@@ -93,7 +95,10 @@ def serve(link: int, memory: int) -> None:
         while True:
             clip = sender.clip()
             connection.send(said(Begun(_size(clip.path))))
-            sender.finish(decode_clip(clip, request, sender))
+            if isinstance(clip, Extracted):
+                sender.finish(review(clip, request))
+            else:
+                sender.finish(decode_clip(clip, request, sender))
 
 
 def _size(path: str) -> int:
@@ -246,9 +251,15 @@ class Worker:
                 return self._waited < self._sent
             case Done():
                 free = not message.kept or message.slot not in self._held
-                return bool(self.clips) and message.kept <= self._frames and free
+                fits = bool(self.clips) and self._may_end(message.status)
+                return fits and message.kept <= self._frames and free
             case Begun():  # once a clip, before anything of it
                 return bool(self.clips) and not self._named
+
+    def _may_end(self, status: str) -> bool:
+        """Whether the clip in hand may end so: looked at, or decoded."""
+        looked_at = isinstance(self.clips[0][1], Extracted)
+        return status == "failed" or (status in REVIEWS) == looked_at
 
     def _take(self, given: Given) -> None:
         self._held.add(given.slot)

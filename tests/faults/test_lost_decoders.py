@@ -16,12 +16,15 @@ import numpy as np
 import psutil
 import pytest
 
+from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip, Frames
 from c4c.extract.video import decode, worker
 from c4c.extract.video.decode import Decoded, Request, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import SLOT, SLOTS, Given, Link, understood
+from c4c.extract.video.opening import open_video
 from c4c.extract.video.pool import Ended, decode_many, decode_pieces
+from c4c.extract.video.span import wanted_times
 
 Decoders = Callable[..., list[psutil.Process]]
 
@@ -94,10 +97,10 @@ def test_a_process_that_waits_for_slots_which_nobody_has_is_late(
 def test_more_frames_than_a_slot_has_room_for_times_are_refused(
     whole: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert SLOT >= 4 * decode.MOST_FRAMES
-    wanted = decode._wanted(1e9, whole, Request(max_frames=decode.MOST_FRAMES))
-    assert len(wanted) == decode.MOST_FRAMES
-    refused = decode_clip(whole, Request(fps=1e6, max_frames=decode.MOST_FRAMES + 1))
+    assert SLOT >= 4 * MOST_FRAMES
+    with open_video(whole.path) as video:
+        assert len(wanted_times(video, whole, 1e6, MOST_FRAMES, "uniform").times) == MOST_FRAMES
+    refused = decode_clip(whole, Request(fps=1e6, max_frames=MOST_FRAMES + 1))
     assert refused.status == "failed"
     assert "3000000 frames" not in refused.message
     assert "pass --max-frames 100000 or fewer" in refused.message
