@@ -67,6 +67,7 @@ class RetrieveConfig:
     max_frames: int | None = None
     device: str | None = None
     pretrained: str | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
         require_within("top_k", self.top_k, 1, 1024)
@@ -189,7 +190,7 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
         C4CError: see ``open_head``; or the cache's weights are in a file that nobody passed here.
     """
     from c4c.extract.backbone.backbone import load_backbone
-    from c4c.extract.backbone.trusted import remember, weights_of
+    from c4c.extract.backbone.trusted import remember, tokenizer_of, weights_of
     from c4c.retrieval.search import search
 
     asked = iter(queries)
@@ -202,7 +203,8 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
     rerank = _rerank(config, cache, config.split, trained)
     made = cache.fingerprint
     weights = config.pretrained or weights_of(made, cache.path)
-    backbone = load_backbone(made.model, weights, config.device, made.dtype)
+    tokenizer = tokenizer_of(made, cache.path, config.tokenizer)
+    backbone = load_backbone(made.model, weights, config.device, made.dtype, tokenizer=tokenizer)
     if backbone.sha256 != made.sha256:
         raise C4CError(
             f"{cache.path} was made with other weights than '{weights}' are now; pass "

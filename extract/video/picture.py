@@ -7,30 +7,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from c4c.core.fit import Fit
 
-def picture_of(frame: Any, size: int | None, rotation: int = 0) -> npt.NDArray[np.uint8]:
+
+def picture_of(frame: Any, size: Fit | int | None, rotation: int = 0) -> npt.NDArray[np.uint8]:
     """RGB pixels, upright.
 
     Args:
         frame: as PyAV gives it.
-        size: give the middle square, of frames whose short side is scaled down to this.
+        size: resize to what a backbone takes, and crop; a number is the side of a square that
+            the short side is scaled to. Frames that would be enlarged are left whole.
         rotation: degrees, where the frame does not tell.
 
     Returns:
         uint8 [H, W, 3].
     """
-    width, height = frame.width, frame.height
-    short = min(width, height)
-    if size is not None and short > size:
-        width, height = max(size, width * size // short), max(size, height * size // short)
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
+    fit = Fit(size, size) if isinstance(size, int) else size
     turns = round((getattr(frame, "rotation", 0) or rotation) / 90) % 4
+    width, height = frame.width, frame.height
+    upright = (width, height) if turns % 2 else (height, width)
+    target = fit.scaled(*upright) if fit else upright
+    shrinks = target[0] <= upright[0] and target[1] <= upright[1]
+    if shrinks:
+        height, width = target[::-1] if turns % 2 else target
+    filters = fit.interpolation.upper() if fit else "BICUBIC"
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=filters)
     picture = np.rot90(picture, turns)
-    if size is not None and short >= size:  # a smaller frame is enlarged before it is cropped
-        top, left = (round((side - size) / 2) for side in picture.shape[:2])
-        picture = picture[top : top + size, left : left + size]
-    upright: npt.NDArray[np.uint8] = np.ascontiguousarray(picture)
-    return upright
+    if fit and shrinks and fit.resize == "shortest":
+        top, left = (round((a - b) / 2) for a, b in zip(picture.shape[:2], fit.shape, strict=True))
+        picture = picture[top : top + fit.height, left : left + fit.width]
+    found: npt.NDArray[np.uint8] = np.ascontiguousarray(picture)
+    return found
 
 
 def resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
