@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 MUTANTS_ARGS ?=
 
-.PHONY: demo test lint types reference mutants kernels-report clean
+.PHONY: demo test lint types reference backbones mutants kernels-report clean
 
 demo: $(VENV)/.ready
 	$(BIN)/c4c demo --out c4c-demo
@@ -22,6 +22,10 @@ types: $(VENV)/.ready-dev
 
 reference: $(VENV)/.ready-dev
 	$(BIN)/python .ci/reference.py > docs/commands.md
+
+# Every name that open_clip knows, a line each; minutes.
+backbones: $(VENV)/.ready-dev
+	$(BIN)/python .ci/backbones.py --write
 
 # Within an hour on two cores; stopped, the same command goes on.
 mutants: $(VENV)/.ready-dev

@@ -54,6 +54,7 @@ class RetrieveConfig:
         device: where the head runs; ``None`` takes a GPU when there is one.
         pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
             was passed for the same weights before.
+        tokenizer: folder or file of the tokenizer; ``None`` is the one that was passed then.
     """
 
     cache: Path | None = None

@@ -22,7 +22,7 @@ from c4c.core.progress import say
 from c4c.core.records import Fingerprint
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone import towers
-from c4c.extract.backbone.build import TINY, build_model
+from c4c.extract.backbone.build import TINY, build_model, default_weights
 from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing
 from c4c.extract.backbone.tokens import context_length
@@ -329,8 +329,8 @@ def load_backbone(
         name: an open_clip model name, or ``tiny``; ``auto`` reads the shape of OpenAI-named
             ViT weights off ``pretrained``.
         pretrained: an open_clip tag, a file of weights, a checkpoint folder with a backbone,
-            or ``none`` for random weights (from torch's seed). By default OpenAI's weights,
-            and for ``tiny`` the shipped ones.
+            or ``none`` for random weights (from torch's seed). By default OpenAI's weights, or
+            the first that open_clip lists; for ``tiny`` the shipped ones.
         device: ``cpu``, ``cuda``, ``cuda:1``; by default a GPU when there is one.
         precision: ``float32``, ``bfloat16``, or ``auto`` for the fastest safe one here.
         preprocess: tag of the same model whose preprocessing counts. By default what the weights
@@ -338,9 +338,9 @@ def load_backbone(
         tokenizer: local folder or file of the tokenizer; by default the model's own.
 
     Raises:
-        C4CError: unknown model, too large a model, no weights, or weights that do not fit the model.
+        C4CError: unknown or too large a model, no weights, or weights that do not fit it.
     """
-    pretrained = pretrained or ("shipped" if name == TINY else "openai")
+    pretrained = pretrained or default_weights(name)
     place = pick_device(device)
     built = build_model(name, pretrained, preprocess, tokenizer)
     dtype = _resolve_precision(precision, place, name)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from c4c.core.errors import C4CError
-from c4c.core.pickles import plain
 from c4c.core.files import read_json
+from c4c.core.pickles import plain
 from c4c.core.schema import parse
 from c4c.extract.backbone import tiny
 from c4c.extract.backbone.hub import no_retries_offline, quiet_logs
@@ -61,6 +61,16 @@ def build_model(
     """
     with quiet_logs():
         return _build(name, pretrained, preprocess, tokenizer)
+
+
+def default_weights(name: str) -> str:
+    """What is meant where no weights are named."""
+    import open_clip
+
+    tags: list[str] = open_clip.list_pretrained_tags_by_model(name)
+    if name == TINY:
+        return "shipped"
+    return "openai" if "openai" in tags or not tags else tags[0]
 
 
 def needs_file(name: str, pretrained: str) -> bool:
@@ -144,7 +154,7 @@ def _from_weights(name: str, path: Path, local: Path | None) -> tuple[nn.Module,
             state = _converted(model, state)
     except C4CError as error:
         raise C4CError(f"{path}: {error}") from None
-    if PATCH3D in state:
+    if has_3d(state):
         add_patch3d(model.visual)
     _load(model, state, path)
     return model, known
@@ -247,6 +257,11 @@ def _check_tower(folder: Path) -> None:
         )
 
 
+def has_3d(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are weights with a 3d patch; ResNets have a flat layer of the same name."""
+    return PATCH3D in state and state[PATCH3D].ndim == 5
+
+
 def outline(state: Mapping[str, Tensor]) -> nn.Module:
     """The ViT CLIP of which these are the weights, with shapes and without numbers.
 
@@ -263,7 +278,7 @@ def outline(state: Mapping[str, Tensor]) -> nn.Module:
         raise C4CError(
             f"These weights are not a ViT CLIP's: {plain(error) or 'their shapes are others'}."
         ) from None
-    if PATCH3D in state:
+    if has_3d(state):
         with torch.device("meta"):
             add_patch3d(model.visual)
     found: nn.Module = model

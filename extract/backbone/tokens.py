@@ -122,7 +122,8 @@ def _as_folder(local: Path | None) -> Iterator[Path | None]:
     special = {str(one.get("content")) for one in read_json(local).get("added_tokens", [])}
     about = {"tokenizer_class": "PreTrainedTokenizerFast"}
     for role, names in (("pad_token", _PADS), ("sep_token", _SEPARATORS)):
-        about |= {role: name for name in names if name in special}
+        known = [name for name in names if name in special]
+        about |= {role: known[0]} if known else {}
     if "pad_token" not in about:
         raise C4CError(f"{local} names no token to pad with; pass the whole folder.")
     with tempfile.TemporaryDirectory(prefix="c4c-tokenizer-") as folder:

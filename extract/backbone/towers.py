@@ -93,7 +93,7 @@ def vision_projection(model: Any) -> Projection | None:
 
 
 def _linear_of(trunk: nn.Module, classifier: Any) -> Projection | None:
-    """timm's own classifier, where it is a plain layer; it may be a few modules down."""
+    """The classifier of timm itself, where it is a plain layer; it may be a few modules down."""
     if type(classifier) is not nn.Linear:
         return None
     path = next(path for path, module in trunk.named_modules() if module is classifier)
