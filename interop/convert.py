@@ -144,6 +144,10 @@ def export_checkpoint(
             f"{folder} has a head and no CLIP, and the authors' files hold both; export a "
             "checkpoint of train-e2e or of import-checkpoint."
         )
+    try:
+        check_clip(clip)
+    except C4CError as error:
+        raise C4CError(f"{folder}: the authors' code has no such backbone: {error}") from None
     _, told = read_tensors(checkpoint.path / BACKBONE)
     exact = told.get("quick_gelu") == "false"
     if exact and not exact_gelu:

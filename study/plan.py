@@ -75,7 +75,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
     if study.pretrain:
         own = {key: advice for key, advice in _TAKEN.items() if key != "eval_split"}
         _check(study, "e2e", study.pretrain, own)
-    asked = _asked(config)
+    # Of backbones that are variants, each has its runs, whichever others were asked for.
+    asked = _asked(replace(config, backbones=()) if study.mode == "zero-shot" else config)
     runs = []
     for seed in range(config.seeds):
         for dataset in config.datasets:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from c4c.cache.seen import FILE as SEEN
 from c4c.core.errors import C4CError
+from c4c.core.progress import say
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
@@ -240,6 +241,9 @@ def freeze(model: nn.Module, layers: int, stem_at_0: bool = False) -> None:
     otherwise 0 freezes nothing.
     """
     least = 0 if stem_at_0 else 1
+    names = [name for name, _ in model.named_parameters()]
+    if layers > 0 and not any(_LAYER.match(name) for name in names if name.startswith("visual.")):
+        say("--freeze-layers: the vision tower has no row of layers, so all of it is trained")
     for name, parameter in model.named_parameters():
         layer = _LAYER.match(name)
         low = bool(_STEM.match(name)) or (layer is not None and int(layer.group(1)) < layers)

@@ -20,4 +20,4 @@ def command(pattern: str, measure: bool, device: str | None) -> None:
     from c4c.retrieval.table import render
 
     rows = listed(pattern, device, measure)
-    tell(render([HEADER if measure else HEADER[:-1], *rows]))
+    tell(*render([HEADER if measure else HEADER[:-1], *rows]).split("\n"))

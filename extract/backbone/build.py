@@ -89,7 +89,7 @@ def _build(name: str, pretrained: str, preprocess: str | None, local: Path | Non
     if name not in (TINY, "auto", *open_clip.list_models()):
         raise C4CError(
             f"Unknown backbone '{plain(name)}'. Known: {TINY} and open_clip's names, such as "
-            "ViT-B-32, ViT-B-16, ViT-L-14."
+            "ViT-B-32, ViT-B-16, ViT-L-14; c4c backbones lists them."
         )
     if local and name in (TINY, "auto"):
         raise C4CError(f"--tokenizer is for backbones of open_clip, by name; this is {name}.")

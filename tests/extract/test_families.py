@@ -104,6 +104,20 @@ def test_saved_and_loaded_a_backbone_is_the_same(
         assert torch.equal(again.encode_text(ids), backbone.encode_text(ids))
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_precision_gives_nearly_the_same(
+    name: str, held: dict[str, Backbone], folder: Path
+) -> None:
+    whole, half = held[name], build(name, folder, precision="bfloat16")
+    near = torch.nn.functional.cosine_similarity
+    with torch.inference_mode():
+        for ours, theirs in (
+            [one.encode_frames(one.preprocess(PIXELS)).float() for one in (whole, half)],
+            [one.encode_text(one.tokenize(TEXTS)).float() for one in (whole, half)],
+        ):
+            assert near(ours, theirs).min() > 0.99
+
+
 @pytest.mark.parametrize("name", ["pe", "siglip", "resnet", "roberta"])
 def test_heads_start_from_the_text_tower_where_its_width_fits(
     name: str, held: dict[str, Backbone]
@@ -183,3 +197,24 @@ def test_a_folder_with_another_kind_of_tower_is_refused(folder: Path, tmp_path: 
         (tmp_path / "config.json").write_text(json.dumps(about | change))
         with pytest.raises(C4CError, match="no text tower that open_clip knows"):
             load_backbone("small-roberta", "none", "cpu", tokenizer=tmp_path)
+
+
+def test_layers_are_frozen_in_every_tower_that_has_them(
+    held: dict[str, Backbone], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from c4c.training.e2e import freeze
+
+    def learns(name: str) -> set[str]:
+        freeze(held[name].model, 1)
+        parameters = held[name].model.named_parameters()
+        return {key for key, one in parameters if one.requires_grad}
+
+    siglip = learns("siglip")
+    assert "visual.trunk.blocks.1.mlp.fc1.weight" in siglip
+    for frozen in ("visual.trunk.blocks.0.", "visual.trunk.patch_embed.", "text.token_embedding."):
+        assert not any(name.startswith(frozen) for name in siglip)
+    assert "has no row of layers" not in capsys.readouterr().err
+    assert "visual.layer1.0.conv1.weight" in learns("resnet")
+    assert "has no row of layers" in capsys.readouterr().err
+    for name in ("siglip", "resnet"):
+        held[name].model.requires_grad_(True)
