@@ -89,8 +89,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                 settings = preset(name, dataset, command, head) | chosen
                 if study.mode == "zero-shot":
                     settings = {key: settings[key] for key in settings if key in _UNTRAINED}
-                own = _OWN | ({"backbone"} if study.mode == "zero-shot" else set())
-                plain = {key: settings[key] for key in settings if key not in own}
+                studied = _OWN | ({"backbone"} if study.mode == "zero-shot" else set())
+                plain = {key: settings[key] for key in settings if key not in studied}
                 _check(study, study.mode, plain, _TAKEN | _PLACES)
                 runs.append(Run(dataset, variant, settings, seed, asked))
     return runs

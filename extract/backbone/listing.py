@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 import torch
 
+from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
 from c4c.core.pickles import plain
 from c4c.core.progress import say
@@ -40,6 +41,7 @@ def listed(pattern: str, device: str | None = None, measure: bool = False) -> li
     names.sort(key=lambda name: (sizes().get(name, float("inf")), name))
     rows = [_row(name) for name in names]
     if measure:
+        pick_device(device)  # refused once, not for each
         rows = [[*row, _speed(name, device)] for name, row in zip(names, rows, strict=True)]
     return rows
 

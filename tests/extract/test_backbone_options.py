@@ -49,9 +49,14 @@ def run(*words: object) -> str:
     return done.output
 
 
+def data(here: Path) -> tuple[object, ...]:
+    folder = here / "data"
+    return "--dataset", "folder", "--root", folder, "--captions", folder / "captions.jsonl"
+
+
 def extract(here: Path, cache: Path, *more: object, name: str = NAME) -> Cache:
-    run("extract", "--dataset", "folder", "--root", here / "data", "--backbone", name,
-        "--cache", cache, "--workers", 1, "--device", "cpu", "--max-frames", 2, *more)  # fmt: skip
+    run("extract", *data(here), "--backbone", name, "--split", "a", "--cache", cache,
+        "--workers", 1, "--device", "cpu", "--max-frames", 2, *more)  # fmt: skip
     return Cache.open(cache)
 
 
@@ -96,7 +101,7 @@ def test_hidden_features_that_do_not_exist_are_refused_before_the_work(
 
 @pytest.mark.parametrize("head", ["meanP", "seqLSTM", "seqTransf", "tightTransf"])
 def test_every_head_trains_on_it(cache: Cache, tmp_path: Path, head: str) -> None:
-    splits = ("--train-split", "all", "--eval-split", "none")
+    splits = ("--train-split", "a", "--eval-split", "none")
     told = run("train-head", "--head", head, "--cache", cache.path, "--out", tmp_path / "run",
                *splits, "--batch", 4, "--device", "cpu", "--epochs", 1)  # fmt: skip
     assert "checkpoint" in told
@@ -107,8 +112,8 @@ def test_what_is_trained_sees_the_same_pixels_when_it_is_served(
     here: Path, cache: Cache, tmp_path: Path
 ) -> None:
     own = ("--pretrained", here / "w.safetensors", "--tokenizer", here / "words")
-    train = ("train-e2e", "--dataset", "folder", "--root", here / "data", "--backbone", NAME,
-             *own, "--head", "meanP", "--train-split", "all", "--eval-split", "none", "--epochs", 1,
+    train = ("train-e2e", *data(here), "--backbone", NAME,
+             *own, "--head", "meanP", "--train-split", "a", "--eval-split", "none", "--epochs", 1,
              "--batch", 4, "--workers", 1, "--max-frames", 2, "--device", "cpu", "--coef-lr", 0,
              "--frame-cache", tmp_path / "frames", "--out", tmp_path / "run")  # fmt: skip
     with pytest.raises(C4CError, match="has no tag 'webli'"):
