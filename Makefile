@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 MUTANTS_ARGS ?=
 
-.PHONY: demo test test-demo lint types reference mutants kernels-report clean
+.PHONY: demo test test-demo lint types reference backbones mutants kernels-report clean
 
 demo: $(VENV)/.ready
 	$(BIN)/c4c demo --out c4c-demo
@@ -28,6 +28,10 @@ types: $(VENV)/.ready-dev
 
 reference: $(VENV)/.ready-dev
 	$(BIN)/python .ci/reference.py > docs/commands.md
+
+# Every name that open_clip knows, a line each; minutes.
+backbones: $(VENV)/.ready-dev
+	$(BIN)/python .ci/backbones.py --write
 
 # Within an hour on two cores; stopped, the same command goes on.
 mutants: $(VENV)/.ready-dev

@@ -124,7 +124,9 @@ def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) 
     torch.manual_seed(0)
     ours = load_backbone("ViT-B-32", "none", "cpu")
     compiling = timed(lambda: ours.compile_vision(batch))[0] if compiled else None
-    transform = image_transform(plain.image_size, False, mean=plain.mean, std=plain.std)
+    transform = image_transform(
+        plain.image_size, False, mean=plain.preprocessing.mean, std=plain.preprocessing.std
+    )
     config = ExtractConfig(dataset="folder", max_frames=FRAMES, sampling="head", batch=batch)
     total = count * FRAMES
     ready = torch.randint(0, 256, (total, 224, 224, 3), dtype=torch.uint8)

@@ -176,7 +176,10 @@ class Cache:
         Raises:
             C4CError: the cache does not hold them.
         """
-        found = self.head_init().get("visual_proj")
+        init = self.head_init()
+        found = init.get("visual_proj")
+        if found is None and "embed_dim" in init:  # a tower that ends in no projection
+            return int(init["embed_dim"])
         if found is None or found.ndim != 2:
             raise C4CError(f"{self.path}/head-init.safetensors lacks visual_proj; extract again.")
         return int(found.shape[1])

@@ -24,6 +24,7 @@ HELP = {
     "train-e2e": "Train head and backbone together, from video frames.",
     "retrieve": "Find clips for sentences, or evaluate a head.",
     "cache": "Look into a feature cache, verify and export it.",
+    "backbones": "What models there are, and how fast they are here.",
     "dataset": "Check a dataset's files, or make the synthetic one.",
     "study": "A grid of trainings, with intervals and a report.",
     "compare": "Compare two evaluations query by query.",

@@ -43,6 +43,7 @@ _OPTIONAL = {
     "decord": "second decoder, x86-64 only: pip install decord",
     "faiss-cpu": "peer in benchmarks/: pip install 'c4c[faiss]'",
     "ray": "extract --engine ray: pip install 'c4c[ray]'",
+    "transformers": "backbones without CLIP's tokenizer: pip install 'c4c[hf]'",
     "pyarrow": "parquet manifests and exports: pip install 'c4c[parquet]'",
     "tensorboard": "training curves: pip install 'c4c[tensorboard]'",
 }

@@ -166,7 +166,7 @@ class Fingerprint:
         model: open_clip model name, or ``tiny``.
         weights: the tag or file name the weights were asked for by.
         sha256: of the loaded state dict (names, shapes, bytes).
-        preprocessing: size, interpolation, crop, mean and deviation, as one line.
+        preprocessing: size, way of resizing, interpolation, mean and deviation, as one line.
         sampling: frame rate, cap and policy, as one line.
         decoder: name and version.
         dtype: numerics of the forward pass (``float32``, ``bfloat16``).
@@ -174,6 +174,7 @@ class Fingerprint:
         batch: frames encoded at once, on which rounding depends; ``None`` is unknown (older
             caches do not say) and differs from nothing.
         compiled: whether the vision tower was compiled, which rounds otherwise too.
+        tokenizer: sha256 of a tokenizer that was passed; empty is the model's own.
     """
 
     model: str
@@ -186,6 +187,7 @@ class Fingerprint:
     features: str = "final"
     batch: int | None = None
     compiled: bool = False
+    tokenizer: str = ""
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Each field that differs, as ``field: mine, theirs``."""

@@ -36,6 +36,8 @@ class ExtractConfig:
         splits: splits to extract; empty is all.
         backbone: open_clip model name, or ``tiny``.
         pretrained: tag, file of weights, checkpoint folder, or ``none``.
+        preprocess: tag of the model whose preprocessing counts; ``None`` is what the weights say.
+        tokenizer: local folder or file of the tokenizer; ``None`` is the model's own.
         features: ``final``, or ``hidden`` to keep them before CLIP's projections.
         fps: frames a second.
         max_frames: frames of a clip at most.
@@ -66,6 +68,8 @@ class ExtractConfig:
     splits: tuple[str, ...] = ()
     backbone: str = "ViT-B-32"
     pretrained: str | None = None
+    preprocess: str | None = None
+    tokenizer: Path | None = None
     features: str = "final"
     fps: float = 1.0
     max_frames: int | None = None

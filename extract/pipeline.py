@@ -94,7 +94,17 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
         C4CError: weights that cannot be used, or a cache that was made otherwise.
     """
     decoder = decoder_version(config.decoder)
-    backbone = load_backbone(config.backbone, config.pretrained, config.device, config.precision)
+    backbone = load_backbone(
+        config.backbone,
+        config.pretrained,
+        config.device,
+        config.precision,
+        config.preprocess,
+        config.tokenizer,
+    )
+    backbone.tell_preprocessing()
+    if config.features == "hidden":
+        _ = backbone.hidden_dims  # refused before a frame is decoded where there are none
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
     batch = config.batch or BATCH
@@ -202,7 +212,7 @@ def _decoded(
 ) -> Generator[Piece | Ended, None, None]:
     """Frames of ``clips`` in order, at the size that the backbone takes."""
     request = Request(
-        config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
+        config.fps, config.max_frames, config.sampling, config.decoder, backbone.preprocessing.fit
     )
     workers = config.workers or len(os.sched_getaffinity(0))
     return decode_pieces(clips, request, workers, config.deadline)

@@ -12,7 +12,7 @@ from torch import Tensor
 from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
 from c4c.extract.backbone import tiny
-from c4c.extract.backbone.build import PATCH3D, TINY, outline
+from c4c.extract.backbone.build import TINY, has_3d, outline
 from c4c.extract.backbone.weights import config_from_state, read_weights
 from c4c.heads.checkpoint import (
     BACKBONE,
@@ -67,7 +67,7 @@ def import_checkpoint(
     found: dict[str, Any] = {
         "head": name,
         "backbone": backbone,
-        "patch": "3d" if PATCH3D in clip else "2d",
+        "patch": "3d" if has_3d(clip) else "2d",
         "gelu": "quick" if gelu == "true" else "exact",
         "parameters": sum(value.numel() for value in state.values()),
     }
@@ -144,6 +144,10 @@ def export_checkpoint(
             f"{folder} has a head and no CLIP, and the authors' files hold both; export a "
             "checkpoint of train-e2e or of import-checkpoint."
         )
+    try:
+        check_clip(clip)
+    except C4CError as error:
+        raise C4CError(f"{folder}: the authors' code has no such backbone: {error}") from None
     _, told = read_tensors(checkpoint.path / BACKBONE)
     exact = told.get("quick_gelu") == "false"
     if exact and not exact_gelu:

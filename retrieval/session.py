@@ -54,6 +54,7 @@ class RetrieveConfig:
         device: where the head runs; ``None`` takes a GPU when there is one.
         pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
             was passed for the same weights before.
+        tokenizer: folder or file of the tokenizer; ``None`` is the one that was passed then.
     """
 
     cache: Path | None = None
@@ -67,6 +68,7 @@ class RetrieveConfig:
     max_frames: int | None = None
     device: str | None = None
     pretrained: str | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
         require_within("top_k", self.top_k, 1, 1024)
@@ -189,7 +191,7 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
         C4CError: see ``open_head``; or the cache's weights are in a file that nobody passed here.
     """
     from c4c.extract.backbone.backbone import load_backbone
-    from c4c.extract.backbone.trusted import remember, weights_of
+    from c4c.extract.backbone.trusted import remember, tokenizer_of, weights_of
     from c4c.retrieval.search import search
 
     asked = iter(queries)
@@ -202,7 +204,8 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
     rerank = _rerank(config, cache, config.split, trained)
     made = cache.fingerprint
     weights = config.pretrained or weights_of(made, cache.path)
-    backbone = load_backbone(made.model, weights, config.device, made.dtype)
+    tokenizer = tokenizer_of(made, cache.path, config.tokenizer)
+    backbone = load_backbone(made.model, weights, config.device, made.dtype, tokenizer=tokenizer)
     if backbone.sha256 != made.sha256:
         raise C4CError(
             f"{cache.path} was made with other weights than '{weights}' are now; pass "

@@ -24,7 +24,8 @@ class StudyConfig:
         videos: folder of its videos.
         captions: its captions file, for datasets that take one.
         cache: its feature cache; ``None`` is ``c4c-cache/<dataset>``.
-        backbone: open_clip model name, or ``tiny``; ``None`` is the preset's, or ViT-B-32.
+        backbones: open_clip model names, or ``tiny``; empty is the preset's, or ViT-B-32.
+            Several, each ``NAME`` or ``NAME:TAG``, are for studies without training.
         pretrained: its weights.
         mode: ``cached`` or ``e2e``; ``None`` is the study's own.
         preset: settings that runs start from; ``None`` is ``paper`` or ``small``, whichever
@@ -44,7 +45,7 @@ class StudyConfig:
     videos: Path | None = None
     captions: Path | None = None
     cache: Path | None = None
-    backbone: str | None = None
+    backbones: tuple[str, ...] = ()
     pretrained: str | None = None
     mode: str | None = None
     preset: str | None = None
@@ -63,6 +64,13 @@ class StudyConfig:
                 "--root, --videos, --captions and --cache are for one --dataset; name the places "
                 "of several in c4c.toml."
             )
+        if self.pretrained and len(self.backbones) > 1:
+            raise C4CError("--pretrained is for one --backbone; of several, pass NAME:TAG each.")
         require_within("seeds", self.seeds, 1, 10_000)
         require_within("workers", self.workers, 0, MOST_WORKERS)
         check_part("--slice", self.part)
+
+    @property
+    def backbone(self) -> str | None:
+        """The backbone that the user named, if it is one."""
+        return self.backbones[0] if len(self.backbones) == 1 else None

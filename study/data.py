@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -90,22 +91,38 @@ def needed_splits(config: StudyConfig, dataset: str, runs: Sequence[Run]) -> tup
     return tuple(dict.fromkeys(split for splits in own for split in splits))
 
 
-def extraction(config: StudyConfig, dataset: str, splits: tuple[str, ...] = ()) -> ExtractConfig:
-    """How a study extracts a dataset: by its preset, where everyone looks for the cache."""
+def extraction(
+    config: StudyConfig, dataset: str, splits: tuple[str, ...] = (), backbone: str | None = None
+) -> ExtractConfig:
+    """How a study extracts a dataset: by its preset, where everyone looks for the cache.
+
+    Args:
+        config: of the study.
+        dataset: its name.
+        splits: those to extract.
+        backbone: ``NAME`` or ``NAME:TAG`` of a variant, which has a cache of its own.
+    """
     from c4c.cache.open import DEFAULT
     from c4c.extract.config import ExtractConfig
 
     settings = preset(config.preset or default_preset(dataset), dataset, "extract")
+    cache = config.cache or DEFAULT / dataset
+    named: dict[str, Any] = {}
+    if backbone is not None:
+        name, _, tag = backbone.partition(":")
+        named = {"backbone": name, "pretrained": tag or config.pretrained}
+        words = re.sub(r"[^\w.-]", "-", backbone)
+        cache = cache / words if config.cache else DEFAULT / f"{dataset}-{words}"
     return ExtractConfig(
         dataset=dataset,
         root=config.root,
         videos=config.videos,
         captions=config.captions,
-        cache=config.cache or DEFAULT / dataset,
+        cache=cache,
         splits=splits,
         device=config.devices[0] if config.devices else None,
         workers=config.workers,
-        **named_backbone(config, settings),
+        **(settings | named if backbone else named_backbone(config, settings)),
     )
 
 

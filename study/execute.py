@@ -130,7 +130,8 @@ def perform(job: Job) -> None:
 
 def _perform(job: Job) -> None:
     begun = time.monotonic()
-    found = _end_to_end(job) if job.study.mode == "e2e" else _cached(job)
+    ways = {"e2e": _end_to_end, "cached": _cached, "zero-shot": _untrained}
+    found = ways[job.study.mode](job)
     run = job.run
     content = {
         "schema": SCHEMA,
@@ -165,6 +166,21 @@ def _cached(job: Job) -> Evaluation:
             cache=cache,
             checkpoint=result.checkpoint,
             split=splits.report,
+            device=job.device,
+        )
+    )
+
+
+def _untrained(job: Job) -> Evaluation:
+    """Mean pooling of the features as they are."""
+    from c4c.retrieval.session import RetrieveConfig, run_evaluate
+
+    run = job.run
+    return run_evaluate(
+        RetrieveConfig(
+            cache=extraction(job.config, run.dataset, backbone=run.settings["backbone"]).cache,
+            split=splits_of(job.config, run).report,
+            max_frames=run.settings.get("max_frames"),
             device=job.device,
         )
     )
@@ -231,10 +247,22 @@ def _prepare(study: Study, config: StudyConfig, runs: list[Run]) -> None:
     with one_writer(study_folder(study, config), wait=True):
         for dataset, splits in needed.items():
             make_shapes_once(config, dataset)
+            if study.mode == "zero-shot":
+                _extract_variants(config, dataset, runs)
             if study.mode == "cached":
                 run_extract(extraction(config, dataset, splits))
         if study.pretrain and any(one.get("post_pretrain") for one in study.variants()):
             _pretrained(study, config)
+
+
+def _extract_variants(config: StudyConfig, dataset: str, runs: list[Run]) -> None:
+    """Features of the galleries alone, for each backbone."""
+    from c4c.extract.pipeline import run_extract
+
+    own = [run for run in runs if run.dataset == dataset]
+    splits = tuple(dict.fromkeys(splits_of(config, run).report for run in own))
+    for backbone in dict.fromkeys(run.settings["backbone"] for run in own):
+        run_extract(extraction(config, dataset, splits, backbone))
 
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:

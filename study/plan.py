@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_type_hints
 
 from c4c.core.errors import C4CError, suggestion
@@ -18,6 +18,8 @@ from c4c.study.spec import Settings, Study
 
 # What a study does itself; the rest goes to the training as it is.
 _OWN = frozenset({"post_pretrain"})
+# What there is to set where nothing is trained; ``train_split`` says which gallery.
+_UNTRAINED = frozenset({"backbone", "head", "max_frames", "train_split"})
 # What belongs to a run's place and device, never to a study, and what says it instead.
 _TAKEN = {
     "out": "pass --out FOLDER",
@@ -77,7 +79,8 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
     if study.pretrain:
         own = {key: advice for key, advice in _TAKEN.items() if key != "eval_split"}
         _check(study, "e2e", study.pretrain, own)
-    asked = _asked(config)
+    # Of backbones that are variants, each has its runs, whichever others were asked for.
+    asked = _asked(replace(config, backbones=()) if study.mode == "zero-shot" else config)
     runs = []
     for seed in range(config.seeds):
         for dataset in config.datasets:
@@ -88,11 +91,30 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                     raise C4CError(f"study '{study.name}' names no head: add --set head=meanP.")
                 name = config.preset or default_preset(dataset)
                 settings = preset(name, dataset, command, head) | chosen
-                plain = {key: settings[key] for key in settings if key not in _OWN}
+                if study.mode == "zero-shot":
+                    settings = {key: settings[key] for key in settings if key in _UNTRAINED}
+                studied = _OWN | ({"backbone"} if study.mode == "zero-shot" else set())
+                plain = {key: settings[key] for key in settings if key not in studied}
                 _check(study, study.mode, plain, _TAKEN | _PLACES)
                 first = {"pretrain": study.pretrain} if settings.get("post_pretrain") else {}
                 runs.append(Run(dataset, variant, settings, seed, asked | first))
     return runs
+
+
+def with_backbones(study: Study, config: StudyConfig) -> Study:
+    """A study without training, with the backbones that the user named as its variants.
+
+    Raises:
+        C4CError: several backbones, or a head, for a study that cannot have them.
+    """
+    if study.mode != "zero-shot":
+        if len(config.backbones) > 1:
+            raise C4CError(f"study '{study.name}' takes one --backbone; zero-shot takes several.")
+        return study
+    if study.settings.get("head", "meanP") != "meanP" or config.settings.get("head"):
+        raise C4CError(f"study '{study.name}' trains no head: it averages frames (meanP).")
+    named = list(config.backbones)
+    return replace(study, grid={**study.grid, "backbone": named}) if named else study
 
 
 def _asked(config: StudyConfig) -> Settings:

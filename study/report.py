@@ -102,6 +102,7 @@ def published(
     for one in variants:
         settings = {"train_split": "train", **study.settings, **one.settings}
         settings |= _settings(one, results)
+        settings["backbone"] = str(settings.get("backbone")).partition(":")[0]
         for entry in figures:
             there = (entry["dataset"], entry["study"]) == (one.dataset, study.name)
             if not there or not entry["variant"].items() <= settings.items():
@@ -145,12 +146,13 @@ def how_made(study: Study, results: Sequence[dict[str, Any]], wanted: int) -> st
     evaluation = first["evaluation"]["source"]
     seeds = sorted({one["seed"] for one in results})
     made = first["revision"] or first["version"]
+    models = ", ".join(dict.fromkeys(one["evaluation"]["source"]["model"] for one in results))
     missing = (
         f" {wanted - len(results)} runs are still to be done." if wanted > len(results) else ""
     )
     return (
         f"c4c study {study.name}, mode {first['mode']}, c4c {made}, backbone "
-        f"{evaluation['model']}, seeds {', '.join(map(str, seeds))}, split {evaluation['split']}, "
+        f"{models}, seeds {', '.join(map(str, seeds))}, split {evaluation['split']}, "
         f"best epoch chosen on {evaluation['chosen_on'] or 'nothing'}.{missing} "
         "Intervals are 95 % bootstrap intervals over queries (clips, or pairs of twins, drawn "
         "together) of the mean over seeds; ± is the standard deviation over seeds; p-values are "

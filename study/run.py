@@ -19,7 +19,7 @@ from c4c.core.terminal import visible
 from c4c.retrieval.table import render
 from c4c.study.config import StudyConfig
 from c4c.study.execute import results_of, run_jobs, study_folder
-from c4c.study.plan import plan_runs
+from c4c.study.plan import plan_runs, with_backbones
 from c4c.study.report import html_page, markdown, rows_of, verdicts
 from c4c.study.spec import Study, load_study
 from c4c.study.summary import summarise_runs
@@ -56,6 +56,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         config = replace(config, mode=None)  # as if it had not been said: the same runs
     if config.mode:
         study = replace(study, mode=config.mode)
+    study = with_backbones(study, config)
     runs = plan_runs(study, config)
     folder = study_folder(study, config)
     run_jobs(study, config, runs)

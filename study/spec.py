@@ -14,7 +14,7 @@ from c4c.core.errors import C4CError
 from c4c.core.files import read_toml
 from c4c.core.schema import parse
 
-MODES = ("cached", "e2e")
+MODES = ("cached", "e2e", "zero-shot")
 _KEYS = ("question", "mode", "settings", "baseline", "grid", "pretrain")
 _MOST = 10_000  # variants: each is trained, and a grid of ten settings is a mistake
 Settings = dict[str, Any]
@@ -27,7 +27,7 @@ class Study:
     Attributes:
         name: of the study, and of its folder.
         question: what it answers.
-        mode: ``cached`` or ``e2e``.
+        mode: ``cached``, ``e2e`` or ``zero-shot`` (nothing is trained).
         grid: setting to its values; every combination is a variant.
         settings: what all variants share.
         baseline: settings of the variant that the others are compared with; empty for none.
@@ -45,7 +45,7 @@ class Study:
     def __post_init__(self) -> None:
         where = f"study '{self.name}'"
         if self.mode not in MODES:
-            raise C4CError(f"{where}: mode is '{self.mode}', expected {' or '.join(MODES)}.")
+            raise C4CError(f"{where}: mode is '{self.mode}', expected {', '.join(MODES)}.")
         count = math.prod(len(values) for values in self.grid.values())
         if not self.grid or not count:
             raise C4CError(f"{where}: [grid] is empty: name a setting and its values.")

@@ -176,6 +176,8 @@ class TrainE2EConfig(TrainConfig):
         captions: its captions file, for datasets that take one.
         backbone: open_clip model name, or ``tiny``.
         pretrained: tag, file, checkpoint folder or ``none``; ``None`` is the backbone's default.
+        preprocess: tag of the model whose preprocessing counts; ``None`` is what the weights say.
+        tokenizer: local folder or file of the tokenizer; ``None`` is the model's own.
         linear_patch: ``3d`` gives the vision tower patches over three frames (section 3.2),
             started from its own; ``2d`` leaves the tower as its weights say.
         freeze_layers: transformer layers of each tower left as they are, from below, with the
@@ -198,6 +200,8 @@ class TrainE2EConfig(TrainConfig):
     captions: Path | None = None
     backbone: str = "ViT-B-32"
     pretrained: str | None = None
+    preprocess: str | None = None
+    tokenizer: Path | None = None
     linear_patch: str = "2d"
     freeze_layers: int = 0
     grad_checkpointing: bool = False

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from c4c.cache.seen import FILE as SEEN
 from c4c.core.errors import C4CError
+from c4c.core.progress import say
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
-from c4c.extract.backbone.backbone import Backbone, load_backbone, uses_quick_gelu
+from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
 from c4c.extract.video.decode import Request, decoder_version
 from c4c.heads.base import Head
@@ -43,9 +44,14 @@ _EVAL_TEXTS = 256  # and captions
 # What lies below the first transformer layer of the two towers; a 3d patch is new, so it learns.
 _STEM = re.compile(
     r"^(visual\.(conv1|class_embedding|positional_embedding|ln_pre)"
-    r"|token_embedding|positional_embedding)"
+    r"|visual\.trunk\.(patch_embed|cls_token|pos_embed|norm_pre|stem)"
+    r"|(text\.)?(token_embedding|positional_embedding)"
+    r"|text\.transformer\.embeddings)"
 )
-_LAYER = re.compile(r"^(?:visual\.)?transformer\.resblocks\.(\d+)\.")
+_LAYER = re.compile(
+    r"^(?:(?:visual|text)\.)?(?:transformer\.resblocks|trunk\.blocks"
+    r"|transformer\.encoder\.layer)\.(\d+)\."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +202,13 @@ class E2ETask(Task):
     def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Write head and backbone; the folder is a backbone for ``--pretrained`` too."""
         own = self.backbone.model.state_dict()
-        gelu = "true" if uses_quick_gelu(self.backbone.model) else "false"
         made = {**meta["fingerprint"], "sha256": state_sha256(own), "weights": str(folder)}
         save_checkpoint(
             folder,
             self.head,
             {**meta, "fingerprint": made},
             backbone_state=own,
-            backbone_info={"model": self.backbone.name, "quick_gelu": gelu},
+            backbone_info=self.backbone.about(),
             state=state or None,
             beside={SEEN: self.seen.as_bytes()},
         )
@@ -236,6 +241,9 @@ def freeze(model: nn.Module, layers: int, stem_at_0: bool = False) -> None:
     otherwise 0 freezes nothing.
     """
     least = 0 if stem_at_0 else 1
+    names = [name for name, _ in model.named_parameters()]
+    if layers > 0 and not any(_LAYER.match(name) for name in names if name.startswith("visual.")):
+        say("--freeze-layers: the vision tower has no row of layers, so all of it is trained")
     for name, parameter in model.named_parameters():
         layer = _LAYER.match(name)
         low = bool(_STEM.match(name)) or (layer is not None and int(layer.group(1)) < layers)
@@ -279,11 +287,23 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
-        backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
+        backbone = load_backbone(
+            config.backbone,
+            config.pretrained,
+            config.device,
+            "float32",
+            config.preprocess,
+            config.tokenizer,
+        )
+        backbone.tell_preprocessing()
         if config.linear_patch == "3d":
             add_patch3d(backbone.model.visual)
         request = Request(
-            config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
+            config.fps,
+            config.max_frames,
+            config.sampling,
+            config.decoder,
+            backbone.preprocessing.fit,
         )
         # The first process decodes; the others find the frames in its cache.
         if not world.leads:

@@ -123,7 +123,7 @@ def open_frames(
             [[c.id, c.path, c.start, c.end] for c in dataset.clips],
             file_stamps(clip.path for clip in dataset.clips),  # a file may be replaced
             [request.fps, request.max_frames, request.sampling],
-            [backbone.image_size, backbone.interpolation, decoder_version(request.decoder)],
+            [backbone.image_size, *_way(backbone), decoder_version(request.decoder)],
         ]
     )
     made_of = hashlib.sha256(key.encode()).hexdigest()
@@ -142,6 +142,13 @@ def open_frames(
     if index.damaged():
         index = _decode_again(target, index, dataset, backbone, request, workers)
     return FrameStore.open(target, index, backbone.image_size)
+
+
+def _way(backbone: Backbone) -> list[Any]:
+    """How frames are resized, in as few words as ever where CLIP's own way is enough."""
+    made = backbone.preprocessing
+    usual = made.resize == "shortest"
+    return [made.interpolation] if usual else [made.interpolation, made.resize, made.fill]
 
 
 def _aside(target: Path) -> Path:

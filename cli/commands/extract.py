@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 )
 @click.option("--backbone", default="ViT-B-32", show_default=True,
               help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
-@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai, or the first]")
+@click.option("--preprocess", metavar="TAG",
+              help="Frames as for this tag's weights. [as the weights say]")  # fmt: skip
+@click.option("--tokenizer", type=click.Path(path_type=Path),
+              help="Folder or file, for backbones without CLIP's own. [the hub's]")  # fmt: skip
 @click.option("--features", type=click.Choice(["final", "hidden"]), default="final",
               show_default=True, help="hidden: before CLIP's projections.")  # fmt: skip
 @click.option("--fps", default=1.0, show_default=True, help="Frames a second.")

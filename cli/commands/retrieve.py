@@ -40,6 +40,8 @@ from c4c.core.errors import C4CError
               help="With --evaluate: all scores, captions by clips.")  # fmt: skip
 @click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
 @click.option("--pretrained", help="Weights for the texts. [those of the cache]")
+@click.option("--tokenizer", type=click.Path(path_type=Path),
+              help="The one that the cache was made with. [as it was passed then]")  # fmt: skip
 def command(
     sentence: str | None,
     evaluate: bool,

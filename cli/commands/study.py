@@ -21,8 +21,9 @@ from c4c.core.files import parse_toml
     "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="Cache. [c4c-cache/DATASET]")
-@click.option("--backbone", help="open_clip name, tiny or auto. [the preset's, or ViT-B-32]")
-@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--backbone", "backbones", multiple=True,
+              help="Name, tiny or auto; zero-shot: repeatable, NAME:TAG. [ViT-B-32]")  # fmt: skip
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai, or the first]")
 @click.option("--mode", type=click.Choice(["cached", "e2e"]),
               help="e2e trains the backbone too. [the study's own]")  # fmt: skip
 @click.option("--preset", help="Settings to start from. [the one for the dataset]")

@@ -22,7 +22,11 @@ from c4c.cli.presets import preset_option
 )
 @click.option("--backbone", default="ViT-B-32", show_default=True,
               help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
-@click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--pretrained", help="Tag, file of weights, or none. [openai, or the first]")
+@click.option("--preprocess", metavar="TAG",
+              help="Frames as for this tag's weights. [as the weights say]")  # fmt: skip
+@click.option("--tokenizer", type=click.Path(path_type=Path),
+              help="Folder or file, for backbones without CLIP's own. [the hub's]")  # fmt: skip
 @click.option("--epochs", default=5, show_default=True, help="Passes over the captions.")
 @click.option("--lr", default=1e-4, show_default=True, help="Peak learning rate of the head.")
 @click.option("--coef-lr", default=1e-3, show_default=True,

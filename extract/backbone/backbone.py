@@ -21,12 +21,13 @@ from c4c.core.home import own_folder
 from c4c.core.progress import say
 from c4c.core.records import Fingerprint
 from c4c.core.tensors import state_sha256
-from c4c.extract.backbone.build import TINY, build_model
+from c4c.extract.backbone import towers
+from c4c.extract.backbone.build import TINY, build_model, default_weights
 from c4c.extract.backbone.patch3d import encode_video, has_patch3d
+from c4c.extract.backbone.preprocessing import Preprocessing
+from c4c.extract.backbone.tokens import context_length
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass
@@ -39,8 +40,9 @@ class Backbone:
         weights: the tag, file or folder the weights came from; ``none`` for random ones.
         sha256: of the state dict as loaded, before any change of precision.
         dtype: numerics of the towers, ``float32`` or ``bfloat16``.
-        image_size: side of the square input, in pixels.
         tokenizer: sentences to token ids.
+        preprocessing: what is done to frames: size, resizing, mean and deviation.
+        origin: who says that it is this preprocessing.
         compiled: the vision tower as ``compile_vision`` made it.
     """
 
@@ -49,11 +51,9 @@ class Backbone:
     weights: str
     sha256: str
     dtype: str
-    image_size: int
     tokenizer: Any
-    mean: tuple[float, ...] = _MEAN
-    std: tuple[float, ...] = _STD
-    interpolation: str = "bicubic"
+    preprocessing: Preprocessing
+    origin: str = ""
     compiled: Any = None
 
     @property
@@ -65,62 +65,58 @@ class Backbone:
     @property
     def embed_dim(self) -> int:
         """D: channels of a final feature."""
-        return int(self._projection("text").shape[1])
+        return towers.embed_dim(self.model)
 
     @property
     def hidden_dims(self) -> tuple[int, int]:
-        """Channels before the two projections: (vision width, text width)."""
-        return int(self._projection("vision").shape[0]), int(self._projection("text").shape[0])
+        """Channels before the two projections: (vision width, text width).
+
+        Raises:
+            C4CError: a tower ends in no projection.
+        """
+        vision, text = self._projection("vision"), self._projection("text")
+        return len(vision.matrix()), len(text.matrix())
 
     @property
     def context_length(self) -> int:
         """The longest text in tokens, start and end included."""
-        return int(self.model.context_length)
+        known = self.name not in (TINY, "auto")
+        return context_length(self.name) if known else int(self.model.context_length)
 
     @property
-    def preprocessing(self) -> str:
-        """Preprocessing as one line, for the fingerprint."""
-        mean = ",".join(f"{value:.6f}" for value in self.mean)
-        std = ",".join(f"{value:.6f}" for value in self.std)
-        return f"resize {self.image_size} {self.interpolation} antialias, crop, {mean} / {std}"
+    def image_size(self) -> int:
+        """Side of the square input, in pixels.
+
+        Raises:
+            C4CError: it is not square.
+        """
+        height, width = self.preprocessing.fit.shape
+        if height != width:
+            raise C4CError(f"{self.name} takes frames of {height} x {width}: no square.")
+        return height
 
     def fit(self, pixels: Tensor) -> Tensor:
-        """Resize the short side and crop the middle, still in bytes.
+        """Resize, and crop or pad, still in bytes.
 
         Args:
             pixels: uint8 [n, H, W, 3].
 
         Returns:
-            uint8 [n, 3, S, S].
+            uint8 [n, 3, height, width] of the tower's input.
         """
-        from torchvision.transforms.v2 import functional as F
-
-        images = pixels.permute(0, 3, 1, 2)
-        height, width = images.shape[2:]
-        size = self.image_size
-        if min(height, width) != size:
-            # The long side as torchvision and PIL pipelines truncate it, not rounded.
-            short = min(height, width)
-            target = [max(size, height * size // short), max(size, width * size // short)]
-            images = F.resize(images, target, F.InterpolationMode(self.interpolation))
-        if images.shape[2:] != (size, size):
-            images = F.center_crop(images, [size, size])
-        return images
+        return self.preprocessing.resized(pixels)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """CLIP's own preprocessing, batched: resize the short side, crop, normalise.
+        """What the weights were trained with, batched: resize, crop or pad, normalise.
 
         Args:
             pixels: uint8 [n, H, W, 3].
 
         Returns:
-            float [n, 3, S, S] on the backbone's device, in its precision.
+            float [n, 3, height, width] on the backbone's device, in its precision.
         """
-        images = self.fit(pixels)
-        scaled = images.to(self.device).float().div_(255)
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
-        return scaled.sub_(mean).div_(std).to(PRECISIONS[self.dtype])
+        dtype = PRECISIONS[self.dtype]
+        return self.preprocessing.normalised(self.fit(pixels), self.device, dtype)
 
     def encode_frames(self, images: Tensor, hidden: bool = False) -> Tensor:
         """Features of frames.
@@ -135,12 +131,15 @@ class Backbone:
         """
         if has_patch3d(self.model.visual):
             raise C4CError(f"{self.name} has a 3d patch, which needs clips whole: encode_video.")
-        with self._without_projection("visual") if hidden else contextlib.nullcontext():
+        with self._before_projection("vision", hidden) as projection:
             if self.compiled is None:
-                features: Tensor = self.model.visual(images)
+                features = self.model.encode_image(images, normalize=False)
             else:  # one layout, or it would be compiled for each
                 features = self.compiled(images.contiguous())
-        return features
+                # CoCa's tower gives tokens too.
+                features = features[0] if isinstance(features, tuple) else features
+        found: Tensor = projection.completed(features) if projection else features
+        return found
 
     def compile_vision(self, batch: int, hidden: bool = False) -> None:
         """Compile the vision tower for batches of this size; frozen, so never for training.
@@ -159,7 +158,7 @@ class Backbone:
         if own:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(own / "compiled"))
         self.compiled = torch.compile(self.model.visual, options={"freezing": True})
-        blank = torch.zeros(batch, self.image_size, self.image_size, 3, dtype=torch.uint8)
+        blank = torch.zeros(batch, *self.preprocessing.fit.shape, 3, dtype=torch.uint8)
         images = self.preprocess(blank)  # outside, as in an extraction
         try:
             with torch.inference_mode():
@@ -186,14 +185,22 @@ class Backbone:
         if not has_patch3d(self.model.visual):
             clips, frames = video.shape[:2]
             return self.encode_frames(video.flatten(0, 1), hidden).view(clips, frames, -1)
-        with self._without_projection("visual") if hidden else contextlib.nullcontext():
+        with self._before_projection("vision", hidden):
             return encode_video(self.model.visual, video, lengths)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> Tensor:
-        """Token ids, int64 [n, L] with L = ``max_words`` (start and end included) at most."""
-        length = min(max_words or self.context_length, self.context_length)
+        """Token ids, int64 [n, L], of which ``max_words`` (start and end included) count at most.
+
+        L is that many for towers that read from left to right, else the whole context.
+        """
+        whole = self.context_length
+        length = min(max_words or whole, whole)
         tokens: Tensor = self.tokenizer(list(texts), context_length=length)
-        return tokens
+        if length == whole or towers.is_plain_clip(self.model):
+            return tokens
+        return nn.functional.pad(
+            tokens, (0, whole - length), value=getattr(self.tokenizer, "pad", 0)
+        )
 
     def encode_text(self, tokens: Tensor, hidden: bool = False) -> Tensor:
         """Features of tokenised sentences.
@@ -205,22 +212,13 @@ class Backbone:
         Returns:
             [n, D], or [n, text width] when ``hidden``; not normalised.
         """
-        model = self.model
         tokens = tokens.to(self.device)
-        ends = tokens.argmax(dim=-1)
-        # Causal attention: what stands behind the end token cannot reach it.
-        tokens = tokens[:, : int(ends.max()) + 1] if len(tokens) else tokens
-        length = tokens.shape[1]
-        dtype = model.token_embedding.weight.dtype
-        x = model.token_embedding(tokens) + model.positional_embedding[:length].to(dtype)
-        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length].to(dtype))
-        # The last norm acts on each token alone: only the end token is needed.
-        x = model.ln_final(x[torch.arange(len(tokens), device=x.device), ends])
-        if hidden:
-            features: Tensor = x
-            return features
-        projected: Tensor = x @ self._projection("text").to(x.dtype)
-        return projected
+        if towers.is_plain_clip(self.model):
+            x = towers.plain_clip_text(self.model, tokens)
+            return x if hidden else x @ self.model.text_projection.to(x.dtype)
+        with self._before_projection("text", hidden) as projection:
+            features: Tensor = self.model.encode_text(tokens, normalize=False)
+        return projection.completed(features) if projection else features
 
     def head_init(self) -> dict[str, Tensor]:
         """What heads start from: CLIP's text transformer, positions, scale and projections.
@@ -228,16 +226,17 @@ class Backbone:
         Returns:
             float32 tensors on the CPU: ``logit_scale``, ``positional_embedding`` [L, W],
             ``resblocks.<i>.…`` under open_clip's names, ``visual_proj`` [Wv, D],
-            ``text_proj`` [Wt, D].
+            ``text_proj`` [Wt, D]; without what the towers do not have. Where the vision tower
+            has no projection, ``embed_dim`` says D.
         """
-        found = {
-            name.removeprefix("transformer."): value
-            for name, value in self.model.state_dict().items()
-            if name.startswith("transformer.resblocks.")
-            or name in ("logit_scale", "positional_embedding")
-        }
-        found["visual_proj"] = self._projection("vision")
-        found["text_proj"] = self._projection("text")
+        found = {"logit_scale": self.model.logit_scale, **towers.text_transformer(self.model)}
+        vision, text = towers.vision_projection(self.model), towers.text_projection(self.model)
+        if vision:
+            found["visual_proj"] = vision.matrix()
+        else:
+            found["embed_dim"] = torch.tensor(self.embed_dim)
+        if text:
+            found["text_proj"] = text.matrix()
         return {name: value.detach().float().cpu().clone() for name, value in found.items()}
 
     def fingerprint(
@@ -253,13 +252,14 @@ class Backbone:
             model=self.name,
             weights=self.weights,
             sha256=self.sha256,
-            preprocessing=self.preprocessing,
+            preprocessing=str(self.preprocessing),
             sampling=sampling,
             decoder=decoder,
             dtype=self.dtype,
             features=features,
             batch=batch,
             compiled=compiled and not has_patch3d(self.model.visual),
+            tokenizer=getattr(self.tokenizer, "sha256", ""),
         )
 
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
@@ -277,25 +277,42 @@ class Backbone:
             name: value.detach().cpu().to(dtype or value.dtype).contiguous()
             for name, value in self.model.state_dict().items()
         }
-        gelu = "true" if uses_quick_gelu(self.model) else "false"
-        metadata = {"model": self.name, "quick_gelu": gelu, "format": "pt"}
+        metadata = {**self.about(), "format": "pt"}
         write_atomic(path, lambda target: save_file(state, target, metadata))
 
-    def _projection(self, tower: str) -> Tensor:
-        model = self.model
-        found: Tensor | None = model.visual.proj if tower == "vision" else model.text_projection
+    def tell_preprocessing(self) -> None:
+        """Say in a line how frames are seen, where that is no matter of course."""
+        if self.origin:
+            say(f"{self.name} takes frames as: {self.preprocessing} ({self.origin})")
+
+    def about(self) -> dict[str, str]:
+        """What a file of the weights says of them besides their numbers."""
+        gelu = "true" if uses_quick_gelu(self.model) else "false"
+        said = {"model": self.name, "quick_gelu": gelu}
+        return {**said, "preprocessing": self.preprocessing.to_text()}
+
+    def _projection(self, tower: str) -> towers.Projection:
+        found = (
+            towers.vision_projection(self.model)
+            if tower == "vision"
+            else towers.text_projection(self.model)
+        )
         if found is None:
-            raise C4CError(f"{self.name} has no {tower} projection; use a ViT CLIP.")
+            raise C4CError(
+                f"The {tower} tower of {self.name} ends in no linear projection, so there are no "
+                "features before it; use --features final."
+            )
         return found
 
     @contextlib.contextmanager
-    def _without_projection(self, tower: str) -> Iterator[None]:
-        visual = self.model.visual
-        projection, visual.proj = visual.proj, None
-        try:
-            yield
-        finally:
-            visual.proj = projection
+    def _before_projection(self, tower: str, hidden: bool) -> Iterator[towers.Projection | None]:
+        """While inside, the tower stops before its projection, if ``hidden``."""
+        if not hidden:
+            yield None
+            return
+        projection = self._projection(tower)
+        with projection.left_out():
+            yield projection
 
 
 def load_backbone(
@@ -303,6 +320,8 @@ def load_backbone(
     pretrained: str | None = None,
     device: str | None = None,
     precision: str = "auto",
+    preprocess: str | None = None,
+    tokenizer: Path | None = None,
 ) -> Backbone:
     """Load a CLIP.
 
@@ -310,41 +329,32 @@ def load_backbone(
         name: an open_clip model name, or ``tiny``; ``auto`` reads the shape of OpenAI-named
             ViT weights off ``pretrained``.
         pretrained: an open_clip tag, a file of weights, a checkpoint folder with a backbone,
-            or ``none`` for random weights (from torch's seed). By default OpenAI's weights,
-            and for ``tiny`` the shipped ones.
+            or ``none`` for random weights (from torch's seed). By default OpenAI's weights, or
+            the first that open_clip lists; for ``tiny`` the shipped ones.
         device: ``cpu``, ``cuda``, ``cuda:1``; by default a GPU when there is one.
         precision: ``float32``, ``bfloat16``, or ``auto`` for the fastest safe one here.
+        preprocess: tag of the same model whose preprocessing counts. By default what the weights
+            say, else that of the model's tags.
+        tokenizer: local folder or file of the tokenizer; by default the model's own.
 
     Raises:
-        C4CError: unknown model, no weights, or weights that do not fit the model.
+        C4CError: unknown or too large a model, no weights, or weights that do not fit it.
     """
-    pretrained = pretrained or ("shipped" if name == TINY else "openai")
+    pretrained = pretrained or default_weights(name)
     place = pick_device(device)
-    model: Any
-    model, tokenizer = build_model(name, pretrained)
+    built = build_model(name, pretrained, preprocess, tokenizer)
     dtype = _resolve_precision(precision, place, name)
-    sha256 = state_sha256(model.state_dict())
-    model = model.to(place, PRECISIONS[dtype]).eval()
-    size = model.visual.image_size
-    backbone = Backbone(
-        model=model,
+    sha256 = state_sha256(built.model.state_dict())
+    return Backbone(
+        model=built.model.to(place, PRECISIONS[dtype]).eval(),
         name=name,
         weights=pretrained,
         sha256=sha256,
         dtype=dtype,
-        image_size=size[0] if isinstance(size, (tuple, list)) else size,
-        tokenizer=tokenizer,
+        tokenizer=built.tokenizer,
+        preprocessing=built.preprocessing,
+        origin=built.origin,
     )
-    _take_preprocessing(backbone, model)
-    return backbone
-
-
-def _take_preprocessing(backbone: Backbone, model: Any) -> None:
-    """Mean, deviation and interpolation as the weights were trained with."""
-    settings = getattr(model.visual, "preprocess_cfg", None) or {}
-    backbone.mean = tuple(settings.get("mean", _MEAN))
-    backbone.std = tuple(settings.get("std", _STD))
-    backbone.interpolation = settings.get("interpolation", "bicubic")
 
 
 def _resolve_precision(precision: str, device: torch.device, name: str) -> str:

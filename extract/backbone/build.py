@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,64 @@ import torch
 from torch import Tensor, nn
 
 from c4c.core.errors import C4CError
+from c4c.core.files import read_json
 from c4c.core.pickles import plain
+from c4c.core.schema import parse
 from c4c.extract.backbone import tiny
+from c4c.extract.backbone.hub import no_retries_offline, quiet_logs
+from c4c.extract.backbone.memory import check_memory
 from c4c.extract.backbone.patch3d import add_patch3d
+from c4c.extract.backbone.preprocessing import Preprocessing, default_tag, tag_settings
+from c4c.extract.backbone.tokens import Tokenizer, require_transformers, text_config
 from c4c.extract.backbone.weights import config_from_state, read_weights
 
 TINY = "tiny"
 PATCH3D = "visual.conv2.weight"
 
 
-def build_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
-    """The open_clip module ``name`` with weights ``pretrained``, and its tokenizer.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model, and what belongs to it.
+
+    Attributes:
+        model: the open_clip module.
+        tokenizer: texts to token ids.
+        preprocessing: what its weights were trained with.
+        origin: who says so; empty where it goes without saying, as for a tag's weights.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    preprocessing: Preprocessing
+    origin: str
+
+
+def build_model(
+    name: str, pretrained: str, preprocess: str | None = None, tokenizer: Path | None = None
+) -> Built:
+    """The open_clip module ``name`` with weights ``pretrained``, and what belongs to it.
+
+    Args:
+        name: open_clip's name, ``tiny`` or ``auto``.
+        pretrained: tag, file, checkpoint folder, ``none``, or ``shipped`` of ``tiny``.
+        preprocess: tag of this model whose preprocessing counts, whatever the weights say.
+        tokenizer: local folder or file of the tokenizer; ``None`` is the model's own.
 
     Raises:
         C4CError: unknown model, no weights, or weights that do not fit the model.
     """
-    with _quiet_logs():
-        return _build(name, pretrained)
+    with quiet_logs():
+        return _build(name, pretrained, preprocess, tokenizer)
+
+
+def default_weights(name: str) -> str:
+    """What is meant where no weights are named."""
+    import open_clip
+
+    tags: list[str] = open_clip.list_pretrained_tags_by_model(name)
+    if name == TINY:
+        return "shipped"
+    return "openai" if "openai" in tags or not tags else tags[0]
 
 
 def needs_file(name: str, pretrained: str) -> bool:
@@ -42,31 +82,62 @@ def needs_file(name: str, pretrained: str) -> bool:
     return not open_clip.get_pretrained_cfg(name, pretrained)
 
 
-def _build(name: str, pretrained: str) -> tuple[nn.Module, Any]:
+def _build(name: str, pretrained: str, preprocess: str | None, local: Path | None) -> Built:
     import open_clip
 
     # Its other names (hf-hub:…, local-dir:…) are addresses that it fetches models from.
     if name not in (TINY, "auto", *open_clip.list_models()):
         raise C4CError(
             f"Unknown backbone '{plain(name)}'. Known: {TINY} and open_clip's names, such as "
-            "ViT-B-32, ViT-B-16, ViT-L-14."
+            "ViT-B-32, ViT-B-16, ViT-L-14; c4c backbones lists them."
         )
+    if local and name in (TINY, "auto"):
+        raise C4CError(f"--tokenizer is for backbones of open_clip, by name; this is {name}.")
+    tokenizer = Tokenizer(name, local) if local else None  # a wrong path is told before the work
+    known: dict[str, str] = {}
+    tag = None
     if pretrained == "none":
-        model = _from_config(name, {}, {})
+        check_memory(name, loaded=False)
+        model = _from_config(name, {}, {}, local)
     elif needs_file(name, pretrained):
-        model = _from_file(name, pretrained)
+        model, known = _from_file(name, pretrained, local)
     elif name == TINY:
-        model = _from_weights(name, tiny.WEIGHTS)
+        model, known = _from_weights(name, tiny.WEIGHTS, None)
     else:
-        model = _from_tag(name, pretrained)
-    return model, _tokenizer(name, model)
+        tag = pretrained
+        model = _from_tag(name, pretrained, local)
+    preprocessing, origin = _preprocessing(name, model, known, tag, preprocess)
+    return Built(model, tokenizer or _tokenizer(name, model), preprocessing, origin)
 
 
-def _from_file(name: str, pretrained: str) -> nn.Module:
+def _preprocessing(
+    name: str, model: Any, known: dict[str, str], tag: str | None, asked: str | None
+) -> tuple[Preprocessing, str]:
+    """What the weights were trained with: what was asked for, is said, or is most likely."""
+    size = model.visual.image_size
+    if asked is not None:
+        return Preprocessing.of_open_clip(size, tag_settings(name, asked)), f"of the tag {asked}"
+    if "preprocessing" in known:
+        held = Preprocessing.from_text(known["preprocessing"])
+        if (held.height, held.width) != Preprocessing.of_open_clip(size, {}).fit.shape:
+            raise C4CError(f"The weights say that they take {held}, and {name} takes {size}.")
+        return held, "as the weights say"
+    if tag is None and name not in (TINY, "auto"):
+        tag = default_tag(name)
+        if tag is not None:
+            settings = tag_settings(name, tag)
+            words = f"of the tag {tag}, as the weights say nothing; --preprocess TAG names another"
+            return Preprocessing.of_open_clip(size, settings), words
+    settings = tag_settings(name, tag) if tag else {}
+    return Preprocessing.of_open_clip(size, settings), ""
+
+
+def _from_file(name: str, pretrained: str, local: Path | None) -> tuple[nn.Module, dict[str, str]]:
     import open_clip
 
     if os.path.exists(pretrained):
-        return _from_weights(name, Path(pretrained))
+        check_memory(name, loaded=True)
+        return _from_weights(name, Path(pretrained), local)
     if name in (TINY, "auto") or _looks_like_path(pretrained):
         raise C4CError(
             f"No weights at {pretrained}; pass --pretrained FILE, or 'none' for random ones."
@@ -75,24 +146,38 @@ def _from_file(name: str, pretrained: str) -> nn.Module:
     raise C4CError(f"{name} has no weights called '{pretrained}', and no such file. Tags: {tags}.")
 
 
-def _from_weights(name: str, path: Path) -> nn.Module:
+def _from_weights(name: str, path: Path, local: Path | None) -> tuple[nn.Module, dict[str, str]]:
     state, known = read_weights(path)
     try:
-        model = _from_config(name, state, known)
+        model = _from_config(name, state, known, local)
+        if name not in (TINY, "auto") and _misfit(model, state):
+            state = _converted(model, state)
     except C4CError as error:
         raise C4CError(f"{path}: {error}") from None
-    if PATCH3D in state:
+    if has_3d(state):
         add_patch3d(model.visual)
     _load(model, state, path)
-    return model
+    return model, known
+
+
+def _converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names of their authors' own code, under open_clip's."""
+    from open_clip.convert import convert_state_dict
+
+    try:
+        found: dict[str, Tensor] = convert_state_dict(model, dict(state))
+    except (KeyError, AttributeError, RuntimeError, ValueError, IndexError):
+        return state
+    return found
 
 
 def _looks_like_path(text: str) -> bool:
     return "/" in text or Path(text).suffix in {".pt", ".bin", ".pth", ".safetensors"}
 
 
-def _from_config(name: str, state: dict[str, Tensor], known: dict[str, str]) -> nn.Module:
-    import open_clip
+def _from_config(
+    name: str, state: dict[str, Tensor], known: dict[str, str], local: Path | None
+) -> nn.Module:
     from open_clip.model import CLIP
 
     if name == TINY:
@@ -106,11 +191,75 @@ def _from_config(name: str, state: dict[str, Tensor], known: dict[str, str]) -> 
         config["quick_gelu"] = True
     else:
         quick = known.get("quick_gelu") == "true"
-        return open_clip.create_model(name, pretrained=None, force_quick_gelu=quick)  # type: ignore[no-any-return]
+        return create(name, local, force_quick_gelu=quick)
     if "quick_gelu" in known:
         config["quick_gelu"] = known["quick_gelu"] == "true"
     model: nn.Module = CLIP(**config)
     return model
+
+
+def create(name: str, local: Path | None = None, **more: Any) -> nn.Module:
+    """open_clip's module of that name with random weights.
+
+    Args:
+        name: a name that open_clip knows.
+        local: folder with the configuration of a text tower that is transformers' own; the
+            numbers in it are never read.
+        more: for ``open_clip.create_model``.
+
+    Raises:
+        C4CError: this installation cannot build it, and why.
+    """
+    import open_clip
+
+    text = text_config(name)
+    if "hf_model_name" in text:
+        require_transformers(f"The text tower of {name}")
+        if local is not None and local.is_dir():
+            _check_tower(local)
+            text |= {"hf_model_name": str(local), "hf_model_pretrained": False}
+            more["text_cfg"] = text
+    try:
+        with no_retries_offline():
+            return open_clip.create_model(  # type: ignore[no-any-return]
+                name, **{"pretrained": None, "pretrained_text": False, **more}
+            )
+    except OSError:
+        raise C4CError(
+            f"The text tower of {name} is '{text.get('hf_model_name')}' of the hub, whose "
+            "configuration is not on this machine, and could not be downloaded; pass --tokenizer "
+            "FOLDER with a copy of its files, config.json among them."
+        ) from None
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ImportError,
+        AssertionError,
+    ) as error:
+        reason = plain(error) or type(error).__name__
+        raise C4CError(
+            f"{name} cannot be built with the open_clip, timm and transformers that are "
+            f"installed: {reason}."
+        ) from None
+
+
+def _check_tower(folder: Path) -> None:
+    """Only kinds of towers that open_clip knows: others could bring code of their own."""
+    from open_clip.hf_configs import arch_dict
+
+    about = parse(dict[str, object], read_json(folder / "config.json"), str(folder / "config.json"))
+    if about.get("model_type") not in arch_dict or "auto_map" in about:
+        raise C4CError(
+            f"{folder / 'config.json'} is of no text tower that open_clip knows: "
+            f"{', '.join(arch_dict)}."
+        )
+
+
+def has_3d(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are weights with a 3d patch; ResNets have a flat layer of the same name."""
+    return PATCH3D in state and state[PATCH3D].ndim == 5
 
 
 def outline(state: Mapping[str, Tensor]) -> nn.Module:
@@ -129,7 +278,7 @@ def outline(state: Mapping[str, Tensor]) -> nn.Module:
         raise C4CError(
             f"These weights are not a ViT CLIP's: {plain(error) or 'their shapes are others'}."
         ) from None
-    if PATCH3D in state:
+    if has_3d(state):
         with torch.device("meta"):
             add_patch3d(model.visual)
     found: nn.Module = model
@@ -153,56 +302,22 @@ def _load(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict({key: state[key].float() for key in model.state_dict()})
 
 
-def _from_tag(name: str, tag: str) -> nn.Module:
+def _from_tag(name: str, tag: str, local: Path | None) -> nn.Module:
     import open_clip
 
     known = open_clip.get_pretrained_cfg(name, tag)
+    check_memory(name, loaded=True)
     try:
-        with _no_retries_offline():
-            return open_clip.create_model(  # type: ignore[no-any-return]
-                name,
-                pretrained=tag,
-                force_quick_gelu=bool(known.get("quick_gelu")),
-                weights_only=True,
-            )
+        with no_retries_offline():
+            open_clip.download_pretrained(known)
     except Exception as error:  # the hub client has a family of errors of its own
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
         raise C4CError(
             f"The weights '{tag}' of {name} cannot be had ({reason}). Download them elsewhere and "
             "pass --pretrained FILE, or use --backbone tiny."
         ) from None
-
-
-@contextlib.contextmanager
-def _no_retries_offline() -> Iterator[None]:
-    """Keep the hub client from a minute of retries where there is no network."""
-    import socket
-    import urllib.request
-    from urllib.parse import urlparse
-
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
-    try:
-        if not urllib.request.getproxies():
-            socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True  # weights that were downloaded before still load
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-
-
-@contextlib.contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Model libraries log what our own errors say in one line, or what was asked for."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(level)
+    quick = bool(known.get("quick_gelu"))
+    return create(name, local, pretrained=tag, force_quick_gelu=quick, weights_only=True)
 
 
 def _tokenizer(name: str, model: Any) -> Any:
@@ -211,7 +326,7 @@ def _tokenizer(name: str, model: Any) -> Any:
     if name == TINY:
         return tiny.TinyTokenizer()
     if name != "auto":
-        return open_clip.get_tokenizer(name)
+        return Tokenizer(name)
     found = open_clip.get_tokenizer("ViT-B-32")
     words = model.token_embedding.num_embeddings
     return found if words == found.vocab_size else _no_tokenizer(words, found.vocab_size)

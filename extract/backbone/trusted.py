@@ -29,6 +29,7 @@ from c4c.core.home import own_folder
 from c4c.core.progress import say
 from c4c.core.records import Fingerprint
 from c4c.extract.backbone.build import needs_file
+from c4c.extract.backbone.tokens import Tokenizer
 from c4c.extract.backbone.weights import weights_file
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def remember(backbone: Backbone) -> None:
 
     When that cannot be noted (no home, a full disk) a line says so: features are worth more.
     """
+    _remember_tokenizer(getattr(backbone.tokenizer, "local", None), backbone.tokenizer)
     if not needs_file(backbone.name, backbone.weights):
         return
     try:
@@ -102,6 +104,36 @@ def weights_of(made: Fingerprint, cache: Path) -> str:
             f"nobody passed it to c4c here. If you trust it, pass --pretrained {named} once."
         )
     return str(path)
+
+
+def tokenizer_of(made: Fingerprint, cache: Path, asked: Path | None = None) -> Path | None:
+    """The local tokenizer that a cache was made with, if it was made with one.
+
+    Args:
+        made: the cache's fingerprint.
+        cache: its folder, for messages.
+        asked: what the user passes now; ``None`` is what was passed for the same files before.
+
+    Raises:
+        C4CError: nobody passed it here, or it has other files now.
+    """
+    record = _record(made.tokenizer)
+    known = _read(record) if record and not asked else None
+    local = asked or (Path(known.path) if known else None)
+    if local is None and made.tokenizer:
+        raise C4CError(f"{cache} was made with a tokenizer of its own; pass --tokenizer with it.")
+    if local is not None and Tokenizer(made.model, local).sha256 != made.tokenizer:
+        other = "another" if made.tokenizer else "the model's own"
+        raise C4CError(f"{cache} was made with {other} tokenizer, not with {local}.")
+    return local
+
+
+def _remember_tokenizer(local: Path | None, tokenizer: Any) -> None:
+    """Note where a tokenizer is that the user passed."""
+    record = _record(tokenizer.sha256) if local else None
+    if local and record:
+        with contextlib.suppress(C4CError, OSError):  # a search will ask for it again
+            _write(record, Named(os.path.abspath(local), tokenizer.sha256, None))
 
 
 def _recall(state_sha256: str) -> Path | None:

@@ -49,7 +49,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Returns:
         The tensors by name (prefixes of wrappers removed) and what is known of them:
-        ``quick_gelu`` ("true", "false") when the file says so, ``model`` likewise.
+        ``quick_gelu`` ("true", "false") when the file says so, ``model`` likewise, and
+        ``preprocessing`` as it stands there (``Preprocessing.from_text``).
 
     Raises:
         C4CError: nothing there, or not a file of weights, or one that holds more than tensors.
@@ -66,6 +67,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             state, said = read_safetensors(path)
             known = {key: said[key] for key in _SAID if _WORD.fullmatch(said.get(key, ""))}
+            if "preprocessing" in said:
+                known["preprocessing"] = said["preprocessing"]
             return _plain(state, Tensor), known
         with open_torch(path) as found:
             state = found.tensors(_plain(found.tree, Slice))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.errors import C4CError
+from c4c.core.fit import Fit
 from c4c.core.records import Clip, Frames
 from c4c.extract.video.damage import Damage
 from c4c.extract.video.length import stays
@@ -51,16 +52,16 @@ class Request:
         max_frames: frames at most; ``None`` is all.
         sampling: which ones when there are more (``head``, ``tail``, ``uniform``).
         decoder: ``pyav`` or ``decord``.
-        size: give what a backbone of this input size looks at, the middle square of frames
-            whose short side is scaled down to it (smaller frames are left whole):
-            150 kB a frame at 224, whatever the video's size. ``None`` leaves frames whole.
+        size: give what a backbone looks at, resized and cropped as it takes them (frames that
+            would be enlarged are left whole): 150 kB a frame at 224, whatever the video's size.
+            A number is the side of the middle square. ``None`` leaves frames whole.
     """
 
     fps: float = 1.0
     max_frames: int | None = None
     sampling: str = "uniform"
     decoder: str = "pyav"
-    size: int | None = None
+    size: Fit | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
 def _collect(
     path: str,
     wanted: Wanted,
-    size: int | None,
+    size: Fit | int | None,
     taken: Taken,
     known: Damage | None = None,
 ) -> tuple[list[int], Damage]:

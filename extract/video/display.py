@@ -34,15 +34,23 @@ class Display:
         """Width and height of a frame in square pixels, before it is turned."""
         return max(1, round(frame.width * self.aspect)), frame.height
 
+    def swaps_axes(self, frame: Any) -> bool:
+        """Whether a frame is shown on its side: its width is the height of what is seen."""
+        matrix = matrix_of(frame) or self.matrix
+        if not matrix:
+            return False
+        # A point (x, y) is shown at (a x + c y, b x + d y): b and c outweigh a and d.
+        a, b, _, c, d = matrix[:5]
+        return abs(b) + abs(c) > abs(a) + abs(d)
+
     def upright(self, picture: npt.NDArray[np.uint8], frame: Any) -> npt.NDArray[np.uint8]:
         """A frame's pixels, uint8 [H, W, 3], turned and mirrored as it is shown; a view."""
         matrix = matrix_of(frame) or self.matrix
         if not matrix:
             return picture
-        # A point (x, y) is shown at (a x + c y, b x + d y). So when b and c outweigh a and d the
-        # axes change places, and a negative weight reverses the axis that it leads to.
+        # A negative weight reverses the axis that it leads to.
         a, b, _, c, d = matrix[:5]
-        if abs(b) + abs(c) > abs(a) + abs(d):
+        if self.swaps_axes(frame):
             picture, a, d = picture.transpose(1, 0, 2), c, b
         return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from c4c.core.fit import Fit
 from c4c.extract.video.display import Display
 from c4c.extract.video.opening import check_size
 
 
-def picture_of(frame: Any, size: int | None, display: Display) -> npt.NDArray[np.uint8]:
+def picture_of(frame: Any, size: Fit | int | None, display: Display) -> npt.NDArray[np.uint8]:
     """RGB pixels as they are shown: square and upright.
 
     Args:
         frame: as PyAV gives it.
-        size: give the middle square, of frames whose short side is scaled down to this.
+        size: resize to what a backbone takes, and crop; a number is the side of a square that
+            the short side is scaled to. Frames that would be enlarged are left whole.
         display: how the frame is shown.
 
     Returns:
@@ -25,18 +27,23 @@ def picture_of(frame: Any, size: int | None, display: Display) -> npt.NDArray[np
     Raises:
         Refused: its square pixels are too many.
     """
+    fit = Fit(size, size) if isinstance(size, int) else size
     width, height = display.size(frame)
-    short = min(width, height)
-    if size is not None and short > size:
-        width, height = max(size, width * size // short), max(size, height * size // short)
+    turned = display.swaps_axes(frame)
+    shown = (width, height) if turned else (height, width)
+    target = fit.scaled(*shown) if fit else shown
+    shrinks = target[0] <= shown[0] and target[1] <= shown[1]
+    if shrinks:
+        height, width = target[::-1] if turned else target
     check_size(width, height)
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
+    filters = fit.interpolation.upper() if fit else "BICUBIC"
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=filters)
     picture = display.upright(picture, frame)
-    if size is not None and short >= size:  # a smaller frame is enlarged before it is cropped
-        top, left = (round((side - size) / 2) for side in picture.shape[:2])
-        picture = picture[top : top + size, left : left + size]
-    upright: npt.NDArray[np.uint8] = np.ascontiguousarray(picture)
-    return upright
+    if fit and shrinks and fit.resize == "shortest":
+        top, left = (round((a - b) / 2) for a, b in zip(picture.shape[:2], fit.shape, strict=True))
+        picture = picture[top : top + fit.height, left : left + fit.width]
+    pixels: npt.NDArray[np.uint8] = np.ascontiguousarray(picture)
+    return pixels
 
 
 def resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

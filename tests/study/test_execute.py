@@ -30,14 +30,14 @@ def test_a_dataset_is_extracted_by_its_preset_where_everyone_looks_for_it() -> N
 
 
 def test_what_the_user_names_counts_more_than_the_preset() -> None:
-    named = {"backbone": "ViT-B-16", "pretrained": "w.bin", "cache": Path("c"), "workers": 3}
+    named = {"backbones": ("ViT-B-16",), "pretrained": "w.bin", "cache": Path("c"), "workers": 3}
     found = extraction(config(**named, videos=Path("v"), devices=("cuda:1", "cpu")), "shapes")
     assert (found.backbone, found.pretrained, found.cache) == ("ViT-B-16", "w.bin", Path("c"))
     assert (found.workers, found.videos, found.device) == (3, Path("v"), "cuda:1")
 
 
 def test_a_checkpoint_that_a_run_goes_on_from_brings_its_ownnamed_backbone() -> None:
-    named = config(backbone="ViT-B-16", pretrained="w.bin")
+    named = config(backbones=("ViT-B-16",), pretrained="w.bin")
     assert named_backbone(named, {"backbone": "tiny", "lr": 1.0}) == {
         "backbone": "ViT-B-16", "pretrained": "w.bin", "lr": 1.0,
     }  # fmt: skip

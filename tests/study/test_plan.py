@@ -64,7 +64,7 @@ def test_the_preset_is_the_first_that_knows_the_dataset_or_the_one_named() -> No
     [
         {"settings": {"lr": 0.25}},
         {"settings": {"weight_decay": 0.1}},  # what neither the study nor the preset names
-        {"backbone": "tiny"},
+        {"backbones": ("tiny",)},
         {"pretrained": "weights.bin"},
         {"select_on": "test"},
         {"cache": Path("other")},

@@ -45,7 +45,7 @@ def test_every_built_in_study_can_be_planned(name: str) -> None:
         ({"grid": {"head": []}}, "is empty"),
         ({"grid": {"head": "meanP"}}, "grid.head is 'meanP', expected a list"),
         ({"grid": ["head"]}, "grid is a list, expected an object"),
-        ({"grid": {"head": ["meanP"]}, "mode": "fast"}, "expected cached or e2e"),
+        ({"grid": {"head": ["meanP"]}, "mode": "fast"}, "expected cached, e2e, zero-shot"),
         ({"grid": {"head": ["meanP"]}, "mode": 3}, "mode is 3, expected a text"),
         ({"grid": {f"a{i}": [1, 2, 3] for i in range(40)}}, "more than 10000"),
         ({"grid": {"head": ["meanP"]}, "settings": {"lr": float("inf")}}, "settings.lr is inf"),

@@ -1,0 +1,140 @@
+"""Goes over every name that open_clip knows: ``make backbones``.
+
+    python .ci/backbones.py [--build MILLIONS] [--write] [PATTERN]
+
+Each model encodes a frame and a sentence through c4c's own code: up to MILLIONS of parameters
+with random weights on this machine ("built"), larger ones by shapes alone, on torch's meta device
+("shapes"). Text towers that are transformers' own get a configuration of two layers, since
+theirs is on the hub. One line a name; exit status 1 when one of them failed. ``--write`` stores
+how many parameters each has in ``extract/backbone/sizes.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+
+from c4c.core.errors import C4CError
+from c4c.core.files import write_json
+from c4c.extract.backbone import towers
+from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.build import create
+from c4c.extract.backbone.preprocessing import Preprocessing
+from c4c.extract.backbone.tokens import text_config
+
+SIZES = Path(__file__).resolve().parents[1] / "extract" / "backbone" / "sizes.json"
+# The kind of tower behind a name of the hub.
+_KINDS = {"xlm-roberta": "xlm-roberta", "roberta": "roberta", "mt5": "mt5", "nllb": "m2m_100"}
+
+
+def tower_folder(name: str, folder: Path) -> Path | None:
+    """A small configuration of a text tower that is transformers' own; none for others."""
+    wanted = text_config(name).get("hf_model_name")
+    if wanted is None:
+        return None
+    from transformers import AutoConfig
+
+    kind = next(kind for word, kind in _KINDS.items() if word in wanted)
+    config = AutoConfig.for_model(kind)
+    for layers in ("num_hidden_layers", "num_layers", "encoder_layers", "decoder_layers"):
+        if hasattr(config, layers):
+            setattr(config, layers, 2)
+    config.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")  # never opened: tokens are made here
+    return folder
+
+
+def on_meta(name: str, local: Path | None) -> Backbone:
+    """The backbone without numbers."""
+    with torch.device("meta"):
+        model: Any = create(name, local, device="meta").eval()
+    size = Preprocessing.of_open_clip(model.visual.image_size, {})
+    return Backbone(model, name, "none", "", "float32", None, size)
+
+
+def reads_numbers(backbone: Backbone) -> bool:
+    """Whether texts are encoded by what their tokens are, which on the meta device are nothing."""
+    return towers.is_plain_clip(backbone.model) or "hf_model_name" in text_config(backbone.name)
+
+
+def encoded(backbone: Backbone) -> str:
+    """Encode one frame and one sentence in every way there is; what came out, in words.
+
+    Raises:
+        AssertionError: something of another shape than c4c says.
+    """
+    device, dim = backbone.device, backbone.embed_dim
+    images = torch.zeros(1, 3, *backbone.preprocessing.fit.shape, device=device)
+    tokens = torch.ones(1, backbone.context_length, dtype=torch.int64, device=device)
+    words = []
+    ways = (("vision", images, backbone.encode_frames), ("text", tokens, backbone.encode_text))
+    with torch.inference_mode():
+        for tower, inputs, encode in ways:
+            if tower == "text" and device.type == "meta" and reads_numbers(backbone):
+                words.append("text not tried")
+                continue
+            assert encode(inputs).shape == (1, dim), f"{tower} features are not [1, {dim}]"
+            try:
+                width = len(backbone._projection(tower).matrix())
+            except C4CError:
+                words.append(f"{tower} without projection")
+                continue
+            assert encode(inputs, hidden=True).shape == (1, width), f"hidden {tower} features"
+            words.append(f"{tower} {width}")
+    return f"{dim} channels, {', '.join(words)}"
+
+
+def tried(name: str, most: float) -> tuple[str, int]:
+    """A line on one name, and its parameters.
+
+    Raises:
+        C4CError: it cannot be built here, and why.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        local = tower_folder(name, Path(folder))
+        backbone = on_meta(name, local)
+        count = sum(one.numel() for one in backbone.model.parameters())
+        way = "shapes"
+        if count <= (most if local is None or not most else max(most, 4e8)):
+            backbone, way = load_backbone(name, "none", "cpu", "float32", tokenizer=local), "built"
+        small = ", two text layers" if local else ""
+        return f"{count / 1e6:8.1f} M  {way}{small}: {encoded(backbone)}", 0 if local else count
+
+
+def main() -> int:
+    """Try all; 1 when one failed otherwise than by a line of its own."""
+    logging.disable(logging.CRITICAL)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pattern", nargs="?", default="*")
+    parser.add_argument("--build", type=float, default=60, metavar="MILLIONS")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    counts, failed = json.loads(SIZES.read_text()), 0
+    names = [one for one in open_clip.list_models() if fnmatch.fnmatch(one, asked.pattern)]
+    for name in names:
+        try:
+            line, count = tried(name, asked.build * 1e6)
+            counts |= {name: count} if count else {}
+        except C4CError as error:
+            line = f"refused: {error}"
+        except Exception as error:  # what the script is for
+            failed += 1
+            line = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(f"{name:36} {line}", flush=True)
+    print(f"{len(names)} names, {failed} failed")
+    if asked.write:
+        write_json(SIZES, dict(sorted(counts.items())))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
