@@ -116,6 +116,7 @@ def _gather(ids: tuple[str, ...], source: dict[str, Path], kind: str) -> Shard:
         [STATUS[shard.status[row]] for shard, row in found],
         {column: [shard.texts[column][row] for shard, row in found] for column in first.texts},
         first.features.shape[1],
+        (shard.decoder for shard, _ in found),
     )
 
 

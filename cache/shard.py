@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ _ARRAYS: dict[str, tuple[type, int]] = {
     "crc32": (np.uint32, 1),
     "status": (np.uint8, 1),
 }
+_SEVERAL = "; "
 TEXTS = {"clips": ("ids", "messages"), "captions": ("ids", "clip_ids", "texts")}
 
 
@@ -45,6 +47,8 @@ class Shard:
         texts: the columns of ``TEXTS[kind]``, N texts each.
         schema: of the file it was read from.
         bound: whether that says which cache it belongs to.
+        decoder: versions of the decoder that made rows of it, where they are not the one that
+            the cache was begun with; with ``; `` between.
     """
 
     kind: str
@@ -56,6 +60,7 @@ class Shard:
     texts: dict[str, list[str]]
     schema: int = SCHEMA
     bound: bool = False
+    decoder: str = ""
 
     def row(self, place: int) -> npt.NDArray[np.float16]:
         """Features of one row, [frames, D]."""
@@ -103,6 +108,7 @@ def make_shard(
     status: Sequence[str],
     texts: dict[str, list[str]],
     dim: int,
+    decoders: Iterable[str] = (),
 ) -> Shard:
     """Pack rows into a shard.
 
@@ -113,6 +119,7 @@ def make_shard(
         status: a word of ``STATUS`` each.
         texts: the columns of ``TEXTS[kind]``.
         dim: D, for shards in which nothing succeeded.
+        decoders: as ``Shard.decoder`` has them.
     """
     lengths = [len(row) for row in rows]
     codes = [STATUS.index(word) for word in status]
@@ -126,6 +133,9 @@ def make_shard(
         crc32=np.array(found, np.uint32),
         status=np.array(codes, np.uint8),
         texts={name: texts[name] for name in TEXTS[kind]},
+        decoder=_SEVERAL.join(
+            sorted({one for text in decoders for one in text.split(_SEVERAL) if one})
+        ),
     )
 
 
@@ -154,6 +164,8 @@ def pack_shard(shard: Shard, mark: bytes) -> memoryview:
     with h5py.File(memory, "w", libver=("earliest", "v110")) as file:
         file.attrs["schema"] = SCHEMA
         file.attrs["kind"] = np.bytes_(shard.kind)
+        if shard.decoder:
+            file.attrs["decoder"] = np.bytes_(shard.decoder)
         for name, data in arrays.items():
             file.create_dataset(name, data=data, track_times=False)
     memory.write(_seal(memory, mark))
@@ -194,7 +206,10 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     own = {name: arrays[name] for name in _ARRAYS}
     texts = {name: _texts(arrays, name) for name in TEXTS[kind]}
     bound = end.seal is not None and end.seal.bound
-    shard = Shard(kind=kind, texts=texts, schema=schema, bound=bound, **own)  # type: ignore[arg-type]
+    decoder = root.attributes.get("decoder", b"")
+    words = decoder.decode("utf-8", "replace") if isinstance(decoder, bytes) else ""
+    about: dict[str, Any] = {"schema": schema, "bound": bound, "decoder": words}
+    shard = Shard(kind=kind, texts=texts, **about, **own)
     _check_rows(shard)
     return shard, agree
 

@@ -103,6 +103,7 @@ class ExtractResult:
         expected: clips that the annotations name.
         failed: clips without features, in all runs.
         complete: whether every shard of the plan is there (job arrays leave some to others).
+        partial: clips of which a part could be decoded, in all runs.
     """
 
     cache: Path
@@ -110,3 +111,4 @@ class ExtractResult:
     expected: int
     failed: tuple[Failure, ...]
     complete: bool
+    partial: tuple[Failure, ...] = ()

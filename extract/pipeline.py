@@ -1,14 +1,9 @@
-"""The extraction: decoder processes feed batches that are filled across clips, shard by shard.
-
-What a shard holds depends on its slice of the plan alone: batches begin with the shard and
-follow the clips' order. So features are the same whatever was killed, or ran beside it.
-"""
+"""The extraction: data, cache and backbone put together, a plan a split, then part by part."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,24 +12,24 @@ import numpy as np
 
 from c4c.cache.head_init import save_head_init
 from c4c.cache.open import DEFAULT, Cache, Failure, commit_shard, create_cache
+from c4c.cache.pieces import pieces_folder
 from c4c.cache.plan import Manifest, Part, load_manifests, plan, same_data, save_manifest
 from c4c.cache.seen import inherit
-from c4c.cache.shard import STATUS, Shard, make_shard
+from c4c.cache.shard import Shard, make_shard
 from c4c.cache.stamps import file_stamps
-from c4c.cache.stored import holds, read_shard
+from c4c.cache.stored import holds
 from c4c.core.config import DatasetSource, dataset_source
 from c4c.core.errors import C4CError
 from c4c.core.inside import is_there
 from c4c.core.progress import Progress, say
-from c4c.core.records import Caption, Clip, Dataset
+from c4c.core.records import Caption, Dataset
 from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone, load_backbone
-from c4c.extract.backbone.encoder import Encoder
 from c4c.extract.backbone.trusted import remember
 from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.datasets import dataset_splits, load_dataset
-from c4c.extract.video.decode import Request, decoder_version
-from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
+from c4c.extract.part import Kept, clip_shard, decoded_frames, until
+from c4c.extract.video.decode import decoder_version
 
 
 def run_extract(config: ExtractConfig) -> ExtractResult:
@@ -57,16 +52,24 @@ def cache_folder(config: ExtractConfig) -> Path:
 
 
 def settled(config: ExtractConfig) -> ExtractConfig:
-    """``config`` with the batch in which the cache was begun, when it asks for none.
+    """``config`` with the batch and precision in which the cache was begun, unless it says them.
 
     Raises:
         C4CError: a cache that cannot be read.
     """
     folder = cache_folder(config)
-    if config.batch is not None:
-        return config
-    known = is_there(folder / "cache.json", folder) and Cache.open(folder).fingerprint.batch
-    return replace(config, batch=known or BATCH)
+    known = Cache.open(folder).fingerprint if is_there(folder / "cache.json", folder) else None
+    if config.batch is None:
+        config = replace(config, batch=(known.batch if known else None) or BATCH)
+    if config.precision == "auto" and known:
+        config = replace(config, precision=known.dtype)
+    return config
+
+
+def other_decoder(cache: Cache, config: ExtractConfig) -> str:
+    """The decoder's version, when it is not the one that the cache was begun with."""
+    version = decoder_version(config.decoder)
+    return "" if version == cache.fingerprint.decoder else version
 
 
 def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
@@ -166,118 +169,30 @@ def _extract_clips(
 ) -> None:
     clips = {clip.id: clip for clip in manifest.clips}
     parts = mine(manifest.parts, config)
-    todo = undone(cache, manifest, parts, "clips")
     total = sum(len(part.ids) for part in parts)
-    done = total - sum(len(part.ids) for part in todo)
+    todo = [
+        (part, Kept(pieces_folder(cache.path, manifest, part), part.ids, cache.owner))
+        for part in undone(cache, manifest, parts, "clips")
+    ]
     if not todo:
         return
-    decoded = _decoded([clips[name] for part in todo for name in part.ids], backbone, config)
-    failed = 0
-    bar = Progress(f"extract {manifest.split}", total, done=done)
+    left = [clips[name] for part, kept in todo for name in part.ids[kept.done :]]
+    decoded = decoded_frames(left, backbone, config)
+    failed, decoder = 0, other_decoder(cache, config)
+    bar = Progress(f"extract {manifest.split}", total, done=total - len(left))
     with bar as progress, StopRequest() as stop, contextlib.closing(decoded):
-        for part in todo:
-            shard = _clip_shard(
-                [clips[name] for name in part.ids],
-                _until(stop, decoded),
-                backbone,
-                config,
-                progress,
-            )
+        running = until(stop, decoded)
+        for part, kept in todo:
+            own = [clips[name] for name in part.ids]
+            shard = clip_shard(own, running, backbone, config, progress, kept, decoder)
             commit_shard(cache, manifest.shard_path(cache.path, part, "clips"), shard)
+            kept.remove()
             failed += int((np.diff(shard.offsets) == 0).sum())
             if failed > config.max_fail_rate * total:
                 raise C4CError(
                     f"{failed} of {total} clips of '{manifest.split}' have failed, more than "
                     f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {cache.path}"
                 )
-
-
-def _decoded(
-    clips: Sequence[Clip], backbone: Backbone, config: ExtractConfig
-) -> Generator[Piece | Ended, None, None]:
-    """Frames of ``clips`` in order, at the size that the backbone takes."""
-    request = Request(
-        config.fps, config.max_frames, config.sampling, config.decoder, backbone.image_size
-    )
-    workers = config.workers or len(os.sched_getaffinity(0))
-    return decode_pieces(clips, request, workers, config.deadline)
-
-
-def extract_part(
-    clips: Sequence[Clip],
-    backbone: Backbone,
-    config: ExtractConfig,
-    killers: frozenset[str] = frozenset(),
-) -> Shard:
-    """The shard of ``clips``, as every engine makes it.
-
-    Args:
-        clips: those of one part of the plan, in its order.
-        backbone: what encodes them.
-        config: how.
-        killers: ids of clips that end the process that handles them: failed, untried.
-    """
-    tried = _decoded([clip for clip in clips if clip.id not in killers], backbone, config)
-    with contextlib.closing(tried), Progress("part", len(clips)) as progress:
-        decoded = _but(killers, clips, tried)
-        return _clip_shard(clips, decoded, backbone, config, progress)
-
-
-def _but(
-    killers: frozenset[str], clips: Sequence[Clip], tried: Iterator[Piece | Ended]
-) -> Iterator[Piece | Ended]:
-    """What was decoded of ``clips``, and for the killers among them that they have failed."""
-    for clip in clips:
-        if clip.id in killers:
-            yield without_frames("failed", "the process that handled it died, whenever tried")
-            continue
-        for part in tried:
-            yield part
-            if isinstance(part, Ended):
-                break
-
-
-def _until(stop: StopRequest, decoded: Iterator[Piece | Ended]) -> Iterator[Piece | Ended]:
-    """Pass on what was decoded until somebody asks to stop."""
-    for one in decoded:
-        if stop.name:
-            raise stop.error(
-                f"stopped by {stop.name}; whole shards are kept: the same command goes on"
-            )
-        yield one
-
-
-def _clip_shard(
-    clips: Sequence[Clip],
-    decoded: Iterator[Piece | Ended],
-    backbone: Backbone,
-    config: ExtractConfig,
-    progress: Progress,
-) -> Shard:
-    """Features of one shard's clips; batches are filled across clips."""
-    if config.compile:
-        backbone.compile_vision(config.batch or BATCH, config.features == "hidden")
-    encoder = Encoder(backbone, config.batch or BATCH, config.features == "hidden")
-    times, status, messages = [], [], []
-    for part in decoded:
-        if isinstance(part, Piece):
-            encoder.add(part.pixels, part.first)
-            continue
-        encoder.end(len(part.times))
-        times.append(part.times)
-        status.append(part.status)
-        messages.append(part.message)
-        progress.step(extra=f"{progress.rate() * encoder.frames / len(times):.0f} frames/s")
-        if len(times) == len(clips):
-            break
-    rows = encoder.finish()
-    for place, row in enumerate(rows):
-        if not np.isfinite(row).all():
-            rows[place], times[place] = row[:0], times[place][:0]
-            status[place] = "corrupt"
-            messages[place] = "the backbone gave features that are not finite"
-    texts = {"ids": [clip.id for clip in clips], "messages": messages}
-    return make_shard("clips", rows, times, status, texts, encoder.width)
 
 
 def extract_captions(
@@ -323,26 +238,14 @@ def summary(begun: Cache, planned: Sequence[Manifest]) -> ExtractResult:
         C4CError: shards that are damaged.
     """
     cache = Cache.open(begun.path)
-    manifests = [cache.manifests[manifest.split] for manifest in planned]
-    paths = [m.shard_path(cache.path, part, "clips") for m in manifests for part in m.parts]
-    there = [path for path in paths if holds(path, cache.owner)]
-    complete = len(there) == len(paths)
-    expected = sum(len(m.clips) + len(m.missing) for m in manifests)
-    if not complete:
-        return _summary_so_far(cache, there, expected)
-    views = [cache.clips(manifest.split) for manifest in manifests]
-    failed = tuple(failure for view in views for failure in view.failed)
-    return ExtractResult(cache.path, sum(map(len, views)), expected, failed, True)
-
-
-def _summary_so_far(cache: Cache, there: Sequence[Path], expected: int) -> ExtractResult:
-    """What the shards that are there hold, while others are still to come."""
-    good, failed = 0, []
-    for path in there:
-        shard = read_shard(path, cache.owner)
-        lengths = np.diff(shard.offsets)
-        good += int((lengths > 0).sum())
-        for place in np.flatnonzero(lengths == 0):
-            name, message = (shard.texts[key][place] for key in ("ids", "messages"))
-            failed.append(Failure(name, STATUS[shard.status[place]], message))
-    return ExtractResult(cache.path, good, expected, tuple(failed), False)
+    views = [cache.clips(manifest.split, incomplete=True) for manifest in planned]
+    return ExtractResult(
+        cache=cache.path,
+        clips=sum(map(len, views)),
+        expected=sum(view.expected for view in views),
+        failed=tuple(failure for view in views for failure in view.failed),
+        complete=not any(view.pending for view in views),
+        partial=tuple(
+            Failure(name, "partial", why) for view in views for name, why in view.partial.items()
+        ),
+    )

@@ -211,7 +211,9 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
     if config.pretrained:
         remember(backbone)
     encoded = _encoded(itertools.chain([first], asked), backbone, head.projections is not None)
-    clips, shortlist = cache.clips(config.split), config.shortlist or 100
+    clips, shortlist = cache.clips(config.split, incomplete=True), config.shortlist or 100
+    if clips.pending:
+        say(f"{len(clips.pending)} of {clips.expected} clips are not extracted yet")
     yield from search(encoded, head, clips, config.top_k, view, shortlist, rerank)
 
 

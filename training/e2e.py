@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from c4c.cache.seen import FILE as SEEN
+from c4c.core.cores import cores
 from c4c.core.errors import C4CError
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
@@ -328,4 +328,4 @@ def split_frames(
 
 def decoders(config: TrainE2EConfig) -> int:
     """How many decoder processes a run has."""
-    return config.workers or len(os.sched_getaffinity(0))
+    return config.workers or cores()

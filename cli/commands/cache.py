@@ -23,7 +23,7 @@ def command() -> None:
 @FOLDER
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def info(cache: Path | None, as_json: bool) -> None:
-    """Say what a cache holds, how it was made, and which clips failed."""
+    """Say what a cache holds, how it was made, and which clips failed or are partial."""
     from c4c.cache.inspect import describe
     from c4c.core.terminal import tell
 
@@ -40,9 +40,10 @@ def info(cache: Path | None, as_json: bool) -> None:
         tell(
             f"{split}: {row['clips']} of {row['expected']} clips, {row['frames']} frames, "
             f"{row['captions']} captions, {len(row['missing'])} without video, "
-            f"{len(row['failed'])} failed, {row['partial']} partial"
+            f"{len(row['failed'])} failed, {len(row['partial'])} partial"
+            + (f", {row['pending']} not extracted yet" if row["pending"] else "")
         )
-        for failure in row["failed"]:
+        for failure in row["failed"] + row["partial"]:
             tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
 
 

@@ -66,10 +66,11 @@ def command(**options: Any) -> None:
     from c4c.extract.engines.run import run_with_engine
 
     result = run_with_engine(ExtractConfig(**options))
-    for failure in result.failed[:20]:
-        say(f"  {failure.clip_id}: {failure.status}: {failure.message}")
-    if len(result.failed) > 20:
-        say(f"  … and {len(result.failed) - 20} more: c4c cache info {result.cache}")
+    for named in (result.failed, result.partial):
+        for clip in named[:20]:
+            say(f"  {clip.clip_id}: {clip.status}: {clip.message}")
+        if len(named) > 20:
+            say(f"  … and {len(named) - 20} more: c4c cache info {result.cache}")
     more = "" if result.complete else "; other slices are still to be done"
     say(f"{result.cache}: {result.clips} of {result.expected} clips have features{more}")
     if result.complete and not result.clips:

@@ -30,11 +30,12 @@ from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.build import needs_file
 from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.part import extract_part
 from c4c.extract.pipeline import (
     extract_captions,
-    extract_part,
     mine,
     open_backbone,
+    other_decoder,
     prepare,
     run_extract,
     settled,
@@ -101,7 +102,7 @@ def _device(config: ExtractConfig) -> None:
 
 
 def _stopped(stop: StopRequest) -> Interrupted:
-    return stop.error(f"stopped by {stop.name}; whole shards are kept: the same command goes on")
+    return stop.error(f"stopped by {stop.name}; what was whole is kept: the same command goes on")
 
 
 def _run_ray(config: ExtractConfig) -> ExtractResult:
@@ -267,7 +268,8 @@ def _extract_on_worker(
             return 0
         cache, backbone = _worker_backbone(config)
         with contextlib.redirect_stderr(None):
-            shard = extract_part(clips, backbone, config, killers)
+            decoder = other_decoder(cache, config)
+            shard = extract_part(clips, backbone, config, killers, decoder)
         if path is not None:
             commit_shard(cache, path, shard)
     except C4CError as error:

@@ -14,7 +14,7 @@ from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.core import presets
 from c4c.core.errors import C4CError
-from c4c.extract import pipeline
+from c4c.extract import part as work
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.tiny import WEIGHTS
 
@@ -171,7 +171,7 @@ def test_so_many_processes_decode_and_have_so_long(
 ) -> None:
     counts: list[int] = []
     deadlines: list[float] = []  # what comes of them is tested with decoders that hang
-    decode = pipeline.decode_pieces
+    decode = work.decode_pieces
 
     def counting(*args: Any) -> Any:
         deadlines.append(args[3])
@@ -179,7 +179,7 @@ def test_so_many_processes_decode_and_have_so_long(
             counts.append(len(decoders()))
             yield part
 
-    monkeypatch.setattr(pipeline, "decode_pieces", counting)
+    monkeypatch.setattr(work, "decode_pieces", counting)
     for number in (1, 2):
         counts.clear()
         extract("--workers", str(number), "--deadline", str(60 * number))
