@@ -18,7 +18,8 @@ from pathlib import Path
 from c4c.cache.identity import Owner
 from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.plan import Manifest, Part, part_name, save_manifest, superseded
-from c4c.cache.shard import STATUS, Shard, make_shard
+from c4c.cache.rows import gather
+from c4c.cache.shard import Shard
 from c4c.cache.stored import read_shard, shard_damage, write_shard
 from c4c.core.durable import fsync_folder
 from c4c.core.errors import C4CError
@@ -107,17 +108,7 @@ def parts_of(ids: tuple[str, ...], source: dict[str, Path]) -> list[str]:
 def _gather(ids: tuple[str, ...], source: dict[str, Path], kind: str) -> Shard:
     opened = {path: read_shard(path) for path in {source[name] for name in ids}}
     rows_of = {p: {name: row for row, name in enumerate(s.texts["ids"])} for p, s in opened.items()}
-    found = [(opened[source[name]], rows_of[source[name]][name]) for name in ids]
-    first = found[0][0]
-    return make_shard(
-        kind,
-        [shard.row(row) for shard, row in found],
-        [shard.seconds(row) for shard, row in found],
-        [STATUS[shard.status[row]] for shard, row in found],
-        {column: [shard.texts[column][row] for shard, row in found] for column in first.texts},
-        first.features.shape[1],
-        (shard.decoder for shard, _ in found),
-    )
+    return gather(kind, ids, [(opened[source[name]], rows_of[source[name]][name]) for name in ids])
 
 
 def _sweep(cache: Path) -> int:

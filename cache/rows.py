@@ -8,7 +8,7 @@ from pathlib import Path
 from c4c.cache.identity import Owner
 from c4c.cache.pieces import pieces_folder, pieces_of
 from c4c.cache.plan import Manifest, Part
-from c4c.cache.shard import Shard
+from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.cache.stored import read_shard
 from c4c.core.errors import C4CError
 from c4c.core.inside import is_there
@@ -69,3 +69,25 @@ def _shards_of(
             return
     # All of the captions are read in a moment, of the clips perhaps a few.
     yield read_shard(path, owner, whole=kind == "captions"), part.ids
+
+
+def gather(kind: str, ids: Sequence[str], rows: Sequence[tuple[Shard, int]]) -> Shard:
+    """A shard of rows of others.
+
+    Args:
+        kind: ``clips`` or ``captions``.
+        ids: what the rows are called in it.
+        rows: the shard and place of each; at least one.
+    """
+    texts = {
+        column: [shard.texts[column][row] for shard, row in rows] for column in rows[0][0].texts
+    }
+    return make_shard(
+        kind,
+        [shard.row(row) for shard, row in rows],
+        [shard.seconds(row) for shard, row in rows],
+        [STATUS[shard.status[row]] for shard, row in rows],
+        {**texts, "ids": list(ids)},
+        rows[0][0].features.shape[1],
+        (shard.decoder for shard, _ in rows),
+    )

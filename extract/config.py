@@ -32,6 +32,9 @@ class ExtractConfig:
         root: folder of the annotations; ``None`` asks ``c4c.toml`` and ``$C4C_DATA``.
         videos: folder of the videos; ``None`` is ``root``.
         captions: captions file, for ``folder``.
+        only_captioned: of ``folder``, only the videos that ``captions`` names.
+        include: patterns of the files to look at, by name or path; empty is all.
+        exclude: patterns of those to pass over.
         cache: cache folder; ``None`` is ``c4c-cache/<dataset>``.
         splits: splits to extract; empty is all.
         backbone: open_clip model name, or ``tiny``.
@@ -61,6 +64,9 @@ class ExtractConfig:
     root: Path | None = None
     videos: Path | None = None
     captions: Path | None = None
+    only_captioned: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     cache: Path | None = None
     splits: tuple[str, ...] = ()
     backbone: str = "ViT-B-32"

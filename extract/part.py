@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from c4c.cache.contents import Reader
 from c4c.cache.identity import Owner
-from c4c.cache.pieces import pieces_of, remove_pieces, write_piece
+from c4c.cache.open import Cache, commit_shard
+from c4c.cache.pieces import pieces_folder, pieces_of, remove_pieces, write_piece
+from c4c.cache.plan import Manifest, Part
 from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.core.cores import cores
 from c4c.core.errors import C4CError
@@ -77,18 +80,24 @@ class Kept:
         folder: where the part's pieces lie.
         ids: of the part's clips.
         owner: the cache.
+        reader: keeps digests of the files that were decoded.
 
     Attributes:
         done: how many of the clips are in pieces.
         frames: frames that were encoded for them.
     """
 
-    def __init__(self, folder: Path, ids: Sequence[str], owner: Owner) -> None:
-        self._folder, self._owner = folder, owner
+    def __init__(self, folder: Path, ids: Sequence[str], owner: Owner, reader: Reader) -> None:
+        self._folder, self._owner, self._reader = folder, owner, reader
         self._pieces = pieces_of(folder, ids, owner)
         last = self._pieces[-1] if self._pieces else None
         self.done, self.frames = (last.last, last.frames) if last else (0, 0)
         self._kept, self._since = self.done, time.monotonic()
+
+    @classmethod
+    def of(cls, cache: Cache, manifest: Manifest, part: Part, reader: Reader) -> Kept:
+        """What there is of a part of a plan."""
+        return cls(pieces_folder(cache.path, manifest, part), part.ids, cache.owner, reader)
 
     def rows(self) -> _Rows:
         """The rows that earlier runs left."""
@@ -113,11 +122,22 @@ class Kept:
             return
         rows.features[self.done :] = encoder.so_far()
         shard = rows.shard(clips, encoder.width, self._kept)
+        self._reader.write()
         write_piece(self._folder, self._kept, encoder.ended, shard, self._owner)
         self._kept = len(rows)
 
-    def remove(self) -> None:
-        """Forget the pieces: the whole shard is there."""
+    def ended(self, clip: Clip) -> None:
+        """A clip has ended: its file is read whole while the system has it at hand."""
+        self._reader.read(clip.path)
+
+    def commit(self, cache: Cache, path: Path, shard: Shard) -> None:
+        """Commit the whole shard, which takes the place of its pieces.
+
+        Raises:
+            C4CError: it cannot be written.
+        """
+        self._reader.write()
+        commit_shard(cache, path, shard)
         remove_pieces(self._folder)
 
 
@@ -214,6 +234,8 @@ def clip_shard(
                 encoder.add(part.pixels, part.first)
             else:
                 _end(rows, encoder, part)
+                if kept:
+                    kept.ended(clips[len(rows) - 1])
                 pace = progress.rate() * (encoder.frames - before) / (len(rows) - begun)
                 progress.step(extra=f"{pace:.0f} frames/s")
             if kept and kept.due:

@@ -10,25 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from c4c.cache.contents import Reader
 from c4c.cache.head_init import save_head_init
 from c4c.cache.open import DEFAULT, Cache, Failure, commit_shard, create_cache
-from c4c.cache.pieces import pieces_folder
-from c4c.cache.plan import Manifest, Part, load_manifests, plan, same_data, save_manifest
+from c4c.cache.plan import Manifest, Part
 from c4c.cache.seen import inherit
 from c4c.cache.shard import Shard, make_shard
-from c4c.cache.stamps import file_stamps
-from c4c.cache.stored import holds
 from c4c.core.config import DatasetSource, dataset_source
 from c4c.core.errors import C4CError
 from c4c.core.inside import is_there
 from c4c.core.progress import Progress, say
-from c4c.core.records import Caption, Dataset
+from c4c.core.records import Caption, Clip, Dataset
 from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.backbone.trusted import remember
 from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
+from c4c.extract.copies import copy_clips, decoded_parts
 from c4c.extract.datasets import dataset_splits, load_dataset
+from c4c.extract.datasets.folder import load_uncaptioned
 from c4c.extract.part import Kept, clip_shard, decoded_frames, until
+from c4c.extract.settle import settle, undone
 from c4c.extract.video.decode import decoder_version
 
 
@@ -43,6 +44,7 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
     for manifest in manifests:
         extract_captions(cache, manifest, backbone, config)
         _extract_clips(cache, manifest, backbone, config)
+    copy_clips(cache, manifests)
     return summary(cache, manifests)
 
 
@@ -78,13 +80,18 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     Raises:
         C4CError: data, weights or cache that cannot be used.
     """
-    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
+    source = replace(
+        dataset_source(config.dataset, config.root, config.videos, config.captions),
+        only_captioned=config.only_captioned,
+        include=config.include,
+        exclude=config.exclude,
+    )
     datasets = _load(config, source)
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
     save_head_init(folder, backbone.head_init(), backbone.sha256)
     inherit(folder, config.pretrained)
-    return cache, [_settle(cache, dataset, config) for dataset in datasets], backbone
+    return cache, [settle(cache, dataset, config) for dataset in datasets], backbone
 
 
 def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]:
@@ -109,6 +116,9 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
 def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
     splits = config.splits or dataset_splits(config.dataset)
     datasets = [load_dataset(source, split, config.strict) for split in splits]
+    if config.dataset == "folder" and "all" not in splits and not config.only_captioned:
+        rest = load_uncaptioned(source)
+        datasets += [rest] if rest.clips else []
     for dataset in datasets:
         for note in dataset.notes:
             say(f"{dataset.name} {dataset.split}: {note}")
@@ -118,44 +128,6 @@ def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
             "pass --videos FOLDER, or check: c4c dataset check " + config.dataset
         )
     return datasets
-
-
-def _settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:
-    """The plan for this split: the one that holds, or a new one when data or wishes changed."""
-    before = load_manifests(cache.path).get(dataset.split)
-    again: frozenset[str] = frozenset()
-    # A plan that was cut short is finished first: failures are known when all shards are there.
-    if before and config.retry_failed and not undone(cache, before, before.parts, "clips"):
-        failed = Cache.open(cache.path).clips(dataset.split).failed
-        again = frozenset(failure.clip_id for failure in failed)
-    files = file_stamps(clip.path for clip in dataset.clips)
-    again |= _replaced(before, dataset, files)
-    if before and same_data(before, dataset) and not again:
-        return before
-    manifest = plan(dataset, before, config.shard_clips, again, files)
-    save_manifest(cache.path, manifest)
-    return manifest
-
-
-def _replaced(before: Manifest | None, dataset: Dataset, files: dict[str, str]) -> frozenset[str]:
-    """Ids of the clips whose video is another one than when it was planned; says so."""
-    found = before.replaced(files) & {clip.id for clip in dataset.clips} if before else frozenset()
-    if found:
-        say(
-            f"{dataset.name} {dataset.split}: the videos of {len(found)} clips were replaced "
-            f"(first '{min(found)}'); they are extracted again"
-        )
-    return found
-
-
-def undone(cache: Cache, manifest: Manifest, parts: Sequence[Part], kind: str) -> list[Part]:
-    """Those of ``parts`` whose shard is not there yet.
-
-    Raises:
-        Misplaced: another cache's shard stands there, or a link, or a folder.
-    """
-    paths = {part: manifest.shard_path(cache.path, part, kind) for part in parts}
-    return [part for part, path in paths.items() if not holds(path, cache.owner)]
 
 
 def mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
@@ -168,25 +140,39 @@ def _extract_clips(
     cache: Cache, manifest: Manifest, backbone: Backbone, config: ExtractConfig
 ) -> None:
     clips = {clip.id: clip for clip in manifest.clips}
-    parts = mine(manifest.parts, config)
-    total = sum(len(part.ids) for part in parts)
-    todo = [
-        (part, Kept(pieces_folder(cache.path, manifest, part), part.ids, cache.owner))
-        for part in undone(cache, manifest, parts, "clips")
-    ]
+    parts = mine(decoded_parts(cache, manifest), config)
+    todo = undone(cache, manifest, parts, "clips")
     if not todo:
         return
-    left = [clips[name] for part, kept in todo for name in part.ids[kept.done :]]
+    stamps = {clip.path: manifest.files.get(clip.path, "") for clip in manifest.clips}
+    with Reader(cache.path, manifest.number, stamps) as reader:
+        work = [(part, Kept.of(cache, manifest, part, reader)) for part in todo]
+        _extract_parts(cache, manifest, backbone, config, work, clips, sum(map(_size, parts)))
+
+
+def _size(part: Part) -> int:
+    return len(part.ids)
+
+
+def _extract_parts(
+    cache: Cache,
+    manifest: Manifest,
+    backbone: Backbone,
+    config: ExtractConfig,
+    work: Sequence[tuple[Part, Kept]],
+    clips: dict[str, Clip],
+    total: int,
+) -> None:
+    left = [clips[name] for part, kept in work for name in part.ids[kept.done :]]
     decoded = decoded_frames(left, backbone, config)
     failed, decoder = 0, other_decoder(cache, config)
     bar = Progress(f"extract {manifest.split}", total, done=total - len(left))
     with bar as progress, StopRequest() as stop, contextlib.closing(decoded):
         running = until(stop, decoded)
-        for part, kept in todo:
+        for part, kept in work:
             own = [clips[name] for name in part.ids]
             shard = clip_shard(own, running, backbone, config, progress, kept, decoder)
-            commit_shard(cache, manifest.shard_path(cache.path, part, "clips"), shard)
-            kept.remove()
+            kept.commit(cache, manifest.shard_path(cache.path, part, "clips"), shard)
             failed += int((np.diff(shard.offsets) == 0).sum())
             if failed > config.max_fail_rate * total:
                 raise C4CError(

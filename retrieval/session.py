@@ -127,7 +127,7 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
 
     cache, head, view, trained = open_head(config)
     split = config.split or ("test" if "test" in cache.splits else None)
-    clips, captions = cache.clips(split), cache.captions(split)
+    clips, captions = cache.clips(split, captioned=True), cache.captions(split)
     source = {
         "dataset": cache.dataset,
         "split": split,

@@ -30,6 +30,7 @@ from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.build import needs_file
 from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.copies import copy_clips, decoded_parts
 from c4c.extract.part import extract_part
 from c4c.extract.pipeline import (
     extract_captions,
@@ -40,8 +41,8 @@ from c4c.extract.pipeline import (
     run_extract,
     settled,
     summary,
-    undone,
 )
+from c4c.extract.settle import undone
 
 _RETRIES = 2  # of a task whose process or machine died, before its clips are looked at one by one
 
@@ -89,6 +90,7 @@ def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult
     bad = [name for name, one in zip(devices, running, strict=True) if one.exitcode != 0]
     if bad:
         raise C4CError(f"The process on {', '.join(bad)} ended early (see above); run it again.")
+    copy_clips(cache, manifests)
     return summary(cache, manifests)
 
 
@@ -114,6 +116,7 @@ def _run_ray(config: ExtractConfig) -> ExtractResult:
         for manifest in manifests:
             extract_captions(cache, manifest, backbone, config)
             _Tasks(ray, cache, manifest, config).run()
+        copy_clips(cache, manifests)
         return summary(cache, manifests)
     finally:
         ray.shutdown()
@@ -166,7 +169,7 @@ class _Tasks:
         """
         # Paths must mean the same on every machine, whatever folder its processes start in.
         clips = {c.id: replace(c, path=os.path.abspath(c.path)) for c in self.manifest.clips}
-        parts = mine(self.manifest.parts, self.config)
+        parts = mine(decoded_parts(self.cache, self.manifest), self.config)
         todo = undone(self.cache, self.manifest, parts, "clips")
         total = sum(len(part.ids) for part in parts)
         waiting = {}
