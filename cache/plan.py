@@ -79,6 +79,8 @@ class Manifest:
             planned = [name for part in parts for name in part.ids]
             if not len(ids) == len(planned) == len(set(ids)) or set(ids) != set(planned):
                 raise C4CError(f"its parts do not hold each {what} exactly once.")
+        if any(len(source) != 2 for source in self.copies.values()):
+            raise C4CError("it names a copy of something else than a clip of a split.")
 
     def replaced(self, files: dict[str, str]) -> frozenset[str]:
         """Ids of the clips whose file had another stamp when it was planned.

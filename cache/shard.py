@@ -208,8 +208,8 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     bound = end.seal is not None and end.seal.bound
     decoder = root.attributes.get("decoder", b"")
     words = decoder.decode("utf-8", "replace") if isinstance(decoder, bytes) else ""
-    about: dict[str, Any] = {"schema": schema, "bound": bound, "decoder": words}
-    shard = Shard(kind=kind, texts=texts, **about, **own)
+    about: dict[str, Any] = {**own, "schema": schema, "bound": bound, "decoder": words}
+    shard = Shard(kind=kind, texts=texts, **about)
     _check_rows(shard)
     return shard, agree
 

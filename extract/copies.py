@@ -37,10 +37,13 @@ def copy_clips(cache: Cache, manifests: Sequence[Manifest]) -> None:
         return
     shards, places = find_rows(cache.owner, list(cache.manifests.values()), "clips", True)
     for manifest, part in todo:
-        sources = [places.get((split, name)) for split, name in map(manifest.copies.get, part.ids)]
-        if None in sources:
+        rows = [
+            (shards[place[0]], place[1])
+            for split, name in (manifest.copies[one] for one in part.ids)
+            if (place := places.get((split, name)))
+        ]
+        if len(rows) < len(part.ids):
             continue  # another slice is still at them
-        rows = [(shards[number], row) for number, row in sources]
         shard = gather("clips", part.ids, rows)
         commit_shard(cache, manifest.shard_path(cache.path, part, "clips"), shard)
         say(f"{manifest.split}: {len(part.ids)} clips are the same as others and not decoded again")

@@ -120,15 +120,15 @@ class _Search:
         places |= {(old.path, _span(old)): old for old in self.before.clips}
         pairs: dict[str, Clip] = {}
         for clip in clips:
-            old = self._at(clip, places)
-            if old is not None and self._as_planned(clip, old):
-                pairs[clip.id] = self._free.pop(old.id)
+            there = self._at(clip, places)
+            if there is not None and self._as_planned(clip, there):
+                pairs[clip.id] = self._free.pop(there.id)
         pairs |= self._by_content([clip for clip in clips if clip.id not in pairs])
         for clip in clips:
-            old = self._at(clip, places)
-            if clip.id not in pairs and old is not None:
-                pairs[clip.id] = self._free.pop(old.id)
-                self.replaced.add(old.id)
+            there = self._at(clip, places)
+            if clip.id not in pairs and there is not None:
+                pairs[clip.id] = self._free.pop(there.id)
+                self.replaced.add(there.id)
         return pairs
 
     def _at(self, clip: Clip, places: Mapping[object, Clip]) -> Clip | None:

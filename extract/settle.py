@@ -66,8 +66,9 @@ def settle(cache: Cache, dataset: Dataset, config: ExtractConfig) -> Manifest:
         found.dataset, before, config.shard_clips, again, found.stamps, known, copies, parts
     )
     save_manifest(cache.path, manifest)
-    for part in released if before else ():
-        remove_pieces(pieces_folder(cache.path, before, part))
+    if before:
+        for part in released:
+            remove_pieces(pieces_folder(cache.path, before, part))
     drop_journals(cache.path, [*manifests.values(), manifest])
     return manifest
 

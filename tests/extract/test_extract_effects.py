@@ -95,9 +95,11 @@ def test_videos_may_lie_elsewhere(here: Path, extract: Extract, usual: Cache) ->
 @pytest.mark.shows("extract", "--captions", "--split")
 def test_captions_name_clips_and_splits(here: Path, extract: Extract) -> None:
     own = extract(*captions(here), "--split", "b", "--split", "a")
-    assert set(own.splits) == {"a", "b"}
+    assert set(own.splits) == {"a", "b", "all"}
+    assert own.clips("all").ids == ("3",)  # captions annotate: what has none is found too
     assert own.captions("a").captions[0].text == "a red circle moves left"
     assert own.clips("b").ids == ("2.mp4",)
+    assert own.clips("b").clips[0].path == str(here / "data/videos/2.mp4")
     assert extract(*captions(here)).splits == ("all",)
 
 
