@@ -66,9 +66,7 @@ from c4c.core.errors import C4CError
               show_default=True, help="ray: a task a shard on a Ray cluster.")  # fmt: skip
 @click.option("--address", help="Of the Ray cluster, such as ray-head:6379. [this machine]")
 @click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
-@click.option("--dry-run", is_flag=True,
-              help="Say what there is to do, how long it takes and how large it gets.")  # fmt: skip
-def command(folder: Path | None, dry_run: bool, **options: Any) -> None:
+def command(folder: Path | None, **options: Any) -> None:
     """Cache per-frame CLIP features of a folder of videos (DIR) or of a dataset.
 
     Run it again to go on where it stopped, or to add what is new. Another DIR is added to the
@@ -80,14 +78,7 @@ def command(folder: Path | None, dry_run: bool, **options: Any) -> None:
     from c4c.extract.config import ExtractConfig
     from c4c.extract.engines.run import run_with_engine
 
-    config = ExtractConfig(**_with_folder(folder, options))
-    if dry_run:
-        from c4c.core.terminal import tell
-        from c4c.extract.forecast import forecast
-
-        tell(*forecast(config).lines())
-        return
-    result = run_with_engine(config)
+    result = run_with_engine(ExtractConfig(**_with_folder(folder, options)))
     for named in (result.failed, result.partial):
         for clip in named[:20]:
             say(f"  {clip.clip_id}: {clip.status}: {clip.message}")
