@@ -62,7 +62,7 @@ def load_uncaptioned(source: DatasetSource) -> Dataset:
 
 def _with_others(found: Dataset, source: DatasetSource, videos: Videos) -> Dataset:
     """A split and, whole, the videos that no clip of it is the whole of."""
-    if not videos.paths and not found.clips:
+    if not (videos.paths or found.clips or found.missing):
         passed_over = "".join(f"; {note}" for note in videos.notes())
         raise C4CError(
             f"There are no videos below {source.video_root} (from {source.looked}){passed_over}."
