@@ -39,6 +39,7 @@ class ExtractConfig:
         splits: splits to extract; empty is all.
         backbone: open_clip model name, or ``tiny``.
         pretrained: tag, file of weights, checkpoint folder, or ``none``.
+        quick_gelu: whether weights in a file have OpenAI's QuickGELU; ``None`` finds out.
         features: ``final``, or ``hidden`` to keep them before CLIP's projections.
         fps: frames a second.
         max_frames: frames of a clip at most.
@@ -71,6 +72,7 @@ class ExtractConfig:
     splits: tuple[str, ...] = ()
     backbone: str = "ViT-B-32"
     pretrained: str | None = None
+    quick_gelu: bool | None = None
     features: str = "final"
     fps: float = 1.0
     max_frames: int | None = None

@@ -22,6 +22,7 @@ from c4c.core.inside import is_there
 from c4c.core.progress import Progress, say
 from c4c.core.records import Caption, Clip, Dataset
 from c4c.core.signals import StopRequest
+from c4c.extract.backbone.activation import with_activation
 from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.backbone.trusted import remember
 from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
@@ -101,7 +102,8 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
         C4CError: weights that cannot be used, or a cache that was made otherwise.
     """
     decoder = decoder_version(config.decoder)
-    backbone = load_backbone(config.backbone, config.pretrained, config.device, config.precision)
+    name = with_activation(config.backbone, config.pretrained, config.quick_gelu)
+    backbone = load_backbone(name, config.pretrained, config.device, config.precision)
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
     batch = config.batch or BATCH

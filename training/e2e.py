@@ -20,6 +20,7 @@ from c4c.core.errors import C4CError
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
+from c4c.extract.backbone.activation import with_activation
 from c4c.extract.backbone.backbone import Backbone, load_backbone, uses_quick_gelu
 from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
 from c4c.extract.video.decode import Request, decoder_version
@@ -279,7 +280,8 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
-        backbone = load_backbone(config.backbone, config.pretrained, config.device, "float32")
+        name = with_activation(config.backbone, config.pretrained)
+        backbone = load_backbone(name, config.pretrained, config.device, "float32")
         if config.linear_patch == "3d":
             add_patch3d(backbone.model.visual)
         request = Request(

@@ -37,6 +37,8 @@ from c4c.core.errors import C4CError
 @click.option("--backbone", default="ViT-B-32", show_default=True, shell_complete=backbones,
               help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai; tiny: shipped]")
+@click.option("--quick-gelu/--no-quick-gelu", default=None,
+              help="Activation of weights in a file. [found out, and said]")  # fmt: skip
 @click.option("--features", type=click.Choice(["final", "hidden"]), default="final",
               show_default=True, help="hidden: before CLIP's projections.")  # fmt: skip
 @click.option("--fps", default=1.0, show_default=True, help="Frames a second.")
