@@ -35,7 +35,7 @@ from c4c.core.files import write_json
 from c4c.core.records import Clip
 from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.config import ExtractConfig
-from c4c.extract.pipeline import extract_part
+from c4c.extract.part import extract_part
 
 SIZES = ((320, 240), (480, 270), (640, 360))
 RATE = 25  # frames a second of the videos

@@ -18,11 +18,12 @@ from pathlib import Path
 from c4c.cache.identity import Owner
 from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.plan import Manifest, Part, part_name, save_manifest, superseded
-from c4c.cache.shard import STATUS, Shard, make_shard
+from c4c.cache.rows import gather
+from c4c.cache.shard import Shard
 from c4c.cache.stored import read_shard, shard_damage, write_shard
 from c4c.core.durable import fsync_folder
 from c4c.core.errors import C4CError
-from c4c.core.inside import list_folder, refuse_links
+from c4c.core.inside import is_there, list_folder, refuse_links
 
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 
@@ -47,7 +48,7 @@ def compact(path: Path | None, shard_clips: int) -> Compacted:
     before = len(list_shards(cache.path))
     for manifest in cache.manifests.values():
         _compact_split(cache.owner, manifest, shard_clips)
-    freed = _sweep(cache.path)
+    freed = sweep(cache.path)
     return Compacted(before, len(list_shards(cache.path)), freed)
 
 
@@ -111,20 +112,36 @@ def parts_of(ids: tuple[str, ...], source: dict[str, Path]) -> list[str]:
 def _gather(ids: tuple[str, ...], source: dict[str, Path], kind: str) -> Shard:
     opened = {path: read_shard(path) for path in {source[name] for name in ids}}
     rows_of = {p: {name: row for row, name in enumerate(s.texts["ids"])} for p, s in opened.items()}
-    found = [(opened[source[name]], rows_of[source[name]][name]) for name in ids]
-    first = found[0][0]
-    return make_shard(
-        kind,
-        [shard.row(row) for shard, row in found],
-        [shard.seconds(row) for shard, row in found],
-        [STATUS[shard.status[row]] for shard, row in found],
-        {column: [shard.texts[column][row] for shard, row in found] for column in first.texts},
-        first.features.shape[1],
-        first.rules,
-    )
+    return gather(kind, ids, [(opened[source[name]], rows_of[source[name]][name]) for name in ids])
 
 
-def _sweep(cache: Path) -> int:
+def rewrite(owner: Owner, manifest: Manifest) -> None:
+    """Commit anew, without them, the shards that hold rows which the plan does not take.
+
+    Shards that are not there are left to the extraction.
+
+    Raises:
+        C4CError: a shard is damaged, or cannot be written.
+    """
+    parts = _rewritten(owner, manifest, "clips", manifest.parts)
+    captions = _rewritten(owner, manifest, "captions", manifest.caption_parts)
+    if (parts, captions) != (manifest.parts, manifest.caption_parts):
+        fresh = replace(manifest, number=manifest.number + 1, parts=parts, caption_parts=captions)
+        save_manifest(owner.path, fresh)
+
+
+def _rewritten(
+    owner: Owner, manifest: Manifest, kind: str, parts: tuple[Part, ...]
+) -> tuple[Part, ...]:
+    found: list[Part] = []
+    for part in parts:
+        path = manifest.shard_path(owner.path, part, kind)
+        own = (part,) if not is_there(path, owner.path) else None
+        found += own or _merge(owner, manifest, kind, (part,), len(part.ids))
+    return tuple(found)
+
+
+def sweep(cache: Path) -> int:
     """Remove what no longer holds, and temporary files of the dead; bytes freed.
 
     Shards go before the plans that name them, durably: a shard that no plan names stays for ever.

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.cache.identity import Owner
-from c4c.cache.plan import Manifest, Part, load_manifests
-from c4c.cache.shard import STATUS, Shard
-from c4c.cache.stored import read_shard
+from c4c.cache.plan import Manifest, load_manifests
+from c4c.cache.rows import ShardsMissing, find_rows
+from c4c.cache.shard import STATUS
 from c4c.core.errors import C4CError, Damaged
-from c4c.core.inside import is_there
 from c4c.core.records import Caption, Clip, FeatureBatch
 from c4c.core.sampling import order_frames, select_frames
 
@@ -29,46 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A clip without features: its id, status and what went wrong."""
+    """A clip of which something is to be said: its id, status, and what."""
 
     clip_id: str
     status: str
     message: str
-
-
-class ShardsMissing(C4CError):
-    """Shards that the plan names are not there (yet, or no longer)."""
-
-
-def _rows(
-    owner: Owner, manifests: Sequence[Manifest], kind: str
-) -> tuple[list[Shard], dict[tuple[str, str], tuple[int, int]]]:
-    """Shards, and for each (split, id) its shard and row."""
-    cache = owner.path
-    shards: list[Shard] = []
-    places: dict[tuple[str, str], tuple[int, int]] = {}
-    for manifest in manifests:
-        parts: tuple[Part, ...] = manifest.parts if kind == "clips" else manifest.caption_parts
-        gone = [p for p in parts if not is_there(manifest.shard_path(cache, p, kind), cache)]
-        if gone:
-            raise ShardsMissing(
-                f"{cache}: {len(gone)} of {len(parts)} {kind} shards of split "
-                f"'{manifest.split}' are missing (first {gone[0].name}); run the same "
-                "c4c extract again to complete it."
-            )
-        for part in parts:
-            # All of the captions are read in a moment, of the clips perhaps a few.
-            path = manifest.shard_path(cache, part, kind)
-            shard = read_shard(path, owner, whole=kind == "captions")
-            row_of = {name: row for row, name in enumerate(shard.texts["ids"])}
-            fits = shard.kind == kind and len(row_of) == len(shard.status)
-            fits = fits and shard.features.shape[1] == (shards or [shard])[0].features.shape[1]
-            for name in part.ids:
-                if not fits or name not in row_of or (manifest.split, name) in places:
-                    raise C4CError(f"{cache}: shard {part.name} does not fit its manifest.")
-                places[manifest.split, name] = (len(shards), row_of[name])
-            shards.append(shard)
-    return shards, places
 
 
 class ClipFeatures:
@@ -81,26 +45,40 @@ class ClipFeatures:
         dim: D.
         missing: ids of annotated clips whose video was not there.
         failed: clips that could not be extracted.
+        pending: ids of clips that are still to be extracted; of a view of what is there only.
         twins: clip id to the id of its twin.
     """
 
-    def __init__(self, owner: Owner, manifests: Sequence[Manifest]) -> None:
-        self._made_of = (owner, manifests)
-        self._shards, places = _rows(owner, manifests, "clips")
+    def __init__(
+        self,
+        owner: Owner,
+        manifests: Sequence[Manifest],
+        incomplete: bool = False,
+        captioned: bool = False,
+    ) -> None:
+        self._made_of = (owner, manifests, incomplete, captioned)
+        self._shards, places = find_rows(owner, manifests, "clips", incomplete)
         self.missing = tuple(name for manifest in manifests for name in manifest.missing)
+        pending: list[str] = []
         self.twins = {a: b for manifest in manifests for a, b in manifest.twins.items()}
         clips: list[Clip] = []
         failed: list[Failure] = []
         self._place: list[tuple[int, int]] = []
         for manifest in manifests:
+            described = {caption.clip_id for caption in manifest.captions}
             for clip in manifest.clips:
+                if captioned and clip.id not in described:
+                    continue
+                if (manifest.split, clip.id) not in places:
+                    pending.append(clip.id)
+                    continue
                 shard, row = places[manifest.split, clip.id]
                 if self._shards[shard].offsets[row + 1] > self._shards[shard].offsets[row]:
                     clips.append(clip)
                     self._place.append((shard, row))
                 else:
                     failed.append(self._failure(clip.id, shard, row))
-        self.clips, self.failed = tuple(clips), tuple(failed)
+        self.clips, self.failed, self.pending = tuple(clips), tuple(failed), tuple(pending)
         self.ids = tuple(clip.id for clip in clips)
         ends = [shard.offsets.tolist() for shard in self._shards]
         self._bounds = [(ends[shard][row], ends[shard][row + 1]) for shard, row in self._place]
@@ -109,7 +87,7 @@ class ClipFeatures:
         self._checked = np.zeros(len(clips), np.bool_)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return open_view, (ClipFeatures, *self._made_of)
+        return open_clips, self._made_of
 
     def _failure(self, name: str, shard: int, row: int) -> Failure:
         held = self._shards[shard]
@@ -123,7 +101,19 @@ class ClipFeatures:
     @property
     def expected(self) -> int:
         """How many clips the annotations name."""
-        return len(self.clips) + len(self.failed) + len(self.missing)
+        return len(self.clips) + len(self.failed) + len(self.missing) + len(self.pending)
+
+    @property
+    def noted(self) -> tuple[Failure, ...]:
+        """Clips that have features, and of which something is to be said: partial ones, HDR."""
+        rows = zip(self.ids, self._place, strict=True)
+        notes = (self._failure(name, shard, row) for name, (shard, row) in rows)
+        return tuple(note for note in notes if note.message or note.status == "partial")
+
+    @property
+    def partial(self) -> dict[str, str]:
+        """Clips of which a part could be decoded: their ids, and what was wrong."""
+        return {note.clip_id: note.message for note in self.noted if note.status == "partial"}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -202,7 +192,7 @@ class CaptionFeatures:
 
     def __init__(self, owner: Owner, manifests: Sequence[Manifest]) -> None:
         self._made_of = (owner, manifests)
-        shards, places = _rows(owner, manifests, "captions")
+        shards, places = find_rows(owner, manifests, "captions")
         self.captions: tuple[Caption, ...] = tuple(c for m in manifests for c in m.captions)
         self.clip_ids = tuple(caption.clip_id for caption in self.captions)
         wanted = [places[m.split, caption.id] for m in manifests for caption in m.captions]
@@ -217,7 +207,7 @@ class CaptionFeatures:
             )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return open_view, (CaptionFeatures, *self._made_of)
+        return open_captions, self._made_of
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -232,21 +222,66 @@ class CaptionFeatures:
 View = TypeVar("View", ClipFeatures, CaptionFeatures)
 
 
-def open_view(kind: type[View], owner: Owner, manifests: Sequence[Manifest]) -> View:
-    """A view of what ``manifests`` name, wherever a compaction has moved it meanwhile.
+def open_clips(
+    owner: Owner,
+    manifests: Sequence[Manifest],
+    incomplete: bool = False,
+    captioned: bool = False,
+) -> ClipFeatures:
+    """Clips that ``manifests`` name, wherever a compaction has moved them meanwhile.
+
+    Args:
+        owner: the cache.
+        manifests: the plans of the splits wanted.
+        incomplete: give what is there when shards are missing; ``pending`` names the rest.
+        captioned: leave out clips without a caption.
 
     Raises:
         C4CError: shards that are missing, damaged, or another cache's.
     """
+    if not incomplete:
+        return _view(ClipFeatures, owner, manifests, False, captioned)
+    while True:
+        try:
+            view = ClipFeatures(owner, manifests, True, captioned)
+            if not view.pending:
+                return view
+            problem = None
+        except C4CError as error:
+            problem = error
+        # What is not there may have been moved by a compaction, which a newer plan says.
+        fresh = _newest(owner, manifests)
+        if fresh != list(manifests):
+            manifests = fresh
+        elif problem is not None:
+            raise problem
+        else:
+            return view
+
+
+def open_captions(owner: Owner, manifests: Sequence[Manifest]) -> CaptionFeatures:
+    """Captions that ``manifests`` name, likewise.
+
+    Raises:
+        C4CError: shards that are missing, damaged, or another cache's.
+    """
+    return _view(CaptionFeatures, owner, manifests)
+
+
+def _view(kind: type[View], owner: Owner, manifests: Sequence[Manifest], *more: bool) -> View:
     try:
-        return kind(owner, manifests)
+        return kind(owner, manifests, *more)
     except ShardsMissing:
-        now = load_manifests(owner.path)
-        fresh = [now.get(one.split, one) for one in manifests]
+        fresh = _newest(owner, manifests)
         same = all(
             a.clips == b.clips and a.captions == b.captions
             for a, b in zip(fresh, manifests, strict=True)
         )
         if fresh == list(manifests) or not same:
             raise
-        return kind(owner, fresh)
+        return kind(owner, fresh, *more)
+
+
+def _newest(owner: Owner, manifests: Sequence[Manifest]) -> list[Manifest]:
+    now = load_manifests(owner.path)
+    return [now.get(one.split, one) for one in manifests]

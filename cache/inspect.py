@@ -14,9 +14,8 @@ import numpy as np
 from c4c.cache.findings import DAMAGED, MISPLACED, NOTE, Finding
 from c4c.cache.head_init import head_init_damage
 from c4c.cache.identity import Owner
-from c4c.cache.open import Cache, find_cache, list_shards
+from c4c.cache.open import Cache, Failure, find_cache, list_shards
 from c4c.cache.plan import Manifest, load_manifests, manifest_damage, superseded
-from c4c.cache.shard import STATUS
 from c4c.cache.stored import is_bound_to, read_shard, shard_damage
 from c4c.core.durable import rename_new
 from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable
@@ -41,10 +40,8 @@ def describe(path: Path | None) -> dict[str, Any]:
 
 
 def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
-    clips, manifest = cache.clips(split), cache.manifests[split]
-    paths = [manifest.shard_path(cache.path, part, "clips") for part in manifest.parts]
-    shards = [read_shard(path, cache.owner) for path in paths]
-    partial = sum(int((shard.status == STATUS.index("partial")).sum()) for shard in shards)
+    clips, manifest = cache.clips(split, incomplete=True), cache.manifests[split]
+    partial = [asdict(Failure(name, "partial", why)) for name, why in clips.partial.items()]
     return {
         "clips": len(clips),
         "expected": clips.expected,
@@ -53,6 +50,7 @@ def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
         "missing": list(clips.missing),
         "failed": [asdict(failure) for failure in clips.failed],
         "partial": partial,
+        "pending": len(clips.pending),
     }
 
 

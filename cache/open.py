@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from c4c.cache.features import CaptionFeatures, ClipFeatures, Failure, open_view
+from c4c.cache.features import (
+    CaptionFeatures,
+    ClipFeatures,
+    Failure,
+    open_captions,
+    open_clips,
+)
 from c4c.cache.head_init import read_head_init
 from c4c.cache.identity import Owner, identity_of
 from c4c.cache.plan import Manifest, load_manifests
@@ -16,6 +22,7 @@ from c4c.cache.stored import is_bound_to, write_shard
 from c4c.core.errors import C4CError, Misplaced
 from c4c.core.files import json_bytes, write_once
 from c4c.core.inside import is_there, refuse_links, regular_files
+from c4c.core.progress import say
 from c4c.core.records import Fingerprint
 from c4c.core.schema import Closed, read_record
 
@@ -63,7 +70,8 @@ def create_cache(path: Path, dataset: str, fingerprint: Fingerprint) -> Cache:
     """Make the cache folder, or check that the one there was made in the same way.
 
     Raises:
-        C4CError: it holds another dataset, or features made otherwise (and how they differ).
+        C4CError: it holds another dataset, or features made otherwise (and how they differ);
+            another version of the same decoder is only said.
         Misplaced: it has lost its cache.json, and holds shards of other features.
     """
     if not is_there(path / "cache.json", path):
@@ -74,13 +82,25 @@ def create_cache(path: Path, dataset: str, fingerprint: Fingerprint) -> Cache:
     cache = Cache.open(path)
     if cache.dataset != dataset:
         raise C4CError(f"{path} is a cache of {cache.dataset}; pass another --cache.")
-    differing = fingerprint.differences(cache.fingerprint)
+    theirs = cache.fingerprint
+    if fingerprint.decoder != theirs.decoder and _library(fingerprint) == _library(theirs):
+        say(
+            f"{path} was begun with {theirs.decoder}, and this is {fingerprint.decoder}: what is "
+            "made now says so in its shards"
+        )
+        fingerprint = replace(fingerprint, decoder=theirs.decoder)
+    differing = fingerprint.differences(theirs)
     if differing:
         raise C4CError(
             f"{path} was made with other settings (now, there: {'; '.join(differing)}); "
             "pass another --cache, or the settings it was made with."
         )
     return cache
+
+
+def _library(fingerprint: Fingerprint) -> str:
+    """The decoder's name without its version."""
+    return fingerprint.decoder.partition(" ")[0]
 
 
 def _refuse_leftovers(owner: Owner) -> None:
@@ -221,13 +241,21 @@ class Cache:
         """
         return {path: one for m in self._chosen(split) for path, one in m.files.items()}
 
-    def clips(self, split: str | None = None) -> ClipFeatures:
+    def clips(
+        self, split: str | None = None, *, incomplete: bool = False, captioned: bool = False
+    ) -> ClipFeatures:
         """Clip features of one split, or of all.
+
+        Args:
+            split: its name; ``None`` is all.
+            incomplete: give what is there while an extraction runs, or after it was stopped;
+                ``pending`` of the view names the rest.
+            captioned: leave out clips without a caption.
 
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return open_view(ClipFeatures, self.owner, self._chosen(split))
+        return open_clips(self.owner, self._chosen(split), incomplete, captioned)
 
     def captions(self, split: str | None = None) -> CaptionFeatures:
         """Caption features of one split, or of all.
@@ -235,7 +263,7 @@ class Cache:
         Raises:
             C4CError: no such split, or shards that are missing or damaged.
         """
-        return open_view(CaptionFeatures, self.owner, self._chosen(split))
+        return open_captions(self.owner, self._chosen(split))
 
     def _chosen(self, split: str | None) -> list[Manifest]:
         if split is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +53,9 @@ class Manifest:
         caption_parts: shards of captions, likewise.
         files: stamps of the video files as they were when they were planned (``stamps.py``);
             manifests from before they were taken have none.
+        hashes: path of a video to the SHA-256 of all of its bytes, where somebody has read it.
+        copies: id of a clip to (split, id) of another one that is the same stretch of a file with
+            the same content: its features are copied when that is extracted.
     """
 
     dataset: str
@@ -65,6 +68,8 @@ class Manifest:
     parts: tuple[Annotated[Part, AsList], ...]
     caption_parts: tuple[Annotated[Part, AsList], ...]
     files: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, ids, parts in (
@@ -74,6 +79,8 @@ class Manifest:
             planned = [name for part in parts for name in part.ids]
             if not len(ids) == len(planned) == len(set(ids)) or set(ids) != set(planned):
                 raise C4CError(f"its parts do not hold each {what} exactly once.")
+        if any(len(source) != 2 for source in self.copies.values()):
+            raise C4CError("it names a copy of something else than a clip of a split.")
 
     def replaced(self, files: dict[str, str]) -> frozenset[str]:
         """Ids of the clips whose file had another stamp when it was planned.
@@ -105,6 +112,9 @@ def plan(
     shard_clips: int,
     again: frozenset[str] = frozenset(),
     files: dict[str, str] | None = None,
+    hashes: dict[str, str] | None = None,
+    copies: dict[str, tuple[str, ...]] | None = None,
+    parts: Sequence[Part] | None = None,
 ) -> Manifest:
     """The manifest for ``dataset``, reusing the shards of ``before`` for what did not change.
 
@@ -114,16 +124,29 @@ def plan(
         shard_clips: clips a shard; captions go 16 times as many.
         again: ids whose clips are to be extracted once more (failures, replaced files).
         files: stamps of the video files as they are now.
+        hashes: digests of their content, where known.
+        copies: clips that another one's features are to be copied for.
+        parts: the shards of clips to reuse; those of ``before`` when not given.
     """
+    paths = {clip.path for clip in dataset.clips}
     files = {**(before.files if before else {}), **(files or {})}
-    files = {clip.path: files[clip.path] for clip in dataset.clips if clip.path in files}
+    files = {path: stamp for path, stamp in files.items() if path in paths}
     number = before.number if before else 0
-    old_clips = {clip.id: clip for clip in before.clips} if before else {}
+    keep = same_stretches(before, dataset) - again
     old_captions = {one.id: one for one in before.captions} if before else {}
-    keep = {clip.id for clip in dataset.clips if old_clips.get(clip.id) == clip} - again
     keep_text = {one.id for one in dataset.captions if old_captions.get(one.id) == one}
     clips = {clip.id: repr(clip) + files.get(clip.path, "") for clip in dataset.clips}
     captions = {one.id: repr(one) for one in dataset.captions}
+    if parts is None:
+        parts = before.parts if before else ()
+    kept = _kept(parts, keep)
+    held = {name for part in kept for name in part.ids}
+    copies = {name: of for name, of in (copies or {}).items() if name in clips and name not in held}
+    fresh = [name for name in clips if name not in held]
+    groups = [[i for i in fresh if i not in copies], [i for i in fresh if i in copies]]
+    old_texts = _kept(before.caption_parts if before else (), keep_text)
+    held_texts = {name for part in old_texts for name in part.ids}
+    texts = [[name for name in captions if name not in held_texts]]
     return Manifest(
         dataset=dataset.name,
         split=dataset.split,
@@ -132,27 +155,32 @@ def plan(
         captions=dataset.captions,
         missing=dataset.missing,
         twins=dataset.twins,
-        parts=_parts(clips, keep, before.parts if before else (), shard_clips, number),
-        caption_parts=_parts(
-            captions, keep_text, before.caption_parts if before else (), 16 * shard_clips, number
-        ),
+        parts=(*kept, *_fresh(groups, clips, shard_clips, number)),
+        caption_parts=(*old_texts, *_fresh(texts, captions, 16 * shard_clips, number)),
         files=files,
+        hashes={path: one for path, one in (hashes or {}).items() if path in paths},
+        copies=copies,
     )
 
 
-def _parts(
-    now: dict[str, str], keep: set[str], before: Sequence[Part], size: int, number: int
-) -> tuple[Part, ...]:
-    kept = [Part(part.name, tuple(i for i in part.ids if i in keep)) for part in before]
-    kept = [part for part in kept if part.ids]
-    held = {name for part in kept for name in part.ids}
-    todo = [name for name in now if name not in held]
-    fresh = []
-    for first in range(0, len(todo), size):
-        ids = todo[first : first + size]
-        name = part_name(number, first // size, [str(number), *(now[name] for name in ids)])
-        fresh.append(Part(name, tuple(ids)))
-    return (*kept, *fresh)
+def same_stretches(before: Manifest | None, dataset: Dataset) -> frozenset[str]:
+    """Ids of clips that are the same stretch of their video as before, wherever that lies."""
+    spans = {clip.id: (clip.start, clip.end) for clip in before.clips} if before else {}
+    return frozenset(c.id for c in dataset.clips if spans.get(c.id) == (c.start, c.end))
+
+
+def _kept(parts: Sequence[Part], keep: frozenset[str] | set[str]) -> list[Part]:
+    left = (Part(part.name, tuple(i for i in part.ids if i in keep)) for part in parts)
+    return [part for part in left if part.ids]
+
+
+def _fresh(
+    groups: Iterable[Sequence[str]], now: dict[str, str], size: int, number: int
+) -> Iterator[Part]:
+    """New parts of at most ``size`` ids, none of two groups."""
+    pieces = [ids[first : first + size] for ids in groups for first in range(0, len(ids), size)]
+    for place, ids in enumerate(pieces):
+        yield Part(part_name(number, place, [str(number), *(now[i] for i in ids)]), tuple(ids))
 
 
 def part_name(number: int, place: int, inputs: Iterable[str]) -> str:
@@ -277,4 +305,6 @@ def _pack(manifest: Manifest) -> dict[str, Any]:
         "parts": [[part.name, part.ids] for part in manifest.parts],
         "caption_parts": [[part.name, part.ids] for part in manifest.caption_parts],
         "files": manifest.files,
+        **({"hashes": manifest.hashes} if manifest.hashes else {}),
+        **({"copies": manifest.copies} if manifest.copies else {}),
     }

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ _ARRAYS: dict[str, tuple[type, int]] = {
     "crc32": (np.uint32, 1),
     "status": (np.uint8, 1),
 }
+_SEVERAL = "; "
 TEXTS = {"clips": ("ids", "messages"), "captions": ("ids", "clip_ids", "texts")}
 
 
@@ -48,6 +50,8 @@ class Shard:
             and those of commit 32ebc70 do not say it.
         schema: of the file it was read from.
         bound: whether that says which cache it belongs to.
+        decoder: versions of the decoder that made rows of it, where they are not the one that
+            the cache was begun with; with ``; `` between.
     """
 
     kind: str
@@ -60,6 +64,7 @@ class Shard:
     rules: int = FIRST_RULES
     schema: int = SCHEMA
     bound: bool = False
+    decoder: str = ""
 
     def row(self, place: int) -> npt.NDArray[np.float16]:
         """Features of one row, [frames, D]."""
@@ -108,6 +113,7 @@ def make_shard(
     texts: dict[str, list[str]],
     dim: int,
     rules: int = FIRST_RULES,
+    decoders: Iterable[str] = (),
 ) -> Shard:
     """Pack rows into a shard.
 
@@ -119,6 +125,7 @@ def make_shard(
         texts: the columns of ``TEXTS[kind]``.
         dim: D, for shards in which nothing succeeded.
         rules: by which frames were taken from the videos.
+        decoders: as ``Shard.decoder`` has them.
     """
     lengths = [len(row) for row in rows]
     codes = [STATUS.index(word) for word in status]
@@ -133,6 +140,9 @@ def make_shard(
         status=np.array(codes, np.uint8),
         texts={name: texts[name] for name in TEXTS[kind]},
         rules=rules,
+        decoder=_SEVERAL.join(
+            sorted({one for text in decoders for one in text.split(_SEVERAL) if one})
+        ),
     )
 
 
@@ -163,6 +173,8 @@ def pack_shard(shard: Shard, mark: bytes) -> memoryview:
         file.attrs["kind"] = np.bytes_(shard.kind)
         if shard.rules != FIRST_RULES:
             file.attrs["rules"] = shard.rules
+        if shard.decoder:
+            file.attrs["decoder"] = np.bytes_(shard.decoder)
         for name, data in arrays.items():
             file.create_dataset(name, data=data, track_times=False)
     memory.write(_seal(memory, mark))
@@ -206,8 +218,10 @@ def parse_shard(image: Image, end: End) -> tuple[Shard, bool]:
     rules = root.attributes.get("rules", FIRST_RULES)
     if not isinstance(rules, int) or rules < FIRST_RULES:
         raise Damaged(f"it was decoded by rules {rules!a}, expected a number")
-    about = {"kind": kind, "texts": texts, "rules": rules, "schema": schema, "bound": bound}
-    shard = Shard(**own, **about)  # type: ignore[arg-type]
+    decoder = root.attributes.get("decoder", b"")
+    words = decoder.decode("utf-8", "replace") if isinstance(decoder, bytes) else ""
+    about: dict[str, Any] = {**own, "schema": schema, "bound": bound, "decoder": words}
+    shard = Shard(kind=kind, texts=texts, rules=rules, **about)
     _check_rows(shard)
     return shard, agree
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from c4c.core.errors import C4CError, Interrupted, Requeue
+from c4c.core.errors import C4CError, Interrupted, Requeue, suggestion
 from c4c.core.progress import say
 from c4c.core.registry import Registry
 from c4c.core.terminal import READER_LEFT, ReaderLeft, leave, prepare_streams
@@ -39,6 +39,10 @@ COMMANDS = Registry(
 )
 
 
+# Other names of commands, in no list: what people type first.
+ALIASES = {"search": "retrieve"}
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when that command is used."""
 
@@ -47,11 +51,24 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or none (click then says that there is no such command)."""
-        if cmd_name not in COMMANDS:
+        """The command, or none."""
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        found: click.Command = COMMANDS[cmd_name]
+        found: click.Command = COMMANDS[name]
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant; of one that does not exist, what may be meant.
+
+        An alias goes by its command's name, so that it has that one's defaults in c4c.toml.
+        """
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"There is no command '{args[0]}'; {suggestion(args[0], [*HELP, *ALIASES])}")
+        name, command, rest = super().resolve_command(ctx, args)
+        return ALIASES.get(name or "", name), command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing any command."""

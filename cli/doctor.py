@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from c4c.core.cores import cores
 from c4c.core.version import __version__
 
 
@@ -60,7 +60,7 @@ def examine() -> list[Check]:
     checks.append(Check("device", _working(_device), True, "torch does not import; reinstall it"))
     remedy = "slower search on a CPU: install gcc or clang, then c4c again"
     checks.append(Check("CPU kernels", _working(_native), False, remedy))
-    checks.append(Check("threads", str(len(os.sched_getaffinity(0))), True, ""))
+    checks.append(Check("threads", str(cores()), True, ""))
     remedy = "decoders run with limits alone: this kernel or container has no Landlock or seccomp"
     checks.append(Check("sandbox", _working(_sandbox), False, remedy))
     checks.append(Check("H.264", _working(_codec), True, "PyAV lacks H.264: pip install -U av"))

@@ -24,6 +24,9 @@ class DatasetSource:
         videos: folder of the videos, searched below; ``None`` means ``root``.
         captions: captions file, for datasets that take one (``folder``).
         looked: how ``root`` was found, for messages ("--root", "c4c.toml [datasets.lsmdc]").
+        only_captioned: of ``folder``, only the videos that the captions file names.
+        include: patterns of the files to look at, by name or path below the folder; empty is all.
+        exclude: patterns of those to pass over.
     """
 
     name: str
@@ -31,6 +34,9 @@ class DatasetSource:
     videos: Path | None = None
     captions: Path | None = None
     looked: str = "--root"
+    only_captioned: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     @property
     def video_root(self) -> Path:

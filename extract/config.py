@@ -32,12 +32,16 @@ class ExtractConfig:
         root: folder of the annotations; ``None`` asks ``c4c.toml`` and ``$C4C_DATA``.
         videos: folder of the videos; ``None`` is ``root``.
         captions: captions file, for ``folder``.
+        only_captioned: of ``folder``, only the videos that ``captions`` names.
+        include: patterns of the files to look at, by name or path; empty is all.
+        exclude: patterns of those to pass over.
         cache: cache folder; ``None`` is ``c4c-cache/<dataset>``.
         splits: splits to extract; empty is all.
         backbone: open_clip model name, or ``tiny``.
         pretrained: tag, file of weights, checkpoint folder, or ``none``.
         preprocess: tag of the model whose preprocessing counts; ``None`` is what the weights say.
         tokenizer: local folder or file of the tokenizer; ``None`` is the model's own.
+        quick_gelu: whether weights in a file have OpenAI's QuickGELU; ``None`` finds out.
         features: ``final``, or ``hidden`` to keep them before CLIP's projections.
         fps: frames a second.
         max_frames: frames of a clip at most.
@@ -64,12 +68,16 @@ class ExtractConfig:
     root: Path | None = None
     videos: Path | None = None
     captions: Path | None = None
+    only_captioned: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     cache: Path | None = None
     splits: tuple[str, ...] = ()
     backbone: str = "ViT-B-32"
     pretrained: str | None = None
     preprocess: str | None = None
     tokenizer: Path | None = None
+    quick_gelu: bool | None = None
     features: str = "final"
     fps: float = 1.0
     max_frames: int | None = None

@@ -7,7 +7,6 @@ processes, header by header; only clips that would get other frames now are extr
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ from c4c.cache.identity import Owner
 from c4c.cache.plan import Manifest
 from c4c.cache.shard import STATUS
 from c4c.cache.stored import holds, read_shard
+from c4c.core.cores import cores
 from c4c.core.progress import Progress, say
 from c4c.extract.config import ExtractConfig
 from c4c.extract.video.decode import Request
@@ -30,7 +30,7 @@ def outdated(owner: Owner, manifest: Manifest, config: ExtractConfig) -> frozens
     """
     clips = list(_older(owner, manifest))
     request = Request(config.fps, config.max_frames, config.sampling, config.decoder)
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or cores()
     reasons: dict[str, str] = {}
     looked_at = decode_pieces(clips, request, workers, config.deadline)
     with contextlib.closing(looked_at), Progress("refresh", len(clips)) as progress:

@@ -31,7 +31,7 @@ def find_leak(
     seen = Seen.read(cache.path)
     if checkpoint is not None:
         seen |= _of_checkpoint(cache, checkpoint, meta)
-    return seen.leak(cache.clips(split).clips, cache.stamps(split))
+    return seen.leak(cache.clips(split, captioned=True).clips, cache.stamps(split))
 
 
 def _of_checkpoint(cache: Cache, checkpoint: Path, meta: dict[str, Any]) -> Seen:

@@ -129,7 +129,7 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
 
     cache, head, view, trained = open_head(config)
     split = config.split or ("test" if "test" in cache.splits else None)
-    clips, captions = cache.clips(split), cache.captions(split)
+    clips, captions = cache.clips(split, captioned=True), cache.captions(split)
     source = {
         "dataset": cache.dataset,
         "split": split,
@@ -214,7 +214,9 @@ def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
     if config.pretrained:
         remember(backbone)
     encoded = _encoded(itertools.chain([first], asked), backbone, head.projections is not None)
-    clips, shortlist = cache.clips(config.split), config.shortlist or 100
+    clips, shortlist = cache.clips(config.split, incomplete=True), config.shortlist or 100
+    if clips.pending:
+        say(f"{len(clips.pending)} of {clips.expected} clips are not extracted yet")
     yield from search(encoded, head, clips, config.top_k, view, shortlist, rerank)
 
 

@@ -80,7 +80,7 @@ class CachedTask(Task):
             cache.splits,
             config.train_split,
             (list(dict.fromkeys(own)) if config.learns else [], cache.stamps(config.train_split)),
-            lambda split: (cache.clips(split).clips, cache.stamps(split)),
+            lambda split: (cache.clips(split, captioned=True).clips, cache.stamps(split)),
             Seen.read(cache.path) | seen_by(config.init_head),
         )
         self.eval_split, self.leak, self.seen = settled.split, settled.leak, settled.seen
@@ -95,7 +95,8 @@ class CachedTask(Task):
         return (*leaks, *answer_notes(right, clips.expected, *gone))
 
     def _evaluated(self, split: str) -> tuple[ClipFeatures, CaptionFeatures, Answers]:
-        clips, captions = self.cache.clips(split), self.cache.captions(split)
+        clips = self.cache.clips(split, captioned=True)
+        captions = self.cache.captions(split)
         return clips, captions, answers(clips.ids, captions.clip_ids, clips.twins)
 
     def modules(self) -> list[tuple[str, nn.Module, float]]:

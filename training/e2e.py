@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from c4c.cache.seen import FILE as SEEN
+from c4c.core.cores import cores
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
+from c4c.extract.backbone.activation import with_activation
 from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
 from c4c.extract.video.decode import Request, decoder_version
@@ -287,8 +288,9 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
+        name = with_activation(config.backbone, config.pretrained)
         backbone = load_backbone(
-            config.backbone,
+            name,
             config.pretrained,
             config.device,
             "float32",
@@ -348,4 +350,4 @@ def split_frames(
 
 def decoders(config: TrainE2EConfig) -> int:
     """How many decoder processes a run has."""
-    return config.workers or len(os.sched_getaffinity(0))
+    return config.workers or cores()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -72,11 +73,17 @@ class Run:
         self.optimizer = Optimizer(task.modules(), self.config, sum(map(len, self.plan)))
         self.at = Position()
         self._saved = time.monotonic()
-        smallest = min((len(b) for steps in self.plan for group in steps for b in group), default=0)
-        if world.size > 1 and smallest // self.config.pairs < world.size:
+        batches = itertools.chain.from_iterable(itertools.chain.from_iterable(self.plan))
+        sizes = {len(batch) // self.config.pairs for batch in batches}
+        if world.size > 1 and min(sizes, default=0) < world.size:
             raise C4CError(
-                f"{world.size} processes cannot share a batch of {smallest // self.config.pairs} "
+                f"{world.size} processes cannot share a batch of {min(sizes, default=0)} "
                 "clips; pass a larger --batch, or start fewer processes."
+            )
+        if sizes == {1}:
+            say(
+                "every batch holds one clip, and a loss that compares clips with each other learns "
+                "nothing from that; pass a larger --batch, or more captioned clips"
             )
 
     def _groups(self, epoch: int) -> list[list[Indices]]:

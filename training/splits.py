@@ -7,7 +7,7 @@ before it; a split that was named is taken as it is, and what leaks is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -118,12 +118,14 @@ def splits_to_evaluate(config: TrainE2EConfig) -> tuple[str, ...]:
 
 
 def load_split(config: TrainE2EConfig, split: str) -> Dataset:
-    """A split of the run's dataset.
+    """The captioned clips of a split of the run's dataset.
 
     Raises:
         C4CError: it cannot be read.
     """
-    return load_dataset(_source(config), split)
+    dataset = load_dataset(_source(config), split)
+    captioned = {caption.clip_id for caption in dataset.captions}
+    return replace(dataset, clips=tuple(c for c in dataset.clips if c.id in captioned))
 
 
 def _source(config: TrainE2EConfig) -> DatasetSource:

@@ -1,4 +1,4 @@
-"""``c4c cache``: look into a feature cache, verify, compact and export it."""
+"""``c4c cache``: look into a feature cache, verify, compact, prune and export it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FOLDER = click.argument("cache", required=False, type=click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Look into a feature cache, verify, compact and export it."""
+    """Look into a feature cache, verify, compact, prune and export it."""
 
 
 @command.command()
 @FOLDER
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def info(cache: Path | None, as_json: bool) -> None:
-    """Say what a cache holds, how it was made, and which clips failed."""
+    """Say what a cache holds, how it was made, and which clips failed or are partial."""
     from c4c.cache.inspect import describe
     from c4c.core.terminal import tell
 
@@ -40,9 +40,10 @@ def info(cache: Path | None, as_json: bool) -> None:
         tell(
             f"{split}: {row['clips']} of {row['expected']} clips, {row['frames']} frames, "
             f"{row['captions']} captions, {len(row['missing'])} without video, "
-            f"{len(row['failed'])} failed, {row['partial']} partial"
+            f"{len(row['failed'])} failed, {len(row['partial'])} partial"
+            + (f", {row['pending']} not extracted yet" if row["pending"] else "")
         )
-        for failure in row["failed"]:
+        for failure in row["failed"] + row["partial"]:
             tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
 
 
@@ -105,6 +106,22 @@ def compact(cache: Path | None, shard_clips: int) -> None:
 
     done = run(cache, shard_clips)
     say(f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed")
+
+
+@command.command()
+@FOLDER
+@click.option("--forget", is_flag=True, help="Remove their features too, for good.")
+def prune(cache: Path | None, forget: bool) -> None:
+    """Remove the clips whose video does not exist any more; nothing else ever removes clips."""
+    from c4c.cache.prune import prune as run
+    from c4c.core.progress import say
+    from c4c.core.terminal import tell
+
+    done = run(cache, forget)
+    for clip in done.clips:
+        tell(f"{clip.id}: {clip.path}")
+    freed = f"; {done.freed / 1e6:.1f} MB freed" if forget else ""
+    say(f"{len(done.clips)} clips removed, {done.left} are left{freed}")
 
 
 @command.command()

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from c4c.cli.commands.options import Slice
+from c4c.cli.complete import backbones, names
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
 
@@ -18,19 +20,29 @@ if TYPE_CHECKING:
 
 @click.command()
 @preset_option("extract")
-@click.option("--dataset", required=True, help="Its name; 'folder' is any folder of videos.")
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--dataset", shell_complete=names("c4c.extract.datasets:DATASETS"),
+              help="Its name; 'folder' is any folder of videos. [folder, with DIR]")  # fmt: skip
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
 @click.option(
     "--captions", type=click.Path(path_type=Path), help="Captions file (folder, manifest)."
 )
+@click.option("--only-captioned", is_flag=True,
+              help="Of a folder, only the videos that --captions names.")  # fmt: skip
+@click.option("--include", multiple=True, metavar="PATTERN",
+              help="Only files like this, by name or path; repeatable. [all]")  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="PATTERN",
+              help="No files like this, likewise; repeatable.")  # fmt: skip
 @click.option("--cache", type=click.Path(path_type=Path), help="Cache. [c4c-cache/DATASET]")
 @click.option(
     "--split", "splits", multiple=True, help="Split to extract; repeatable. [the usual ones]"
 )
-@click.option("--backbone", default="ViT-B-32", show_default=True,
+@click.option("--backbone", default="ViT-B-32", show_default=True, shell_complete=backbones,
               help="open_clip name, tiny, or auto (read off the weights).")  # fmt: skip
 @click.option("--pretrained", help="Tag, file of weights, or none. [openai, or the first]")
+@click.option("--quick-gelu/--no-quick-gelu", default=None,
+              help="Activation of weights in a file. [found out, and said]")  # fmt: skip
 @click.option("--preprocess", metavar="TAG",
               help="Frames as for this tag's weights. [as the weights say]")  # fmt: skip
 @click.option("--tokenizer", type=click.Path(path_type=Path),
@@ -66,8 +78,11 @@ if TYPE_CHECKING:
               show_default=True, help="ray: a task a shard on a Ray cluster.")  # fmt: skip
 @click.option("--address", help="Of the Ray cluster, such as ray-head:6379. [this machine]")
 @click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
-def command(**options: Any) -> None:
-    """Cache per-frame CLIP features of a dataset. Run it again to go on where it stopped.
+def command(folder: Path | None, **options: Any) -> None:
+    """Cache per-frame CLIP features of a folder of videos (DIR) or of a dataset.
+
+    Run it again to go on where it stopped, or to add what is new. Another DIR is added to the
+    cache; only c4c cache prune removes clips.
 
     Exit status: 0 all clips have features, 3 some failed, 2 nothing could be done.
     """
@@ -76,7 +91,7 @@ def command(**options: Any) -> None:
     from c4c.extract.engines.run import run_with_engine
     from c4c.extract.video.decode import HDR
 
-    result = run_with_engine(ExtractConfig(**options))
+    result = run_with_engine(ExtractConfig(**_with_folder(folder, options)))
     _name(result.failed, result.cache)
     _name([note for note in result.noted if note.status == "partial"], result.cache)
     hdr = [note.clip_id for note in result.noted if HDR in note.message]
@@ -97,3 +112,22 @@ def _name(clips: Sequence[Failure], cache: Path) -> None:
         say(f"  {clip.clip_id}: {clip.status}: {clip.message}")
     if len(clips) > 20:
         say(f"  … and {len(clips) - 20} more: c4c cache info {cache}")
+
+
+def _with_folder(folder: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, where DIR stands for ``--dataset folder --root DIR``.
+
+    Raises:
+        C4CError: neither DIR nor a dataset, or both.
+    """
+    if folder is None:
+        if not options["dataset"]:
+            raise C4CError("Pass a folder of videos, c4c extract DIR, or --dataset NAME.")
+        return options
+    typed = click.get_current_context().get_parameter_source
+    dataset = options["dataset"] if typed("dataset") is ParameterSource.COMMANDLINE else None
+    if dataset not in (None, "folder"):
+        raise C4CError(f"'{folder}' is taken as a folder of videos; of a dataset it is --root.")
+    if options["root"] and typed("root") is ParameterSource.COMMANDLINE:
+        raise C4CError(f"Pass the folder once: '{folder}', or --root {options['root']}.")
+    return {**options, "dataset": "folder", "root": folder, "videos": options["videos"] or folder}

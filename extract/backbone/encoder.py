@@ -24,19 +24,38 @@ class Encoder:
     What a batch holds depends on the clips alone: a clip that turns out to be void leaves it as
     if the clip had never been there.
 
+    Args:
+        backbone: what encodes them.
+        size: frames of a batch.
+        hidden: stop before the projection.
+        before: frames that an earlier run has encoded of the same shard; the first batch begins
+            with as many rows as it left in its last one, so that every frame gets the place in
+            its batch, and with it the rounding, of an undisturbed run.
+
     Attributes:
-        frames: how many are held or encoded so far.
+        frames: how many are held or encoded so far, those of the earlier run among them.
     """
 
-    def __init__(self, backbone: Backbone, size: int, hidden: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, size: int, hidden: bool = False, before: int = 0
+    ) -> None:
         self.backbone, self.hidden = backbone, hidden
         self.size = self.limit = size  # limit: what the device has memory for
-        self.frames = 0
+        self.frames = before
         self._whole = has_patch3d(backbone.model.visual)  # a frame's neighbours are a part of it
-        self._waiting: list[torch.Tensor] = []
+        self._first = before if self._whole else before - before % size  # of those encoded here
+        self._waiting: list[torch.Tensor] = self._filled(before - self._first)
         self._rows: list[Row] = []  # features of batch after batch
         self._spans: list[tuple[int, int]] = []  # of each clip's features
         self._begin()
+
+    def _filled(self, count: int) -> list[torch.Tensor]:
+        """Frames that take up the rows of those that were encoded before; nobody reads them."""
+        import torch
+
+        size = self.backbone.image_size
+        blank = torch.zeros((count, size, size, 3), dtype=torch.uint8)
+        return [self.backbone.preprocess(blank)] if count else []
 
     def _begin(self) -> None:
         """A clip begins: what there is now is what to go back to."""
@@ -85,13 +104,14 @@ class Encoder:
         images = torch.cat(self._waiting)
         full = len(images) if whole else len(images) // self.size * self.size
         for start in range(0, full, self.size):
-            self._encode(images[start : min(start + self.size, full)])
+            self._rows += self._encoded(images[start : min(start + self.size, full)])
         self._waiting = [images[full:].clone()] if full < len(images) else []
 
-    def _encode(self, images: torch.Tensor) -> None:
-        """Encode as many at once as the device has memory for; half as many when it has not."""
+    def _encoded(self, images: torch.Tensor) -> list[Row]:
+        """Features of images, as many at once as the device has memory for."""
         import torch
 
+        rows: list[Row] = []
         start = 0
         while start < len(images):
             part = images[start : start + self.limit]
@@ -106,8 +126,9 @@ class Encoder:
                 torch.cuda.empty_cache()
                 self.limit = (self.limit + 1) // 2
                 continue
-            self._rows.append(features[: len(part)].to(torch.float16).cpu().numpy())
+            rows.append(features[: len(part)].to(torch.float16).cpu().numpy())
             start += len(part)
+        return rows
 
     def _encode_clip(self) -> None:
         import torch
@@ -134,8 +155,24 @@ class Encoder:
     def finish(self) -> list[Row]:
         """Encode the rest; features of each clip, float16 [frames, D], in order."""
         self._flush(whole=True)
-        features = np.concatenate([np.zeros((0, self.width), np.float16), *self._rows])
-        return [features[start:end] for start, end in self._spans]
+        return self._cut(self._rows)
+
+    def so_far(self) -> list[Row]:
+        """Features of the clips that have ended; those to come are not affected."""
+        import torch
+
+        waiting, count = self._before
+        rest = self._encoded(torch.cat(waiting)) if waiting else []
+        return self._cut([*self._rows[:count], *rest])
+
+    @property
+    def ended(self) -> int:
+        """Frames of the clips that have ended, those of the earlier run among them."""
+        return self.frames - self._given
+
+    def _cut(self, rows: list[Row]) -> list[Row]:
+        features = np.concatenate([np.zeros((0, self.width), np.float16), *rows])
+        return [features[a - self._first : b - self._first] for a, b in self._spans]
 
     @property
     def width(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ VIDEO = ("video", "clip", "video_path", "file_name", "path", "video_id", "videoi
 CAPTION = ("caption", "captions", "text", "sentence", "sentences", "description")
 START = ("start", "start_time")
 END = ("end", "end_time")
+_HERE = re.compile(r"^(\.[/\\]+)+")  # "./a.mp4" is "a.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def read_rows(
     for where, values in read_table(path):
         _check_columns(values, where)
         video = _first(values, VIDEO, where)
+        video = _HERE.sub("", video)
         if video.startswith(inside):
             video = video.removeprefix(inside)
         elif video and folder:
@@ -148,8 +151,11 @@ def load_rows(
     found = Collector(source, split, videos)
     for row in chosen:
         whole = row.end is None and not row.start
-        name = row.id or (row.video if whole else span_id(row.video, row.start, row.end))
-        video = videos.find(row.video)
+        named, video = row.video, videos.find(row.video)
+        if video is None and "\\" in named:  # as Windows writes paths
+            named = named.replace("\\", "/")
+            video = videos.find(named)
+        name = row.id or (named if whole else span_id(named, row.start, row.end))
         if video is None and row.embedded:
             raise C4CError(
                 f"{row.where}: the video '{row.video}' lies in the table itself, and c4c decodes "

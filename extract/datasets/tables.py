@@ -64,7 +64,7 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     """(where, values by column name in lower case) of each row of a table.
 
     By suffix: JSON lines, JSON (a list of objects), parquet, else CSV with a header line
-    (separated by tabs or semicolons when that line has such and no comma).
+    (separated by commas, tabs or semicolons, whichever that line has most of).
 
     Args:
         path: the file.
@@ -91,7 +91,7 @@ def read_table(path: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 def _csv_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     text = read_text(path)
     head = text.lstrip("\r\n").split("\n", 1)[0]
-    separator = next((one for one in ",\t;" if one in head), ",")
+    separator = max(",\t;", key=head.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
         reader.fieldnames = names = lower_names(list(reader.fieldnames or ()), str(path))

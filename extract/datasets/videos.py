@@ -6,6 +6,8 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 from c4c.core.config import DatasetSource
@@ -17,6 +19,13 @@ VIDEO_SUFFIXES = frozenset(
     | {".m2t", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".gif", ".flv", ".f4v", ".wmv"}
     | {".asf", ".3gp", ".3gpp", ".3g2", ".3gp2", ".ogv", ".ogm", ".rm", ".rmvb", ".dv", ".mxf"}
     | {".h264", ".264", ".hevc", ".265", ".y4m", ".nut", ".amv", ".mjpeg", ".mjpg"}
+    | {".tod", ".trp", ".tp", ".mp4v", ".insv", ".360", ".lrv", ".wtv", ".dvr-ms"}
+    | {".vro", ".evo", ".m2p", ".mpv", ".k3g", ".skm", ".xvid"}
+)
+# Folders that a network disk or a system keeps for itself: previews, and what was deleted.
+SYSTEM_FOLDERS = frozenset(
+    {"#recycle", "$recycle.bin", "@eadir", "@recycle", "@recently-snapshot", "#snapshot"}
+    | {"recycler", "system volume information", "lost+found", "__macosx", "found.000"}
 )
 # What lies beside videos and is none: passed over without a word unless a list names it.
 OTHER_SUFFIXES = frozenset(
@@ -43,17 +52,35 @@ def scan_files(source: DatasetSource) -> list[Path]:
             f"There is no folder {root} (from {looked}) to look for videos in; "
             "pass --root or --videos FOLDER."
         )
-    return sorted(path for path in files_below(root) if not path.name.startswith("."))
+    below = [path for path in files_below(root) if not path.name.startswith(".")]
+    found = sorted(path for path in below if _wanted(path.relative_to(root), source))
+    if len(found) < len(below):
+        _say_once(f"{len(below) - len(found)} files are left out by --include and --exclude")
+    return found
+
+
+def _wanted(path: Path, source: DatasetSource) -> bool:
+    """Whether ``--include`` and ``--exclude`` leave a file; a folder's pattern is of all in it."""
+    places = [path.name, *(one.as_posix() for one in (path, *path.parents) if one != Path("."))]
+
+    def fits(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch(place, one.rstrip("/")) for place in places for one in patterns)
+
+    return (not source.include or fits(source.include)) and not fits(source.exclude)
 
 
 def files_below(root: Path) -> Iterator[Path]:
     """Every file below a folder; links to folders are followed, but never in a circle.
 
-    Hidden folders are passed over, and so are unreadable ones, with a line on stderr.
+    Hidden folders are passed over, and so are those that a disk or system keeps for itself, and
+    unreadable ones, both with a line on stderr.
     """
     seen = {os.path.realpath(root)}
     for folder, names, files in os.walk(root, followlinks=True, onerror=_unreadable):
         names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in [one for one in names if one.lower() in SYSTEM_FOLDERS]:
+            names.remove(name)
+            _say_once(f"passed over {os.path.join(folder, name)}: kept by the system, no videos")
         for name in list(names):
             real = os.path.realpath(os.path.join(folder, name))
             if real in seen:
@@ -64,7 +91,13 @@ def files_below(root: Path) -> Iterator[Path]:
 
 def _unreadable(error: OSError) -> None:
     if isinstance(error, PermissionError):
-        say(f"passed over {error.filename}: {error.strerror}")
+        _say_once(f"passed over {error.filename}: {error.strerror}")
+
+
+@cache
+def _say_once(words: str) -> None:
+    """A folder is walked several times in a run, a split or file of annotations each."""
+    say(words)
 
 
 def nfc(name: str) -> str:

@@ -30,17 +30,19 @@ from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.build import needs_file
 from c4c.extract.config import ExtractConfig, ExtractResult
+from c4c.extract.copies import copy_clips, decoded_parts
+from c4c.extract.part import extract_part
 from c4c.extract.pipeline import (
     extract_captions,
-    extract_part,
     mine,
     open_backbone,
+    other_decoder,
     prepare,
     run_extract,
     settled,
     summary,
-    undone,
 )
+from c4c.extract.settle import undone
 
 _RETRIES = 2  # of a task whose process or machine died, before its clips are looked at one by one
 
@@ -88,6 +90,7 @@ def _run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult
     bad = [name for name, one in zip(devices, running, strict=True) if one.exitcode != 0]
     if bad:
         raise C4CError(f"The process on {', '.join(bad)} ended early (see above); run it again.")
+    copy_clips(cache, manifests)
     return summary(cache, manifests)
 
 
@@ -101,7 +104,7 @@ def _device(config: ExtractConfig) -> None:
 
 
 def _stopped(stop: StopRequest) -> Interrupted:
-    return stop.error(f"stopped by {stop.name}; whole shards are kept: the same command goes on")
+    return stop.error(f"stopped by {stop.name}; what was whole is kept: the same command goes on")
 
 
 def _run_ray(config: ExtractConfig) -> ExtractResult:
@@ -113,6 +116,7 @@ def _run_ray(config: ExtractConfig) -> ExtractResult:
         for manifest in manifests:
             extract_captions(cache, manifest, backbone, config)
             _Tasks(ray, cache, manifest, config).run()
+        copy_clips(cache, manifests)
         return summary(cache, manifests)
     finally:
         ray.shutdown()
@@ -165,7 +169,7 @@ class _Tasks:
         """
         # Paths must mean the same on every machine, whatever folder its processes start in.
         clips = {c.id: replace(c, path=os.path.abspath(c.path)) for c in self.manifest.clips}
-        parts = mine(self.manifest.parts, self.config)
+        parts = mine(decoded_parts(self.cache, self.manifest), self.config)
         todo = undone(self.cache, self.manifest, parts, "clips")
         total = sum(len(part.ids) for part in parts)
         waiting = {}
@@ -267,7 +271,8 @@ def _extract_on_worker(
             return 0
         cache, backbone = _worker_backbone(config)
         with contextlib.redirect_stderr(None):
-            shard = extract_part(clips, backbone, config, killers)
+            decoder = other_decoder(cache, config)
+            shard = extract_part(clips, backbone, config, killers, decoder)
         if path is not None:
             commit_shard(cache, path, shard)
     except C4CError as error:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,8 +128,8 @@ def test_stems_that_could_be_another_file_become_paths(tmp_path: Path) -> None:
 def test_captions_that_name_a_stem_of_several_videos_are_noted(tmp_path: Path) -> None:
     touch(tmp_path / "x/b.mp4", tmp_path / "y/b.avi", tmp_path / "y/b.mp4")
     found = load_dataset(folder(tmp_path, "c.csv", "clip,caption\nb,one\ny/b.avi,two\n"), "all")
-    assert found.notes == (
-        "1 clips have several videos, the first is taken ('b' has 3, taken: x/b.mp4)",
+    assert found.notes[0] == (
+        "1 clips have several videos, the first is taken ('b' has 3, taken: x/b.mp4)"
     )
 
 
@@ -178,7 +179,7 @@ def test_captions_name_videos_parts_and_splits(tmp_path: Path) -> None:
     rows = [{"video": "b", "caption": "x"}, {"video": "b", "caption": "y", "id": "second"}]
     lines = "\n".join(map(json.dumps, rows))
     found = load_dataset(folder(tmp_path, "c.jsonl", lines), "all")
-    assert [clip.id for clip in found.clips] == ["b", "second"]
+    assert [clip.id for clip in found.clips] == ["a", "b", "second"]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +210,50 @@ def test_a_wrong_line_is_named(name: str, content: str | bytes, words: str, tmp_
     with pytest.raises(C4CError, match=words) as caught:
         load_dataset(folder(tmp_path, name, content), "all")
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_videos_are_read_as_people_and_other_systems_write_them(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "x/b.mp4", tmp_path / "c.mp4")
+    text = "\ufeffvideo;caption\n./a.mp4;one, two\nx\\b.mp4;three\n.\\c.mp4;four\n"
+    found = load_dataset(folder(tmp_path, "c.csv", text), "all")
+    assert found.missing == ()
+    assert [(c.id, Path(c.path).name) for c in found.clips] == [
+        *(("a.mp4", "a.mp4"), ("c.mp4", "c.mp4"), ("x/b.mp4", "b.mp4"))
+    ]
+    assert [one.text for one in found.captions] == ["one, two", "three", "four"]
+
+
+def test_a_tables_way_of_saying_nothing_is_no_caption(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    touch(tmp_path / "a.mp4")
+    table = pa.table({"video": ["a.mp4"], "caption": pa.array([float("nan")])})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    source = DatasetSource("folder", tmp_path, captions=tmp_path / "c.parquet")
+    with pytest.raises(C4CError, match="row 1 has no caption"):
+        load_dataset(source, "all")
+
+
+def test_captions_leave_out_no_video_unless_asked(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "c.mp4")
+    source = folder(tmp_path, "c.csv", "video,caption,start,end\na.mp4,one,,\nb.mp4,two,1,2\n")
+    found = load_dataset(source, "all")
+    assert [clip.id for clip in found.clips] == ["a.mp4", "b", "b.mp4@1-2", "c"]
+    few = load_dataset(replace(source, only_captioned=True), "all")
+    assert [clip.id for clip in few.clips] == ["a.mp4", "b.mp4@1-2"]
+
+
+def test_folders_that_a_disk_keeps_for_itself_hold_no_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path / "a.VOB", tmp_path / "b.tod", tmp_path / "c.LRV", tmp_path / "d.insv")
+    for name in ("#recycle", "$RECYCLE.BIN", "@eaDir"):
+        touch(tmp_path / name / "gone.mp4")
+    found = load_dataset(DatasetSource("folder", tmp_path), "all")
+    assert [clip.id for clip in found.clips] == ["a", "b", "c", "d"]
+    words = capsys.readouterr().err
+    assert all(f"passed over {tmp_path / name}" in words for name in ("#recycle", "@eaDir"))
 
 
 # lsmdc

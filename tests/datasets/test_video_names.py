@@ -52,7 +52,9 @@ def test_a_file_that_is_named_in_full_is_the_video_whatever_its_suffix(place) ->
     source = DatasetSource("folder", place.root, place.root / "videos", place.root / "captions.csv")
     found = load_dataset(source, "all")
     assert found.missing == ()
-    assert [clip.path for clip in found.clips] == [str(place.root / "videos" / n) for n in names]
+    own = [clip for clip in found.clips if clip.id in names]
+    assert [clip.path for clip in own] == [str(place.root / "videos" / name) for name in names]
+    assert {clip.id for clip in found.clips} - set(names) == {"b"}
 
 
 def test_by_its_stem_only_a_video_is_found(place) -> None:

@@ -14,7 +14,7 @@ from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.core import presets
 from c4c.core.errors import C4CError
-from c4c.extract import pipeline
+from c4c.extract import part as work
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.tiny import WEIGHTS
 
@@ -95,9 +95,11 @@ def test_videos_may_lie_elsewhere(here: Path, extract: Extract, usual: Cache) ->
 @pytest.mark.shows("extract", "--captions", "--split")
 def test_captions_name_clips_and_splits(here: Path, extract: Extract) -> None:
     own = extract(*captions(here), "--split", "b", "--split", "a")
-    assert set(own.splits) == {"a", "b"}
+    assert set(own.splits) == {"a", "b", "all"}
+    assert own.clips("all").ids == ("3",)  # captions annotate: what has none is found too
     assert own.captions("a").captions[0].text == "a red circle moves left"
     assert own.clips("b").ids == ("2.mp4",)
+    assert own.clips("b").clips[0].path == str(here / "data/videos/2.mp4")
     assert extract(*captions(here)).splits == ("all",)
 
 
@@ -171,7 +173,7 @@ def test_so_many_processes_decode_and_have_so_long(
 ) -> None:
     counts: list[int] = []
     deadlines: list[float] = []  # what comes of them is tested with decoders that hang
-    decode = pipeline.decode_pieces
+    decode = work.decode_pieces
 
     def counting(*args: Any) -> Any:
         deadlines.append(args[3])
@@ -179,7 +181,7 @@ def test_so_many_processes_decode_and_have_so_long(
             counts.append(len(decoders()))
             yield part
 
-    monkeypatch.setattr(pipeline, "decode_pieces", counting)
+    monkeypatch.setattr(work, "decode_pieces", counting)
     for number in (1, 2):
         counts.clear()
         extract("--workers", str(number), "--deadline", str(60 * number))

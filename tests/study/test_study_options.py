@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from c4c.cli.app import group
 from c4c.core import presets
 from c4c.core.errors import C4CError
-from c4c.extract import pipeline
+from c4c.extract import part as work
 from c4c.extract.backbone.backbone import load_backbone
 
 
@@ -62,14 +62,14 @@ def test_a_study_of_somebodys_own_videos(
         lines += [f"{path.name},a film {path.stem},{split}" for path in videos]
     (here / "list.csv").write_text("\n".join(lines) + "\n")
     counts = []
-    decode = pipeline.decode_pieces
+    decode = work.decode_pieces
 
     def counting(*args: Any) -> Any:
         for part in decode(*args):
             counts.append(len(decoders()))
             yield part
 
-    monkeypatch.setattr(pipeline, "decode_pieces", counting)
+    monkeypatch.setattr(work, "decode_pieces", counting)
     (run,) = study(
         "--dataset", "manifest", "--root", ".", "--videos", str(shapes_root / "videos"),
         "--captions", "list.csv", "--backbone", "tiny", "--pretrained", "none", "--workers", "1",
