@@ -58,7 +58,10 @@ def test_every_figure_of_an_evaluation_is_told_in_its_column(
     ],
 )  # fmt: skip
 def test_a_hit_tells_where_its_clip_lies(start: float, end: float | None, where: str) -> None:
-    hits = [Hit("q", 1, 0.5, "clip", "v.mp4", start, end), Hit("q", 12, 0.25, "c", "w", 0.0, None)]
+    hits = [
+        Hit("q", 1, 0.5, None, "clip", "v.mp4", start, end),
+        Hit("q", 12, 0.25, None, "c", "w", 0.0, None),
+    ]
     lines = hits_table(hits).splitlines()
     assert lines[0].split() == ["rank", "score", "clip", "where"]
     assert lines[1] == f"   1  0.5000  clip  {where}"

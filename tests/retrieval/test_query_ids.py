@@ -39,7 +39,7 @@ def test_lines_that_ask_nothing_are_refused(line: str, tmp_path: Path) -> None:
 
 def test_a_hit_has_its_querys_id() -> None:
     for query, told in ((Query("a dog", "q-1"), {"id": "q-1"}), ("a dog", {}), (Query("a"), {})):
-        hit = Hit(query, 1, 0.5, "clip", "/clip.mp4", 0.0, None)
+        hit = Hit(query, 1, 0.5, None, "clip", "/clip.mp4", 0.0, None)
         row = json.loads(json.dumps(hit.as_dict()))
         assert {key: row[key] for key in row if key == "id"} == told
         assert row["query"] == query
