@@ -35,6 +35,9 @@ class RetrieveConfig:
         device: where the head runs; ``None`` takes a GPU when there is one.
         pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
             was passed for the same weights before.
+        whole: search whole clips instead of moments in them.
+        window: lengths of windows in seconds; none given is those of ``Windows``.
+        hop: seconds from one window to the next; ``None`` is a quarter of its length.
     """
 
     cache: Path | None = None
@@ -48,6 +51,9 @@ class RetrieveConfig:
     max_frames: int | None = None
     device: str | None = None
     pretrained: str | None = None
+    whole: bool = False
+    window: tuple[float, ...] = ()
+    hop: float | None = None
 
     def __post_init__(self) -> None:
         require_within("top_k", self.top_k, 1, 1024)

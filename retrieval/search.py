@@ -32,6 +32,7 @@ class Hit:
         start: where it begins, in seconds of the video.
         end: where it ends; ``None`` is the end of the video.
         best: the second of the video that fits best; ``None``: not looked for.
+        notes: what is odd about it: ``partial``, ``missing``, and copies of the same content.
     """
 
     query: str
@@ -43,6 +44,7 @@ class Hit:
     start: float
     end: float | None
     best: float | None = None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """The fields, as a line of JSON lines has them; with the query's ``id`` if it has one."""

@@ -11,6 +11,7 @@ from c4c.retrieval.opening import RetrieveConfig, open_head, rerank_of
 from c4c.retrieval.queries import read_queries
 
 if TYPE_CHECKING:
+    from c4c.retrieval.asking import Ask
     from c4c.retrieval.evaluate import Evaluation
     from c4c.retrieval.search import Hit
 
@@ -45,7 +46,7 @@ def run_evaluate(config: RetrieveConfig) -> Evaluation:
     )
 
 
-def run_search(config: RetrieveConfig, queries: Iterable[str]) -> Iterator[Hit]:
+def run_search(config: RetrieveConfig, queries: Iterable[str | Ask]) -> Iterator[Hit]:
     """Search a cache for sentences, a batch of them at a time.
 
     Args:
