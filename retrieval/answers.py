@@ -17,7 +17,7 @@ from c4c.retrieval.confidence import confidence
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.gallery import MOST
 from c4c.retrieval.gallery_build import window_batch
-from c4c.retrieval.moments import Moment, find_moments, pairs
+from c4c.retrieval.moments import Moment, find_moments, pairs, sees_order
 from c4c.retrieval.search import Hit
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Answers:
         for row, label in enumerate(labels):
             own = tuple(part[row] for part in ranked)
             text = None if features is None else features[row]
-            moments = self._moments(vectors[row], own, text, wanted)
+            moments = self._moments(vectors[row], own, count, text, wanted)
             hits = [_hit(label, moment, self._unrelated) for moment in moments[: wanted.k]]
             answers.append(_ranked(hits, wanted.min_confidence))
         return answers
@@ -99,13 +99,13 @@ class Answers:
         self,
         vector: Tensor,
         ranked: tuple[Tensor, ...],
+        asked: int,
         features: Tensor | None,
         wanted: Wanted,
     ) -> list[Moment]:
         """Enough moments, or clips, of one question; more rows are asked for until there are."""
         tight = not self._maker.head.loose
         count = max(wanted.k, self._config.shortlist or 100) if tight else wanted.k
-        asked = ranked[0].shape[0]
         while True:
             found = self._some(vector, ranked, count, wanted)
             spent = asked >= MOST or len(ranked[0]) < asked or bool((ranked[1] < 0).any())
@@ -122,10 +122,11 @@ class Answers:
         rows = pairs(*ranked)
         if self._config.whole:
             return self._clips(rows, count, wanted)
-        head = self._maker.head
-        ordered = head.loose and head.name != "meanP"
+        ordered = sees_order(self._maker.head)
         keep = _exists if wanted.hide else _any
-        return find_moments(self.gallery, vector, rows, ordered, count, wanted.per_video, keep)
+        return find_moments(
+            self.gallery.pieces, vector, rows, ordered, count, wanted.per_video, keep
+        )
 
     def _clips(
         self, rows: Iterator[tuple[float, int, int]], count: int, wanted: Wanted

@@ -383,7 +383,12 @@ def _written(folder: Path, data: bytes, split: str, clips: int) -> _Held:
         if file_sha256(path) != digest:
             raise C4CError(f"What was written to {path} reads back otherwise; is the disk ok?")
 
-    write_once(folder / name, data, folder / "tmp", check)
+    if not write_once(folder / name, data, folder / "tmp", check):
+        try:
+            check(folder / name)
+        except C4CError:  # what stands there was damaged
+            (folder / name).unlink(missing_ok=True)
+            write_once(folder / name, data, folder / "tmp", check)
     return _Held(name, len(data), digest, split, clips)
 
 

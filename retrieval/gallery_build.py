@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from c4c.core.records import FeatureBatch
 from c4c.core.sampling import order_frames, select_frames
 from c4c.heads import mean_of
 from c4c.kernels import topk_similarity
-from c4c.retrieval.gallery_piece import Named, content_of, pack_piece
+from c4c.retrieval.gallery_piece import Named, Piece, content_of, piece_tensors
+from c4c.retrieval.moments import find_moments, pairs, sees_order
 from c4c.retrieval.ranking import clip_vectors
 from c4c.retrieval.windows import Windows, cut_windows, shot_changes
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 256  # windows in a batch of the head, and frames in 64 of them
 # A piece is made in memory: so many clips, or fewer of more frames.
 PIECE_CLIPS, PIECE_FRAMES = 4096, 1 << 18
+_FEW = 16  # windows among which an unrelated sentence's best moment is
 
 
 def mark_of(clips: ClipFeatures, row: int) -> bytes:
@@ -92,11 +95,14 @@ def make_piece(
         step(1)
     own = _Rows(clips, rows)
     whole = clip_vectors(loose, own, view).cpu()  # type: ignore[arg-type]
-    every = torch.cat(vectors)
-    return pack_piece(
-        names, whole, every, np.concatenate(spans), torch.cat(frames), times, marks, content,
-        _best_of_unrelated(unrelated, whole, every),
+    tensors = piece_tensors(
+        names, whole, torch.cat(vectors), np.concatenate(spans), torch.cat(frames), times, marks,
+        content,
     )  # fmt: skip
+    if unrelated is not None:
+        tensors["unrelated"] = _best_of_unrelated(unrelated, Piece(tensors, "the piece"), head)
+    packed: bytes = save(tensors)
+    return packed
 
 
 class _Rows:
@@ -168,9 +174,15 @@ def _window_vectors(
     return torch.cat(parts).float().cpu()
 
 
-def _best_of_unrelated(unrelated: Tensor | None, clips: Tensor, windows: Tensor) -> Tensor:
-    """The best score of each unrelated sentence, float32 [2, S]: of clips, and of windows."""
-    if unrelated is None:
-        return torch.zeros(2, 0)
-    best = [topk_similarity(unrelated.cpu().float(), rows, 1)[0][:, 0] for rows in (clips, windows)]
-    return torch.stack(best)
+def _best_of_unrelated(unrelated: Tensor, piece: Piece, head: Head) -> Tensor:
+    """The best score of each unrelated sentence, float32 [2, S]: of clips, and of moments."""
+    unrelated = unrelated.cpu().float()
+    of_clips = topk_similarity(unrelated, piece.clips, 1)[0][:, 0]
+    few = min(_FEW, len(piece.windows))
+    scores, rows = topk_similarity(unrelated, piece.searchable, few)
+    of_moments = [
+        find_moments([piece], vector, pairs(own, torch.zeros_like(places), places),
+                     sees_order(head), 1)[0].score
+        for vector, own, places in zip(unrelated, scores, rows, strict=True)
+    ]  # fmt: skip
+    return torch.stack((of_clips, torch.tensor(of_moments)))

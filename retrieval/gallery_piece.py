@@ -13,7 +13,7 @@ The file is safetensors: numbers and JSON, no code. N clips, W windows of them, 
 ``content``    int64 [N]            digest of the features: equal ones are copies of each other
 ``names``      uint8 [bytes]        ``[id, path, start, end, partial]`` of each clip, as JSON
 ``name_ends``  int64 [N + 1]        where they begin and end
-``unrelated``  float32 [2, S]       best score of unrelated sentences: of clips, of windows
+``unrelated``  float32 [2, S]       best score of unrelated sentences: of clips, of moments
 ``index.…``                         int8 companion of ``windows`` (``kernels.GalleryIndex``)
 =============  ===================  ==========================================================
 """
@@ -163,7 +163,7 @@ def _rises(ends: Any, total: int) -> bool:
     return bool(len(ends) and ends[0] == 0 and ends[-1] == total and (np.diff(ends) >= 0).all())
 
 
-def pack_piece(
+def piece_tensors(
     names: list[Named],
     clips: Tensor,
     windows: Tensor,
@@ -172,11 +172,8 @@ def pack_piece(
     times: list[Any],
     marks: list[bytes],
     content: list[int],
-    unrelated: Tensor,
-) -> bytes:
-    """The bytes of a piece's file; see the table above."""
-    from safetensors.torch import save
-
+) -> dict[str, Tensor]:
+    """What a piece's file holds, without unrelated sentences yet; see the table above."""
     rows = [
         json.dumps([one.id, one.path, one.start, one.end, one.partial]).encode() for one in names
     ]
@@ -193,10 +190,9 @@ def pack_piece(
         "content": torch.tensor(content, dtype=torch.int64),
         "names": torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8),
         "name_ends": _ends([len(row) for row in rows]),
-        "unrelated": unrelated.float().contiguous(),
+        "unrelated": torch.zeros(2, 0),
     }
-    packed: bytes = save({**tensors, **{_INDEX + name: one for name, one in index.items()}})
-    return packed
+    return tensors | {_INDEX + name: one for name, one in index.items()}
 
 
 def _ends(lengths: list[int]) -> Tensor:

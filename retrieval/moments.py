@@ -8,7 +8,7 @@ frames. So scores of one head compare across lengths, clips and queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,8 @@ from c4c.retrieval.windows import frame_ends
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from c4c.retrieval.gallery import Gallery
-    from c4c.retrieval.gallery_piece import Named
+    from c4c.heads.base import Head
+    from c4c.retrieval.gallery_piece import Named, Piece
 
 # Windows that share more than this much of the shorter one are one moment.
 _SAME = 0.5
@@ -37,7 +37,7 @@ class Moment:
         end: likewise; ``None`` is the end of the video.
         best: the second of the frame that fits best; ``None``: a whole clip.
         score: see the module.
-        cosine: of the window that it comes from, by which its confidence is told.
+        cosine: the same, whatever a tight head makes of the score; by it confidence is told.
         window: piece, clip, first frame and the one after the last, of that window.
         copies: other videos of the same content in which it stands too.
     """
@@ -63,7 +63,7 @@ class _Taken:
 
 
 def find_moments(
-    gallery: Gallery,
+    pieces: Sequence[Piece],
     vector: Tensor,
     ranked: Iterable[tuple[float, int, int]],
     ordered: bool,
@@ -74,7 +74,7 @@ def find_moments(
     """The moments behind one query's windows, best first.
 
     Args:
-        gallery: where the windows are.
+        pieces: where the windows are.
         vector: the query, a unit vector [D].
         ranked: score, piece and row of windows, best first.
         ordered: whether the head sees order, so that the window's own score counts.
@@ -84,16 +84,17 @@ def find_moments(
     """
     taken: list[_Taken] = []
     of_video: dict[str, int] = {}
-    for score, piece, row in ranked:
-        clip, first, last = gallery.pieces[piece].spans[row].tolist()
-        named = gallery.pieces[piece].name(clip)
+    for score, number, row in ranked:
+        piece = pieces[number]
+        clip, first, last = piece.spans[row].tolist()
+        named = piece.name(clip)
         if per_video is not None and of_video.get(named.path, 0) >= per_video:
             continue
         if not keep(named):
             continue
-        frames, times = gallery.pieces[piece].clip_frames(clip)
+        frames, times = piece.clip_frames(clip)
         ends = frame_ends(times)
-        content = int(gallery.pieces[piece].content[clip])
+        content = int(piece.content[clip])
         begin, until = float(times[first]), float(ends[last - 1])
         other = _overlapping(taken, named, content, begin, until)
         if other is not None:
@@ -102,12 +103,12 @@ def find_moments(
             continue
         cosines = (frames.float() @ vector).numpy()
         moment = _moment(named, cosines, times, ends, (first, last), score, ordered)
-        moment.window = (piece, clip, first, last)
+        moment.window = (number, clip, first, last)
         taken.append(_Taken(moment, content, begin, until))
         of_video[named.path] = of_video.get(named.path, 0) + 1
-        if len(taken) == count:
+        if len(taken) == 2 * count:  # the order by windows is not quite that of moments
             break
-    return sorted((one.moment for one in taken), key=lambda moment: -moment.score)
+    return sorted((one.moment for one in taken), key=lambda moment: -moment.score)[:count]
 
 
 def _overlapping(
@@ -145,7 +146,7 @@ def _moment(
     start = 0.0 if first == 0 else start
     end = named.end - named.start if named.end is not None and last == len(times) else end
     return Moment(
-        named, named.start + start, named.start + end, named.start + best, value, score, (0,) * 4
+        named, named.start + start, named.start + end, named.start + best, value, value, (0,) * 4
     )
 
 
@@ -177,6 +178,11 @@ def tightened(cosines: npt.NDArray[np.float32], first: int, last: int) -> tuple[
     while last - first > least and cosines[last - 1] < floor:
         last -= 1
     return first, last
+
+
+def sees_order(head: Head) -> bool:
+    """Whether a head's own score of a window counts: frames alone do not give it."""
+    return head.loose and head.name != "meanP"
 
 
 def pairs(scores: Tensor, pieces: Tensor, rows: Tensor) -> Iterator[tuple[float, int, int]]:

@@ -238,9 +238,8 @@ class Searcher:
         asks = [Ask.of(query) for query in queries]
         if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
             return self._answer_by_clips(asks, wanted)
-        answers = self._answering()
-        features, vectors = self._vectors(asks)
-        return answers.find([ask.label for ask in asks], vectors, features, wanted)
+        features, vectors = self._vectors(asks)  # first: weights may be missing
+        return self._answering().find([ask.label for ask in asks], vectors, features, wanted)
 
     def _vectors(self, asks: Sequence[Ask]) -> tuple[Tensor | None, Tensor]:
         """Text features [Q, D] where all questions are plain, and unit vectors [Q, D]."""
@@ -255,11 +254,11 @@ class Searcher:
                 f"{self.head.name} scores a sentence with a clip; a question of several parts, a "
                 "picture or a video needs a head with a vector a clip, such as seqTransf."
             )
-        answers, vectors = self._answering(), []
+        vectors = []
         for ask in asks:
             total = sum((weight * next(units) for _, weight in ask.parts), torch.zeros(()))
             if ask.like:
-                total = total + answers.vector_of(ask.like)
+                total = total + self._answering().vector_of(ask.like)
             if ask.image:
                 total = total + self._image_vector(ask.image)
             vectors.append(torch.nn.functional.normalize(total, dim=0))
@@ -305,6 +304,8 @@ class Searcher:
         try:
             features = self.encode(unrelated_sentences()).to(self.head.logit_scale.device)
         except C4CError as error:
+            if self._config.pretrained:
+                raise
             say(f"hits will have no confidence, for sentences cannot be encoded: {error}")
             return None
         return self._loose.encode_text(features).float().cpu()
