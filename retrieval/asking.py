@@ -1,4 +1,4 @@
-"""What is asked: sentences with weights, words to avoid, a picture, a second of a video."""
+"""What is asked: sentences with weights, words to avoid, a second of a video."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class Ask:
         sentences: what hits are to show.
         weights: of the sentences; none given is 1 each.
         avoid: sentences that hits are not to show.
-        image: a picture that hits are to look like, the path of a file.
         like: a video that they are to be like, or a second of one: ``VIDEO@12.5``.
         id: what the asker calls it.
 
@@ -33,7 +32,6 @@ class Ask:
     sentences: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     avoid: tuple[str, ...] = ()
-    image: str | None = None
     like: str | None = None
     id: str | int | None = None
 
@@ -50,8 +48,8 @@ class Ask:
             )
         if any(not 0 < weight < 1e6 for weight in self.weights):
             raise C4CError(f"Weights are {self.weights}, expected numbers above 0; see --not.")
-        if not (self.sentences or self.image or self.like):
-            raise C4CError("A query needs a sentence, --image FILE or --like VIDEO.")
+        if not (self.sentences or self.like):
+            raise C4CError("A query needs a sentence, or --like VIDEO.")
 
     @classmethod
     def of(cls, query: str | Ask) -> Ask:
@@ -70,7 +68,7 @@ class Ask:
     @property
     def is_plain(self) -> bool:
         """Whether it is one sentence and nothing else."""
-        return len(self.sentences) == 1 and not (self.avoid or self.image or self.like)
+        return len(self.sentences) == 1 and not (self.avoid or self.like)
 
     @property
     def label(self) -> Query:
@@ -85,5 +83,5 @@ class Ask:
             sentence if weight == 1 else f"{weight:g} {sentence}"
             for sentence, weight in zip(self.sentences, weights, strict=True)
         ]
-        parts += [part for part in (self.image, self.like) if part]
+        parts += [self.like] if self.like else []
         return " + ".join(parts) + "".join(f" - {sentence}" for sentence in self.avoid)

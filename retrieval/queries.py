@@ -35,22 +35,27 @@ class _Asked:
     id: str | int | None = None
     weights: tuple[float, ...] = ()
     avoid: tuple[str, ...] = ()
-    image: str | None = None
     like: str | None = None
 
     def __post_init__(self) -> None:
-        sentences = [self.query] if isinstance(self.query, str) else self.query
-        nothing = not (self.image or self.like) and not "".join(sentences).strip()
-        if nothing or _HALF.search("".join(sentences)):
+        if not self.query and not self.like:
+            raise C4CError("it has no 'query', and nothing that hits are to be like.")
+        words = "".join(self._sentences)
+        if _HALF.search(words) or (self.query and not words.strip()):
             raise C4CError("its query is empty, or holds half a character.")
+
+    @property
+    def _sentences(self) -> tuple[str, ...]:
+        if isinstance(self.query, str):
+            return (self.query,) if self.query else ()
+        return tuple(self.query)
 
     def ask(self) -> str | Ask:
         """A plain sentence, or a question of several parts."""
-        if isinstance(self.query, str) and not (self.avoid or self.image or self.like):
+        if isinstance(self.query, str) and self.query and not (self.avoid or self.like):
             return Query(self.query.strip(), self.id)
-        sentences = [self.query] if isinstance(self.query, str) else self.query
-        kept = tuple(one.strip() for one in sentences if one.strip() or len(sentences) > 1)
-        return Ask(kept, self.weights, self.avoid, self.image, self.like, self.id)
+        sentences = tuple(one.strip() for one in self._sentences)
+        return Ask(sentences, self.weights, self.avoid, self.like, self.id)
 
 
 def read_queries(path: str) -> Iterator[str | Ask]:

@@ -251,21 +251,16 @@ class Searcher:
             return features, torch.stack(list(units))
         if not self.head.loose:
             raise C4CError(
-                f"{self.head.name} scores a sentence with a clip; a question of several parts, a "
-                "picture or a video needs a head with a vector a clip, such as seqTransf."
+                f"{self.head.name} scores a sentence with a clip; a question of several parts "
+                "or a video needs a head with a vector a clip, such as seqTransf."
             )
         vectors = []
         for ask in asks:
             total = sum((weight * next(units) for _, weight in ask.parts), torch.zeros(()))
             if ask.like:
                 total = total + self._answering().vector_of(ask.like)
-            if ask.image:
-                total = total + self._image_vector(ask.image)
             vectors.append(torch.nn.functional.normalize(total, dim=0))
         return None, torch.stack(vectors)
-
-    def _image_vector(self, path: str) -> Tensor:
-        raise C4CError(f"Cannot read the picture {path}.")
 
     def _answer_by_clips(self, asks: Sequence[Ask], wanted: Wanted) -> list[list[Hit]]:
         """By tight heads and QB-Norm, which look at the cache's clips themselves."""

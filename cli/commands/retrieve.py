@@ -21,12 +21,13 @@ from c4c.core.errors import C4CError
               help="Feature cache. [the one below c4c-cache/]")  # fmt: skip
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained head. [mean pooling]")
 @click.option("--evaluate", is_flag=True, help="Evaluate on a split with captions.")
+@click.option("--moments", type=click.Path(path_type=Path), metavar="FILE",
+              help="Evaluate moments on queries with their spans (JSON lines).")  # fmt: skip
 @click.option("--queries", help="File of queries: lines, JSON lines, .json, .csv; - is stdin.")
 @click.option("--interactive", is_flag=True, help="Keep asking, a sentence a line.")
 @click.option("--weight", "weights", type=float, multiple=True,
               help="Of each SENTENCE, in their order. [1]")  # fmt: skip
 @click.option("--not", "avoid", multiple=True, help="What hits are not to show; repeatable.")
-@click.option("--image", help="A picture that hits are to look like.")
 @click.option("--like", help="A video of the cache, or a second of one: VIDEO@12.5.")
 @click.option("--split", help="Split to use. [all; test with --evaluate]")
 @click.option("--whole", is_flag=True, help="Answer with whole clips, not moments in them.")
@@ -55,7 +56,7 @@ from c4c.core.errors import C4CError
 @click.option("--max-frames", type=int, help="Frames a clip. [as trained]")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON lines to this file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
-              help="With --evaluate: figures and every query's rank.")  # fmt: skip
+              help="Figures of --evaluate, with ranks, or --moments.")  # fmt: skip
 @click.option("--trec", type=click.Path(path_type=Path), metavar="PREFIX",
               help="With --evaluate: TREC runs and qrels, PREFIX.t2v.run and so on.")  # fmt: skip
 @click.option("--similarity", type=click.Path(path_type=Path), metavar="FILE.npy",
@@ -65,6 +66,7 @@ from c4c.core.errors import C4CError
 def command(
     sentences: tuple[str, ...],
     evaluate: bool,
+    moments: Path | None,
     queries: str | None,
     interactive: bool,
     out: Path | None,
@@ -81,16 +83,19 @@ def command(
     from c4c.retrieval.filters import Filter
     from c4c.retrieval.opening import RetrieveConfig
 
-    parts = {name: options.pop(name) for name in ("weights", "avoid", "image", "like")}
+    parts = {name: options.pop(name) for name in ("weights", "avoid", "like")}
     where = Filter(**{name: options.pop(name) for name in _FILTERS})
     wanted = {name: options.pop(name) for name in ("per_video", "min_confidence", "missing")}
     config = RetrieveConfig(**options)
-    asks = bool(sentences or parts["image"] or parts["like"])
-    if sum(map(bool, (asks, evaluate, queries, interactive))) != 1:
+    asks = bool(sentences or parts["like"])
+    if sum(map(bool, (asks, evaluate, moments, queries, interactive))) != 1:
         raise C4CError(
-            "Pass one of: a sentence (or --image, --like), --queries FILE, --interactive, or "
-            "--evaluate."
+            "Pass one of: a sentence (or --like), --queries FILE, --interactive, "
+            "--moments FILE, or --evaluate."
         )
+    if moments:
+        _evaluate_moments(config, moments, json_path)
+        return
     if evaluate:
         _evaluate(config, json_path, trec, similarity)
         return
@@ -109,7 +114,7 @@ def _asked(sentences: tuple[str, ...], queries: str | None, parts: dict[str, Any
 
     if queries:
         return read_queries(queries)
-    if sentences or parts["image"] or parts["like"]:
+    if sentences or parts["like"]:
         return iter([Ask(sentences, **parts)])
     return _typed()
 
@@ -142,6 +147,25 @@ def _evaluate(
         say(f"written: {', '.join(map(str, write_trec(found, trec)))}{tied_note(found)}")
     if similarity:
         say(f"written: {', '.join(map(str, write_similarity(found, similarity)))}")
+
+
+def _evaluate_moments(config: Any, moments: Path, json_path: Path | None) -> None:
+    from c4c.core.files import write_json
+    from c4c.core.terminal import tell
+    from c4c.retrieval.moment_metrics import (
+        as_data,
+        evaluate_moments,
+        figures_table,
+        read_targets,
+    )
+    from c4c.retrieval.searcher import Searcher
+
+    targets = read_targets(moments)
+    with Searcher.of(config) as searcher:
+        figures = evaluate_moments(searcher, targets)
+    tell(searcher.head.name, *figures_table(figures).split("\n"))
+    if json_path:
+        write_json(json_path, {"head": searcher.head.name, "figures": as_data(figures)})
 
 
 def _search(

@@ -29,7 +29,7 @@ def test_an_id_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
         list(read_queries(str(path)))
 
 
-@pytest.mark.parametrize("line", ["{}", '{"query": ["a"]}', "{", '{"id": 3}'])
+@pytest.mark.parametrize("line", ["{}", '{"query": [3]}', '{"query": []}', "{", '{"id": 3}'])
 def test_lines_that_ask_nothing_are_refused(line: str, tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(line)
