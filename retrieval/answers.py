@@ -21,9 +21,11 @@ from c4c.retrieval.moments import Moment, find_moments, pairs, sees_order
 from c4c.retrieval.search import Hit
 
 if TYPE_CHECKING:
+    from c4c.cache.open import ClipFeatures
     from c4c.retrieval.filters import Mask
-    from c4c.retrieval.gallery import Gallery, Maker
+    from c4c.retrieval.gallery import Gallery
     from c4c.retrieval.gallery_piece import Named
+    from c4c.retrieval.gallery_refresh import Maker
     from c4c.retrieval.opening import RetrieveConfig
 
 _FIRST = 128  # windows looked at for a question; more when they are not enough moments
@@ -63,10 +65,16 @@ class Answers:
         kind = "clips" if config.whole else "windows"
         self._kind, self._unrelated = kind, gallery.unrelated(kind)
         self._masks = lru_cache(8)(self._allowed)
+        self._features_of = lru_cache(None)(self._opened)
 
     def _allowed(self, where: Filter) -> list[Mask | None] | None:
         split = self._config.split
         return where.masks(self.gallery, self._maker.cache, split) if where or split else None
+
+    def _opened(self, split: str) -> tuple[ClipFeatures, dict[str, int]]:
+        """The features of a split, and the place of each clip in them."""
+        clips = self._maker.cache.clips(split)
+        return clips, {name: row for row, name in enumerate(clips.ids)}
 
     def find(
         self,
@@ -151,8 +159,8 @@ class Answers:
         head, view = self._maker.head, self._maker.view
         for moment in moments:
             piece, _, first, last = moment.window
-            clips = self._maker.cache.clips(self.gallery.splits[piece])
-            frames = clips.read(clips.ids.index(moment.named.id))[0]
+            clips, row_of = self._features_of(self.gallery.splits[piece])
+            frames = clips.read(row_of[moment.named.id])[0]
             span = np.array([[first, last]], np.int32)
             batch = window_batch(frames, span, view, head.logit_scale.device)
             moment.score = float(head(batch, features[None])[0, 0])

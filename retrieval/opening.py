@@ -12,6 +12,7 @@ from c4c.core.limits import MOST_FRAMES, require_within
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache
+    from c4c.extract.backbone.backbone import Backbone
     from c4c.heads.base import Head
     from c4c.retrieval.ranking import Rerank, View
 
@@ -132,3 +133,25 @@ def rerank_of(
         raise C4CError(f"--bank {bank} has no captions in {cache.path}.")
     some = np.random.default_rng(0).permutation(len(captions))[:BANK]
     return Rerank("qbnorm", cache.clips(bank), captions.batch(np.sort(some)))
+
+
+def load_tower(cache: Cache, config: RetrieveConfig) -> Backbone:
+    """The backbone that made the cache, for its text tower.
+
+    Raises:
+        C4CError: its weights are in a file that nobody passed here, or are others now.
+    """
+    from c4c.extract.backbone.backbone import load_backbone
+    from c4c.extract.backbone.trusted import remember, weights_of
+
+    made = cache.fingerprint
+    weights = config.pretrained or weights_of(made, cache.path)
+    backbone = load_backbone(made.model, weights, config.device, made.dtype)
+    if backbone.sha256 != made.sha256:
+        raise C4CError(
+            f"{cache.path} was made with other weights than '{weights}' are now; pass "
+            "--pretrained with the ones it was made with, or extract again."
+        )
+    if config.pretrained:
+        remember(backbone)
+    return backbone

@@ -25,8 +25,9 @@ from c4c.retrieval.answers import Answers, Wanted
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.confidence import unrelated_sentences
 from c4c.retrieval.filters import Filter
-from c4c.retrieval.gallery import Gallery, Maker, open_gallery, refresh
-from c4c.retrieval.opening import RetrieveConfig, open_head, rerank_of
+from c4c.retrieval.gallery import Gallery
+from c4c.retrieval.gallery_refresh import Maker, open_gallery, refresh
+from c4c.retrieval.opening import RetrieveConfig, load_tower, open_head, rerank_of
 from c4c.retrieval.search import ClipSearch, Hit
 from c4c.retrieval.windows import Windows
 
@@ -308,23 +309,5 @@ class Searcher:
     def _text_tower(self) -> Backbone:
         with self._lock:
             if self._tower is None:
-                self._tower = _load_tower(self.cache, self._config)
+                self._tower = load_tower(self.cache, self._config)
             return self._tower
-
-
-def _load_tower(cache: Cache, config: RetrieveConfig) -> Backbone:
-    """The backbone that made the cache."""
-    from c4c.extract.backbone.backbone import load_backbone
-    from c4c.extract.backbone.trusted import remember, weights_of
-
-    made = cache.fingerprint
-    weights = config.pretrained or weights_of(made, cache.path)
-    backbone = load_backbone(made.model, weights, config.device, made.dtype)
-    if backbone.sha256 != made.sha256:
-        raise C4CError(
-            f"{cache.path} was made with other weights than '{weights}' are now; pass "
-            "--pretrained with the ones it was made with, or extract again."
-        )
-    if config.pretrained:
-        remember(backbone)
-    return backbone

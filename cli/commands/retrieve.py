@@ -101,7 +101,9 @@ def command(
         return
     if trec or similarity or json_path:
         raise C4CError("--trec, --similarity and --json are for --evaluate; --out takes hits.")
-    _search(config, {"where": where, **wanted}, _asked(sentences, queries, parts), out, interactive)
+    wanted["where"] = where
+    asked = _asked(sentences, queries, parts)
+    _search(config, wanted, asked, out, interactive, as_table=not queries)
 
 
 _FILTERS = ("path", "folder", "after", "before", "longer", "shorter", "caption")
@@ -169,7 +171,12 @@ def _evaluate_moments(config: Any, moments: Path, json_path: Path | None) -> Non
 
 
 def _search(
-    config: Any, wanted: dict[str, Any], asked: Iterator[Any], out: Path | None, each: bool
+    config: Any,
+    wanted: dict[str, Any],
+    asked: Iterator[Any],
+    out: Path | None,
+    each: bool,
+    as_table: bool,
 ) -> None:
     """Print hits, or write them; ``each`` answers a question before the next one is read."""
     import json
@@ -190,7 +197,7 @@ def _search(
         else:
             answers = searcher.stream(several, config.top_k, **wanted)
         answers = _remarked(answers, wanted["min_confidence"])
-        if terminal and (each or not isinstance(first, str)):
+        if terminal and as_table:
             for hits in answers:
                 tell(*hits_table(hits).split("\n"))
             return
