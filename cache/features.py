@@ -118,6 +118,12 @@ class ClipFeatures:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def state(self, index: int) -> tuple[int, bool]:
+        """The checksum of a clip's row, and whether its decoding stopped early."""
+        number, row = self._place[index]
+        shard = self._shards[number]
+        return int(shard.crc32[row]), STATUS[shard.status[row]] == "partial"
+
     def read(self, index: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
         """Features [F, D] and times [F] of one clip, as views of the file.
 

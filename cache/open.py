@@ -241,6 +241,15 @@ class Cache:
         """
         return {path: one for m in self._chosen(split) for path, one in m.files.items()}
 
+    @property
+    def complete(self) -> bool:
+        """Whether every shard of clips that a plan names is there."""
+        return all(
+            is_there(manifest.shard_path(self.path, part, "clips"), self.path)
+            for manifest in self.manifests.values()
+            for part in manifest.parts
+        )
+
     def clips(
         self, split: str | None = None, *, incomplete: bool = False, captioned: bool = False
     ) -> ClipFeatures:

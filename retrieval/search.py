@@ -10,7 +10,7 @@ from torch import Tensor
 
 from c4c.cache.open import ClipFeatures
 from c4c.core.errors import C4CError
-from c4c.core.records import Query
+from c4c.core.records import Clip, Query
 from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import GalleryIndex, topk_similarity
@@ -26,19 +26,25 @@ class Hit:
         query: the sentence; a ``Query`` brings the id that it was asked by.
         rank: from 1 on.
         score: cosine for loose heads, logit for tight ones.
+        confidence: how sure it is that the hit answers the query, 0 to 1; ``None``: not known.
         clip: the clip's id.
         path: its video.
-        start: where it begins, in seconds.
+        start: where it begins, in seconds of the video.
         end: where it ends; ``None`` is the end of the video.
+        best: the second of the video that fits best; ``None``: not looked for.
+        notes: what is odd about it: ``partial``, ``missing``, and copies of the same content.
     """
 
     query: str
     rank: int
     score: float
+    confidence: float | None
     clip: str
     path: str
     start: float
     end: float | None
+    best: float | None = None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """The fields, as a line of JSON lines has them; with the query's ``id`` if it has one."""
@@ -56,13 +62,12 @@ def search(
     shortlist: int = 100,
     rerank: Rerank | None = None,
 ) -> Iterator[Hit]:
-    """The k best clips for each sentence.
+    """The k best clips for each sentence; see ``ClipSearch``.
 
     Args:
         batches: sentences and their features [Q, D], some at a time; hits of a batch are given
             before the next one is asked for.
-        head: a loose head searches its gallery; a tight one scores the ``shortlist`` best
-            clips of mean pooling.
+        head: a loose or a tight one.
         clips: the gallery.
         k: answers a query.
         view: which frames the head sees.
@@ -75,22 +80,74 @@ def search(
     Raises:
         C4CError: an empty gallery, or features that do not fit the head.
     """
-    if not len(clips):
-        raise C4CError("The gallery is empty: no clip of this cache has features.")
-    view = view or View()
-    loose = head if head.loose else mean_of(head)
-    nearest = _Nearest(loose, clip_vectors(loose, clips, view), rerank)
-    wanted = min(k if head.loose else max(k, shortlist), len(clips))
+    clip_search = ClipSearch(head, clips, view, shortlist, rerank)
     for queries, text in batches:
-        scores, places = nearest.to(text, wanted)
-        for row, query in enumerate(queries):
-            found, own = places[row], scores[row]
+        for hits in clip_search.answer(queries, text, k):
+            yield from hits
+
+
+class ClipSearch:
+    """Whole clips, ready for batch after batch of queries.
+
+    Args:
+        head: a loose head searches its gallery; a tight one scores the ``shortlist`` best
+            clips of mean pooling.
+        clips: the gallery.
+        view: which frames the head sees.
+        shortlist: clips that a tight head looks at.
+        rerank: QB-Norm with its bank; hits keep their cosine as the score.
+
+    Raises:
+        C4CError: an empty gallery.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        clips: ClipFeatures,
+        view: View | None = None,
+        shortlist: int = 100,
+        rerank: Rerank | None = None,
+    ) -> None:
+        if not len(clips):
+            raise C4CError("The gallery is empty: no clip of this cache has features.")
+        self._head, self._clips, self._view = head, clips, view or View()
+        self._shortlist = shortlist
+        loose = head if head.loose else mean_of(head)
+        self._nearest = _Nearest(loose, clip_vectors(loose, clips, self._view), rerank)
+
+    @torch.inference_mode()
+    def answer(self, queries: Sequence[str], text: Tensor, k: int) -> list[list[Hit]]:
+        """The k best clips for each of some sentences.
+
+        Args:
+            queries: Q sentences.
+            text: their features [Q, D].
+            k: answers a query.
+
+        Raises:
+            C4CError: features that do not fit the head.
+        """
+        head, clips = self._head, self._clips
+        wanted = min(k if head.loose else max(k, self._shortlist), len(clips))
+        scores, rows = self._nearest.to(text, wanted)
+        answers = []
+        for number, query in enumerate(queries):
+            best, own = rows[number], scores[number]
             if not head.loose:
-                found, own = _rerank(head, clips, text[row : row + 1], found, view)
-            for rank in range(min(k, len(found))):
-                clip = clips.clips[int(found[rank])]
-                score = round(float(own[rank]), 6)
-                yield Hit(query, rank + 1, score, clip.id, clip.path, clip.start, clip.end)
+                best, own = _rerank(head, clips, text[number : number + 1], best, self._view)
+            ranked = zip(best[:k].tolist(), own[:k].tolist(), strict=True)
+            answers.append(
+                [
+                    _hit(query, rank, score, clips.clips[row])
+                    for rank, (row, score) in enumerate(ranked, 1)
+                ]
+            )
+        return answers
+
+
+def _hit(query: str, rank: int, score: float, clip: Clip) -> Hit:
+    return Hit(query, rank, round(score, 6), None, clip.id, clip.path, clip.start, clip.end)
 
 
 class _Nearest:

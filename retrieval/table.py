@@ -54,15 +54,20 @@ def _row(name: str, figures: Metrics) -> Sequence[str]:
 
 
 def hits_table(hits: Sequence[Any]) -> str:
-    """Ranked clips of one query."""
-    told: list[Sequence[str]] = [("rank", "score", "clip", "where")]
+    """Ranked hits of one query: score, confidence in percent, clip, and where it is."""
+    told: list[Sequence[str]] = [("rank", "score", "sure", "clip", "where")]
     for hit in hits:
         end = "end" if hit.end is None else f"{hit.end:g}"
         span = "" if hit.end is None and not hit.start else f" {hit.start:g}-{end} s"
-        told.append((str(hit.rank), f"{hit.score:.4f}", hit.clip, hit.path + span))
+        best = "" if hit.best is None else f", best {hit.best:g} s"
+        notes = "".join(f" ({note.partition(':')[0]})" for note in hit.notes)
+        sure = "" if hit.confidence is None else f"{100 * hit.confidence:.0f} %"
+        score = f"{hit.score:.4f}"
+        told.append((str(hit.rank), score, sure, hit.clip, hit.path + span + best + notes))
     shown = _shown(told)
-    widths = [max(len(row[place]) for row in shown) for place in range(4)]
+    widths = [max(len(row[place]) for row in shown) for place in range(5)]
     return "\n".join(
-        f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}"
+        f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  "
+        f"{row[3]:<{widths[3]}}  {row[4]}"
         for row in shown
     )

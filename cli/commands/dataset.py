@@ -80,3 +80,17 @@ def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
 
     made = make_shapes(root, Recipe(seed, train, val, test))
     say(f"{root}: {'written' if made else 'already there'}")
+
+
+@make.command("shapes-moments")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")
+@click.option("--videos", type=COUNT, default=75, show_default=True,
+              help="Long videos; six questions each.")  # fmt: skip
+def shapes_moments(root: Path, seed: int, videos: int) -> None:
+    """Long videos of several events, and questions for moments of them (moments.jsonl)."""
+    from c4c.core.progress import say
+    from c4c.extract.datasets.shapes_moments import MomentsRecipe, make_shapes_moments
+
+    made = make_shapes_moments(root, MomentsRecipe(seed, videos))
+    say(f"{root}: {'written' if made else 'already there'}")

@@ -99,14 +99,24 @@ def render_clip(events: tuple[Event, ...], look: Look, fps: int = FPS) -> npt.ND
     Returns:
         uint8 [len(events) * 4 * fps, 64, 64, 3].
     """
-    grain = np.random.default_rng(look.noise).integers(0, 20, (SIZE, SIZE, 1))
-    background: npt.NDArray[np.float64] = np.asarray(look.background, np.float64) + grain
+    background = _background(look)
     frames = [
         _draw(background, event, step / fps, look)
         for event in events
         for step in range(SECONDS * fps)
     ]
     return np.stack(frames)
+
+
+def render_background(look: Look) -> npt.NDArray[np.uint8]:
+    """A frame in which nothing happens, uint8 [64, 64, 3]."""
+    return np.rint(_background(look)).astype(np.uint8)
+
+
+def _background(look: Look) -> npt.NDArray[np.float64]:
+    grain = np.random.default_rng(look.noise).integers(0, 20, (SIZE, SIZE, 1))
+    background: npt.NDArray[np.float64] = np.asarray(look.background, np.float64) + grain
+    return background
 
 
 def _draw(

@@ -15,7 +15,7 @@ been seen.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +46,8 @@ PAIRS = 1 << 26
 MOST = 1024
 # Floats that vectors are padded to.
 PAD = 16
+# What is stored of an index.
+_STATE = ("codes", "mean", "scale", "bounds", "group_bounds")
 # As in native.c: rows smaller than this are all rest.
 LEAST_SCALE = 1e-30
 
@@ -69,6 +71,40 @@ class GalleryIndex:
         if native.lanes()[1] and native.takes(self.rows) and len(self.rows) > SMALLEST:
             with _plainly():
                 self._build()
+
+    def state(self) -> dict[str, Tensor]:
+        """What is held beside the gallery, to be stored with it; empty where nothing is."""
+        return {} if self.codes is None else {name: getattr(self, name) for name in _STATE}
+
+    @classmethod
+    def restored(
+        cls, gallery: Tensor | np.ndarray[Any, Any], state: Mapping[str, Tensor]
+    ) -> "GalleryIndex":
+        """The index of a gallery whose ``state`` was stored: nothing is computed or read.
+
+        Where the compiled search does not run, or the state is empty, the gallery is searched in
+        float32 instead.
+
+        Raises:
+            C4CError: the state is that of another gallery.
+        """
+        index = cls.__new__(cls)
+        index.rows, index.codes = _share(gallery), None
+        if state and native.lanes()[1] and native.takes(index.rows):
+            groups, dim = -(-len(index.rows) // GROUP), index.rows.shape[1]
+            shapes: dict[str, tuple[int, ...]] = {
+                "codes": (groups, -(-dim // 4), GROUP, 4),
+                "mean": (dim,),
+                "scale": (groups,),
+                "bounds": (2, groups * GROUP),
+                "group_bounds": (2, groups),
+            }
+            for name, shape in shapes.items():
+                tensor, kind = state.get(name), torch.uint8 if name == "codes" else torch.float32
+                if tensor is None or tensor.shape != shape or tensor.dtype != kind:
+                    raise C4CError(f"{OP}: the stored index has no '{name}' that fits the gallery.")
+                setattr(index, name, tensor.contiguous())
+        return index
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -58,11 +58,14 @@ def test_every_figure_of_an_evaluation_is_told_in_its_column(
     ],
 )  # fmt: skip
 def test_a_hit_tells_where_its_clip_lies(start: float, end: float | None, where: str) -> None:
-    hits = [Hit("q", 1, 0.5, "clip", "v.mp4", start, end), Hit("q", 12, 0.25, "c", "w", 0.0, None)]
+    hits = [
+        Hit("q", 1, 0.5, None, "clip", "v.mp4", start, end),
+        Hit("q", 12, 0.25, 0.987, "c", "w", 0.0, 3.0, 1.5, ("partial: and more",)),
+    ]
     lines = hits_table(hits).splitlines()
-    assert lines[0].split() == ["rank", "score", "clip", "where"]
-    assert lines[1] == f"   1  0.5000  clip  {where}"
-    assert lines[2] == "  12  0.2500  c     w"
+    assert lines[0].split() == ["rank", "score", "sure", "clip", "where"]
+    assert lines[1] == f"   1  0.5000        clip  {where}"
+    assert lines[2] == "  12  0.2500  99 %  c     w 0-3 s, best 1.5 s (partial)"
 
 
 def test_nothing_foreign_is_markup() -> None:

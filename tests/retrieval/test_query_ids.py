@@ -29,7 +29,7 @@ def test_an_id_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
         list(read_queries(str(path)))
 
 
-@pytest.mark.parametrize("line", ["{}", '{"query": ["a"]}', "{", '{"id": 3}'])
+@pytest.mark.parametrize("line", ["{}", '{"query": [3]}', '{"query": []}', "{", '{"id": 3}'])
 def test_lines_that_ask_nothing_are_refused(line: str, tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(line)
@@ -39,7 +39,7 @@ def test_lines_that_ask_nothing_are_refused(line: str, tmp_path: Path) -> None:
 
 def test_a_hit_has_its_querys_id() -> None:
     for query, told in ((Query("a dog", "q-1"), {"id": "q-1"}), ("a dog", {}), (Query("a"), {})):
-        hit = Hit(query, 1, 0.5, "clip", "/clip.mp4", 0.0, None)
+        hit = Hit(query, 1, 0.5, None, "clip", "/clip.mp4", 0.0, None)
         row = json.loads(json.dumps(hit.as_dict()))
         assert {key: row[key] for key in row if key == "id"} == told
         assert row["query"] == query

@@ -61,10 +61,10 @@ QUERY = "a red circle moves left then a star grows"
 
 @pytest.mark.shows("retrieve", "--top-k", "--split")
 def test_the_best_few_of_a_split(retrieve: Retrieve, shapes_cache: Path) -> None:
-    every = hits(retrieve(QUERY, "--top-k", "64"))
+    every = hits(retrieve(QUERY, "--whole", "--top-k", "64"))
     assert len(every) == 64
     assert len(hits(retrieve(QUERY))) == 10
-    few = hits(retrieve(QUERY, "--split", "val", "--top-k", "3"))
+    few = hits(retrieve(QUERY, "--whole", "--split", "val", "--top-k", "3"))
     own = [hit["clip"] for hit in every if hit["clip"].startswith("val-")]
     assert [hit["clip"] for hit in few] == own[:3]
 
@@ -115,13 +115,14 @@ def test_the_authors_way_of_counting_ties_is_shown_beside(retrieve: Retrieve) ->
 def test_a_tight_head_looks_at_the_best_of_mean_pooling_only(
     retrieve: Retrieve, heads: Path, tmp_path: Path
 ) -> None:
-    tight = ("--checkpoint", str(heads / "tightTransf/best"), "--split", "val")
-    mean = [hit["clip"] for hit in hits(retrieve(QUERY, "--split", "val"))]
+    tight = ("--checkpoint", str(heads / "tightTransf/best"), "--split", "val", "--whole")
+    mean = [hit["clip"] for hit in hits(retrieve(QUERY, "--split", "val", "--whole"))]
     order = [hit["clip"] for hit in hits(retrieve(QUERY, *tight))]
     for size in (1, 2, 8):  # the first of those in the shortlist, as the head orders them
         (first,) = hits(retrieve(QUERY, *tight, "--top-k", "1", "--shortlist", str(size)))
         assert first["clip"] == min(mean[:size], key=order.index)
     assert order[0] not in mean[:2]  # else this would show nothing
+    tight = tight[:-1]
     cut = figures(retrieve, tmp_path / "a.json", *tight, "--shortlist", "3")
     assert any("only the 3 best candidates" in note for note in cut["notes"])
     whole = figures(retrieve, tmp_path / "b.json", *tight)
@@ -161,7 +162,7 @@ def test_a_clip_is_seen_by_so_many_of_its_frames(
     retrieve: Retrieve, shapes_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One frame is the first; then the score is the cosine of that one."""
-    asked = (QUERY, "--split", "val", "--top-k", "8")
+    asked = (QUERY, "--split", "val", "--top-k", "8", "--whole")
     found = {hit["clip"]: hit["score"] for hit in hits(retrieve(*asked, "--max-frames", "1"))}
     from c4c.extract.backbone.backbone import load_backbone
 

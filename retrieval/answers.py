@@ -1,0 +1,239 @@
+"""Vectors of questions in, hits out: the gallery asked, moments made of its windows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from c4c.core.errors import C4CError
+from c4c.core.limits import require_within
+from c4c.retrieval.confidence import confidence
+from c4c.retrieval.filters import Filter
+from c4c.retrieval.gallery import MOST
+from c4c.retrieval.gallery_build import window_batch
+from c4c.retrieval.moments import Moment, find_moments, pairs, sees_order
+from c4c.retrieval.search import Hit
+
+if TYPE_CHECKING:
+    from c4c.cache.open import ClipFeatures
+    from c4c.retrieval.filters import Mask
+    from c4c.retrieval.gallery import Gallery
+    from c4c.retrieval.gallery_piece import Named
+    from c4c.retrieval.gallery_refresh import Maker
+    from c4c.retrieval.opening import RetrieveConfig
+
+_FIRST = 128  # windows looked at for a question; more when they are not enough moments
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of each question, as ``Searcher.__call__`` has it.
+
+    Raises:
+        C4CError: a number is out of its range.
+    """
+
+    k: int
+    where: Filter
+    per_video: int | None
+    min_confidence: float | None
+    hide: bool
+
+    def __post_init__(self) -> None:
+        require_within("top_k", self.k, 1, MOST)
+        require_within("per_video", self.per_video, 1, MOST)
+        require_within("min_confidence", self.min_confidence, 0, 1)
+
+
+class Answers:
+    """A gallery with what turns its rows into hits.
+
+    Args:
+        gallery: what is searched.
+        maker: what made it.
+        config: settings of the search.
+    """
+
+    def __init__(self, gallery: Gallery, maker: Maker, config: RetrieveConfig) -> None:
+        self.gallery, self._maker, self._config = gallery, maker, config
+        kind = "clips" if config.whole else "windows"
+        self._kind, self._unrelated = kind, gallery.unrelated(kind)
+        self._masks = lru_cache(8)(self._allowed)
+        self._features_of = lru_cache(None)(self._opened)
+
+    def _allowed(self, where: Filter) -> list[Mask | None] | None:
+        split = self._config.split
+        return where.masks(self.gallery, self._maker.cache, split) if where or split else None
+
+    def _opened(self, split: str) -> tuple[ClipFeatures, dict[str, int]]:
+        """The features of a split, and the place of each clip in them."""
+        clips = self._maker.cache.clips(split, incomplete=True)
+        return clips, {name: row for row, name in enumerate(clips.ids)}
+
+    def find(
+        self,
+        labels: Sequence[str],
+        vectors: Tensor,
+        features: Tensor | None,
+        wanted: Wanted,
+    ) -> list[list[Hit]]:
+        """The answers to some questions.
+
+        Args:
+            labels: what hits carry as their query.
+            vectors: unit vectors [Q, D].
+            features: text features [Q, D], which a tight head looks at.
+            wanted: how many, and which.
+        """
+        allowed = self._masks(wanted.where)
+        count = wanted.k if self._config.whole else max(_FIRST, 4 * wanted.k)
+        ranked = self.gallery.nearest(self._kind, vectors, count, allowed)
+        answers = []
+        for row, label in enumerate(labels):
+            own = tuple(part[row] for part in ranked)
+            text = None if features is None else features[row]
+            moments = self._moments(vectors[row], own, count, text, wanted)
+            hits = [_hit(label, moment, self._unrelated) for moment in moments[: wanted.k]]
+            answers.append(_ranked(hits, wanted.min_confidence))
+        return answers
+
+    def _moments(
+        self,
+        vector: Tensor,
+        ranked: tuple[Tensor, ...],
+        asked: int,
+        features: Tensor | None,
+        wanted: Wanted,
+    ) -> list[Moment]:
+        """Enough moments, or clips, of one question; more rows are asked for until there are."""
+        tight = not self._maker.head.loose
+        count = max(wanted.k, self._config.shortlist or 100) if tight else wanted.k
+        while True:
+            found = self._some(vector, ranked, count, wanted)
+            spent = asked >= MOST or len(ranked[0]) < asked or bool((ranked[1] < 0).any())
+            if len(found) >= count or spent:
+                break
+            asked = min(MOST, 4 * asked)
+            again = self.gallery.nearest(self._kind, vector[None], asked, self._masks(wanted.where))
+            ranked = tuple(part[0] for part in again)
+        return self._rescored(found, features) if tight and features is not None else found
+
+    def _some(
+        self, vector: Tensor, ranked: tuple[Tensor, ...], count: int, wanted: Wanted
+    ) -> list[Moment]:
+        rows = pairs(*ranked)
+        if self._config.whole:
+            return self._clips(rows, count, wanted)
+        ordered = sees_order(self._maker.head)
+        keep = _exists if wanted.hide else _any
+        return find_moments(
+            self.gallery.pieces, vector, rows, ordered, count, wanted.per_video, keep
+        )
+
+    def _clips(
+        self, rows: Iterator[tuple[float, int, int]], count: int, wanted: Wanted
+    ) -> list[Moment]:
+        found: list[Moment] = []
+        of_video: dict[str, int] = {}
+        for score, piece, row in rows:
+            named = self.gallery.pieces[piece].name(row)
+            seen = of_video.get(named.path, 0)
+            if (wanted.hide and not _exists(named)) or seen >= (wanted.per_video or MOST):
+                continue
+            of_video[named.path] = seen + 1
+            found.append(
+                Moment(named, named.start, named.end, None, score, score, (piece, row, 0, 0))
+            )
+            if len(found) == count:
+                break
+        return found
+
+    def _rescored(self, moments: list[Moment], features: Tensor) -> list[Moment]:
+        """Moments in the order of a tight head, which looks at each with the question."""
+        head, view = self._maker.head, self._maker.view
+        for moment in moments:
+            piece, _, first, last = moment.window
+            clips, row_of = self._features_of(self.gallery.splits[piece])
+            frames = clips.read(row_of[moment.named.id])[0]
+            span = np.array([[first, last]], np.int32)
+            batch = window_batch(frames, span, view, head.logit_scale.device)
+            moment.score = float(head(batch, features[None])[0, 0])
+        return sorted(moments, key=lambda moment: -moment.score)
+
+    def vector_of(self, like: str) -> Tensor:
+        """The unit vector [D] of a video of the gallery, or of a second of it: ``VIDEO@12.5``.
+
+        Raises:
+            C4CError: no clip of that video is in the gallery, or not that second.
+        """
+        video, second = _video_and_second(like)
+        wanted = os.path.abspath(video)
+        for piece in self.gallery.pieces:
+            for row in range(len(piece)):
+                named = piece.name(row)
+                if video != named.id and wanted != os.path.abspath(named.path):
+                    continue
+                if second is None:
+                    return piece.clips[row]
+                frames, times = piece.clip_frames(row)
+                apart = np.abs(times + named.start - second)
+                if apart.min() <= _NEAR:
+                    return frames[int(apart.argmin())].float()
+        where = f", with a frame at {second:g} s," if second is not None else ""
+        raise C4CError(f"--like: no clip of {video}{where} is in {self._maker.cache.path}.")
+
+
+_NEAR = 2.0  # seconds from what was asked for to the nearest frame of a clip
+
+
+def _video_and_second(like: str) -> tuple[str, float | None]:
+    """``VIDEO@12.5`` in its parts; a name may have an @ of its own."""
+    video, _, second = like.rpartition("@")
+    try:
+        return (video, float(second)) if video else (like, None)
+    except ValueError:
+        return like, None
+
+
+def _exists(named: Named) -> bool:
+    return os.path.exists(named.path)
+
+
+def _any(named: Named) -> bool:
+    return True
+
+
+def _hit(label: str, moment: Moment, unrelated: np.ndarray) -> Hit:  # type: ignore[type-arg]
+    named, notes = moment.named, []
+    if named.partial:
+        notes.append("partial: the video is damaged, its frames end early")
+    if not _exists(named):
+        notes.append("missing: the video file does not exist")
+    notes += [f"copy: {path}" for path in moment.copies]
+    return Hit(
+        query=label,
+        rank=0,
+        score=round(moment.score, 6),
+        confidence=confidence(moment.cosine, unrelated),
+        clip=named.id,
+        path=named.path,
+        start=_rounded(moment.start),
+        end=_rounded(moment.end),
+        best=_rounded(moment.best),
+        notes=tuple(notes),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _ranked(hits: list[Hit], least: float | None) -> list[Hit]:
+    kept = [hit for hit in hits if least is None or (hit.confidence or 0) >= least]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, 1)]

@@ -1,0 +1,160 @@
+"""What a search or an evaluation is of: settings in; cache, head and bank of queries out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c4c.core.device import pick_device
+from c4c.core.errors import C4CError
+from c4c.core.limits import MOST_FRAMES, require_within
+
+if TYPE_CHECKING:
+    from c4c.cache.open import Cache
+    from c4c.extract.backbone.backbone import Backbone
+    from c4c.heads.base import Head
+    from c4c.retrieval.ranking import Rerank, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieveConfig:
+    """Settings of ``c4c retrieve``.
+
+    Attributes:
+        cache: feature cache; ``None`` is the only one below ``c4c-cache``.
+        checkpoint: checkpoint folder; ``None`` is mean pooling, which needs none.
+        split: split to search or evaluate; ``None`` is all for search, ``test`` to evaluate.
+        ties: ``expected`` or ``authors``.
+        top_k: answers a query.
+        shortlist: clips that a tight head looks at; ``None`` is 100 for search, and every pair
+            to evaluate.
+        rerank: ``none``, ``qbnorm`` or ``dual-softmax``.
+        bank: split whose captions and clips are QB-Norm's bank of queries; ``None`` is the one
+            that the checkpoint was trained on, or ``train``.
+        max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
+        device: where the head runs; ``None`` takes a GPU when there is one.
+        pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
+            was passed for the same weights before.
+        tokenizer: folder or file of the tokenizer; ``None`` is the one that was passed then.
+        whole: search whole clips instead of moments in them.
+        window: lengths of windows in seconds; none given is those of ``Windows``.
+        hop: seconds from one window to the next; ``None`` is a quarter of its length.
+    """
+
+    cache: Path | None = None
+    checkpoint: Path | None = None
+    split: str | None = None
+    ties: str = "expected"
+    top_k: int = 10
+    shortlist: int | None = None
+    rerank: str = "none"
+    bank: str | None = None
+    max_frames: int | None = None
+    device: str | None = None
+    pretrained: str | None = None
+    tokenizer: Path | None = None
+    whole: bool = False
+    window: tuple[float, ...] = ()
+    hop: float | None = None
+
+    def __post_init__(self) -> None:
+        require_within("top_k", self.top_k, 1, 1024)
+        require_within("shortlist", self.shortlist, 1, 1024)
+        require_within("max_frames", self.max_frames, 1, MOST_FRAMES)
+
+
+def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
+    """The cache, the head on its device, the frames it is to see, and how it was trained.
+
+    Raises:
+        C4CError: cache or checkpoint cannot be read, or were not made for each other.
+    """
+    from c4c.cache.open import Cache, find_cache
+    from c4c.heads import build_head
+    from c4c.heads.checkpoint import load_checkpoint
+    from c4c.retrieval.ranking import View
+
+    cache = Cache.open(find_cache(config.cache))
+    device = pick_device(config.device)
+    if config.checkpoint is None:
+        hidden = cache.features == "hidden"
+        head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)
+        return cache, head.to(device), View(config.max_frames), {}
+    found = load_checkpoint(config.checkpoint)
+    _check_fit(cache, found.meta, config.checkpoint)
+    cache.require_features(found.head.projections is not None)
+    if found.head.dim != cache.dim:
+        raise C4CError(
+            f"{config.checkpoint} takes features of {found.head.dim} channels, and those of "
+            f"{cache.path} have {cache.dim}; use a cache of the backbone it was trained on."
+        )
+    settings = found.meta.get("config", {})
+    limit = config.max_frames or settings.get("max_frames")
+    view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))
+    return cache, found.head.to(device), view, found.meta
+
+
+def _check_fit(cache: Cache, meta: dict[str, Any], path: Path) -> None:
+    """A head means something only on features of the backbone that it was trained on."""
+    theirs = (meta.get("fingerprint") or {}).get("sha256")
+    if theirs and theirs != cache.fingerprint.sha256:
+        raise C4CError(
+            f"{path} was trained on features of another backbone (weights {theirs[:12]}, the cache "
+            f"{cache.path} has {cache.fingerprint.sha256[:12]}); extract with that backbone "
+            f"(for an end-to-end checkpoint: c4c extract --pretrained {path})."
+        )
+
+
+def rerank_of(
+    config: RetrieveConfig, cache: Cache, split: str | None, trained: dict[str, Any]
+) -> Rerank | None:
+    """What re-ranks, with its bank of queries: at most ``BANK`` captions of another split.
+
+    Raises:
+        C4CError: the bank is the split that is searched, is not there, or has no captions.
+    """
+    import numpy as np
+
+    from c4c.retrieval.ranking import Rerank
+    from c4c.retrieval.rerank import BANK
+
+    if config.rerank == "none":
+        return None
+    if config.rerank == "dual-softmax":
+        return Rerank("dual-softmax")
+    bank = config.bank or (trained.get("config") or {}).get("train_split", "train")
+    if bank not in cache.splits or bank == split:
+        others = ", ".join(name for name in cache.splits if name != split) or "none"
+        raise C4CError(
+            f"--rerank qbnorm needs a bank of other queries: --bank SPLIT, of {others} "
+            f"(now '{bank}')."
+        )
+    captions = cache.captions(bank)
+    if not len(captions):
+        raise C4CError(f"--bank {bank} has no captions in {cache.path}.")
+    some = np.random.default_rng(0).permutation(len(captions))[:BANK]
+    return Rerank("qbnorm", cache.clips(bank), captions.batch(np.sort(some)))
+
+
+def load_tower(cache: Cache, config: RetrieveConfig) -> Backbone:
+    """The backbone that made the cache, for its text tower.
+
+    Raises:
+        C4CError: its weights are in a file that nobody passed here, or are others now.
+    """
+    from c4c.extract.backbone.backbone import load_backbone
+    from c4c.extract.backbone.trusted import remember, tokenizer_of, weights_of
+
+    made = cache.fingerprint
+    weights = config.pretrained or weights_of(made, cache.path)
+    tokenizer = tokenizer_of(made, cache.path, config.tokenizer)
+    backbone = load_backbone(made.model, weights, config.device, made.dtype, tokenizer=tokenizer)
+    if backbone.sha256 != made.sha256:
+        raise C4CError(
+            f"{cache.path} was made with other weights than '{weights}' are now; pass "
+            "--pretrained with the ones it was made with, or extract again."
+        )
+    if config.pretrained:
+        remember(backbone)
+    return backbone

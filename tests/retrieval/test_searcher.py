@@ -1,0 +1,55 @@
+"""``Searcher``: what a program holds to ask a cache."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from c4c.cache.open import Cache
+from c4c.core.errors import C4CError
+from c4c.retrieval.searcher import Searcher
+from c4c.retrieval.session import RetrieveConfig, run_search
+
+QUERY = "a red circle moves left then a white cross grows"
+OTHER = "a blue square grows then a green triangle moves up"
+
+
+@pytest.fixture(scope="module")
+def searcher(shapes_cache: Path) -> Searcher:
+    return Searcher(shapes_cache, device="cpu")
+
+
+def test_one_question_gives_its_best_answers(searcher: Searcher, shapes_cache: Path) -> None:
+    hits = searcher(QUERY, k=3)
+    assert [hit.rank for hit in hits] == [1, 2, 3]
+    asked = RetrieveConfig(cache=shapes_cache, device="cpu", top_k=3)
+    assert hits == list(run_search(asked, [QUERY]))
+    assert len(searcher(QUERY)) == 10
+
+
+def test_many_questions_are_answered_in_their_order(searcher: Searcher) -> None:
+    answers = list(searcher.stream(iter([OTHER, QUERY]), k=2))
+    assert [[hit.query for hit in hits] for hits in answers] == [[OTHER] * 2, [QUERY] * 2]
+    assert [hit.clip for hit in answers[1]] == [hit.clip for hit in searcher(QUERY, k=2)]
+
+
+def test_threads_may_ask_at_once(searcher: Searcher) -> None:
+    expected = [[hit.clip for hit in searcher(query)] for query in (QUERY, OTHER)]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(searcher, [QUERY, OTHER] * 8))
+    assert [[hit.clip for hit in hits] for hits in answers] == expected * 8
+
+
+def test_it_says_what_it_holds_in_a_line(shapes_cache: Path) -> None:
+    with Searcher(Cache.open(shapes_cache), split="val", device="cpu") as searcher:
+        assert repr(searcher) == f"Searcher({shapes_cache}, split 'val': meanP)"
+        clips = {hit.clip for hit in searcher(QUERY, k=64)}
+        assert repr(searcher).endswith(
+            f"clips [64, 128], windows [{searcher.gallery.windows}, 128])"
+        )
+    assert clips == set(Cache.open(shapes_cache).clips("val").ids)
+
+
+def test_a_search_without_a_cache_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(C4CError, match="is not a feature cache"):
+        Searcher(tmp_path)
