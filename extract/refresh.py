@@ -29,6 +29,8 @@ def outdated(owner: Owner, manifest: Manifest, config: ExtractConfig) -> frozens
         C4CError: shards that are damaged, or processes that cannot be started.
     """
     clips = list(_older(owner, manifest))
+    if not clips:
+        return frozenset()
     request = Request(config.fps, config.max_frames, config.sampling, config.decoder)
     workers = config.workers or cores()
     reasons: dict[str, str] = {}
@@ -39,8 +41,7 @@ def outdated(owner: Owner, manifest: Manifest, config: ExtractConfig) -> frozens
             if end.status == "outdated":
                 reasons[clip.id] = end.message
             progress.step()
-    if clips:
-        say(f"{manifest.dataset} {manifest.split}: {_told(len(clips), reasons)}")
+    say(f"{manifest.dataset} {manifest.split}: {_told(len(clips), reasons)}")
     return frozenset(reasons)
 
 

@@ -33,6 +33,7 @@ from c4c.core.records import Clip, Dataset
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.video.decode import Decoded, Request, decoder_version
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.rules import RULES
 from c4c.training.frame_part import FramePart, fitted, sync
 from c4c.training.frame_store import (
     FRAMES,
@@ -123,7 +124,7 @@ def open_frames(
             [[c.id, c.path, c.start, c.end] for c in dataset.clips],
             file_stamps(clip.path for clip in dataset.clips),  # a file may be replaced
             [request.fps, request.max_frames, request.sampling],
-            [backbone.image_size, *_way(backbone), decoder_version(request.decoder)],
+            [backbone.image_size, *_way(backbone), decoder_version(request.decoder), RULES],
         ]
     )
     made_of = hashlib.sha256(key.encode()).hexdigest()

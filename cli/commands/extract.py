@@ -96,7 +96,7 @@ def command(folder: Path | None, **options: Any) -> None:
     _name([note for note in result.noted if note.status == "partial"], result.cache)
     hdr = [note.clip_id for note in result.noted if HDR in note.message]
     if hdr:
-        say(f"  {len(hdr)} clips are {HDR} and were taken as SDR (first '{hdr[0]}')")
+        say(f"  {HDR} taken as SDR: {len(hdr)} of {result.clips} clips (first '{hdr[0]}')")
     more = "" if result.complete else "; other slices are still to be done"
     say(f"{result.cache}: {result.clips} of {result.expected} clips have features{more}")
     if result.complete and not result.clips:

@@ -19,7 +19,7 @@ from c4c.extract.video.opening import Video, open_file
 
 _OF_TRACKS = ("mov", "avi", "gif")
 _OF_FILES = ("matroska", "flv", "asf", "ogg")
-_HELD = ("mov", "matroska", "gif")  # hold how long each picture is shown
+_HELD = ("matroska", "gif")  # say of each picture how long it is shown
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _SLACK = 0.3  # seconds by which headers are off: they round, and forget the last packet's length
 
@@ -45,7 +45,7 @@ def length_of(video: Video, path: str) -> Length:
         ticks = stream.duration
         if name == "avi":  # of a file that was cut, the first is what is left
             ticks = max(ticks, stream.frames)
-        return Length(float(ticks * stream.time_base))
+        return Length(float(ticks * stream.time_base), _has_all(stream, path))
     claimed = (container.duration or 0) / 1e6
     if name == "asf" and not claimed:  # FFmpeg believes no header of a file that was cut
         claimed = _asf_seconds(path)
@@ -59,6 +59,16 @@ def stays(video: Video, ticks: int | None) -> float:
     if not ticks or not video.container.format.name.startswith(_HELD):
         return 0.0
     return float(ticks * video.stream.time_base)
+
+
+def _has_all(stream: Any, path: str) -> bool:
+    """Whether an MP4's last picture is in the file: then it stays until the track ends."""
+    mov = stream.container.format.name.startswith("mov")
+    entries = getattr(stream, "index_entries", ()) if mov else ()  # PyAV 15 has none
+    if not stream.frames or not len(entries):  # fragments say nothing of those to come
+        return False
+    last = entries[len(entries) - 1]
+    return bool(last.pos + last.size <= os.path.getsize(path))
 
 
 def _of_file(video: Video, path: str, claimed: float) -> Length:

@@ -184,5 +184,5 @@ def test_the_summary_names_partial_clips_and_counts_hdr(tmp_path: Path) -> None:
         file.mux(stream.encode())
     words = extract(tmp_path / "videos", tmp_path / "cache")
     assert "  cut: partial: " in words
-    assert "  1 clips are HDR and were taken as SDR (first 'hlg')" in words
+    assert "  HDR taken as SDR: 1 of 3 clips (first 'hlg')" in words
     assert "plain" not in words

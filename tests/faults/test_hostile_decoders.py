@@ -52,6 +52,7 @@ TRICKS = {
     "no time": "say(b'[\"Waits\", NaN, 0]')",
     "more than was given": "say(one), say(Done(now(), 'ok', '', 9, 1, 0))",
     "success without frames": "say(Done(now(), 'ok', '', 0, -1, 0))",
+    "a review that nobody asked for": "say(Done(now(), 'outdated', 'x', 0, -1, 0))",
     "times that are none": (
         "say(one); memory.times(1, 1)[:] = np.nan; say(Done(now(), 'ok', '', 1, 1, 0))"
     ),
