@@ -113,6 +113,11 @@ class ClipFeatures:
             if STATUS[self._shards[shard].status[row]] == "partial"
         }
 
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Versions of the decoder that made some of the clips, beside the cache's own."""
+        return tuple(sorted({shard.decoder for shard in self._shards} - {""}))
+
     def __len__(self) -> int:
         return len(self.clips)
 
