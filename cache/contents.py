@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from c4c.core.schema import AsList, read_record
 
 FOLDER = "contents"
 SCHEMA = 1
+_EVERY = 10.0  # seconds between two journals
 _PATIENCE = 10.0  # seconds that the end of a run waits for a file that is being read
 
 
@@ -143,6 +145,7 @@ class Reader:
         self._found: dict[str, tuple[str, str]] = {}
         self._asked: set[str] = set()
         self._done = threading.Event()
+        self._since = time.monotonic()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Reader:
@@ -157,7 +160,7 @@ class Reader:
     ) -> None:
         self._waiting.put(None)
         self._done.wait(_PATIENCE if kind is not None else None)
-        self.write()
+        self._write()
 
     def read(self, path: str) -> None:
         """Have a file read, once."""
@@ -166,11 +169,16 @@ class Reader:
             self._waiting.put(path)
 
     def write(self) -> None:
-        """Keep what has been found since.
+        """Keep what has been found since, now and then; the end keeps the rest.
 
         Raises:
             C4CError: it cannot be written.
         """
+        if time.monotonic() - self._since >= _EVERY:
+            self._write()
+
+    def _write(self) -> None:
+        self._since = time.monotonic()
         found, self._found = self._found, {}
         note_contents(self._cache, self._number, found)
 

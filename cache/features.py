@@ -115,6 +115,11 @@ class ClipFeatures:
         """Clips of which a part could be decoded: their ids, and what was wrong."""
         return {note.clip_id: note.message for note in self.noted if note.status == "partial"}
 
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Versions of the decoder that made some of the clips, beside the cache's own."""
+        return tuple(sorted({shard.decoder for shard in self._shards} - {""}))
+
     def __len__(self) -> int:
         return len(self.clips)
 

@@ -51,6 +51,7 @@ def _describe_split(cache: Cache, split: str) -> dict[str, Any]:
         "failed": [asdict(failure) for failure in clips.failed],
         "partial": partial,
         "pending": len(clips.pending),
+        "decoders": list(clips.decoders),
     }
 
 

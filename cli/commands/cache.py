@@ -43,6 +43,8 @@ def info(cache: Path | None, as_json: bool) -> None:
             f"{len(row['failed'])} failed, {len(row['partial'])} partial"
             + (f", {row['pending']} not extracted yet" if row["pending"] else "")
         )
+        if row["decoders"]:
+            tell(f"  some of them decoded by {', '.join(row['decoders'])}")
         for failure in row["failed"] + row["partial"]:
             tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
 

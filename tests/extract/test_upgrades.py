@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from c4c.cache.compact import compact
+from c4c.cache.inspect import describe
 from c4c.cache.open import Cache
 from c4c.cache.stored import read_shard
 from c4c.core.errors import C4CError
@@ -65,6 +66,7 @@ def test_another_version_of_the_decoder_is_said_and_recorded(
     assert cache.fingerprint.decoder == begun
     assert decoders(cache) == ["", "pyav 99.1"]
     assert len(cache.clips()) == 2
+    assert describe(cache.path)["splits"]["all"]["decoders"] == ["pyav 99.1"]
     compact(cache.path, 16)
     assert decoders(Cache.open(cache.path)) == ["pyav 99.1"]
 

@@ -20,7 +20,7 @@ def test_batches_of_one_clip_are_warned_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clips = tuple(Clip(f"c{n}", f"{n}.mp4") for n in range(4))
-    captions = tuple(Caption(f"c{n}#0", f"c{n}", "words") for n in range(4))
+    captions = tuple(Caption(f"c{n}#0", f"c{n}", f"words {n}") for n in range(4))
     draw = np.random.default_rng(0)
     cache = write_cache(
         tmp_path / "cache",
