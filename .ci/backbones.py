@@ -115,7 +115,7 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     parser = argparse.ArgumentParser()
     parser.add_argument("pattern", nargs="?", default="*")
-    parser.add_argument("--build", type=float, default=60, metavar="MILLIONS")
+    parser.add_argument("--build", type=float, default=200, metavar="MILLIONS")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     counts, failed = json.loads(SIZES.read_text()), 0

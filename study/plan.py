@@ -113,6 +113,10 @@ def with_backbones(study: Study, config: StudyConfig) -> Study:
         return study
     if study.settings.get("head", "meanP") != "meanP" or config.settings.get("head"):
         raise C4CError(f"study '{study.name}' trains no head: it averages frames (meanP).")
+    for key in sorted(set(config.settings) - _UNTRAINED):
+        raise C4CError(
+            f"--set {key}: study '{study.name}' trains nothing, and has no such setting."
+        )
     named = list(config.backbones)
     return replace(study, grid={**study.grid, "backbone": named}) if named else study
 

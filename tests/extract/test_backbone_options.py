@@ -56,7 +56,7 @@ def data(here: Path) -> tuple[object, ...]:
 
 def extract(here: Path, cache: Path, *more: object, name: str = NAME) -> Cache:
     run("extract", *data(here), "--backbone", name, "--split", "a", "--cache", cache,
-        "--workers", 1, "--device", "cpu", "--max-frames", 2, *more)  # fmt: skip
+        "--workers", 1, "--device", "cpu", "--max-frames", 2, "--batch", 2, *more)  # fmt: skip
     return Cache.open(cache)
 
 

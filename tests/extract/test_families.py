@@ -6,6 +6,7 @@ Every name that open_clip knows is gone over by ``make backbones``.
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,9 @@ def test_hidden_features_times_the_projection_are_the_final_ones(
 def test_saved_and_loaded_a_backbone_is_the_same(
     name: str, held: dict[str, Backbone], folder: Path, tmp_path: Path
 ) -> None:
-    backbone = held[name]
-    backbone.preprocessing = type(backbone.preprocessing)(
-        *backbone.preprocessing.fit.shape, "squash", "bilinear", (0.5,) * 3, (0.5,) * 3
-    )
+    usual = held[name].preprocessing
+    other = replace(usual, resize="squash", interpolation="bilinear", mean=(0.5, 0.5, 0.5))
+    backbone = replace(held[name], preprocessing=other)
     backbone.save(tmp_path / "backbone.safetensors")
     again = build(name, folder, pretrained=str(tmp_path))
     mine, theirs = backbone.fingerprint("s", "d"), again.fingerprint("s", "d")
@@ -109,13 +109,12 @@ def test_half_precision_gives_nearly_the_same(
     name: str, held: dict[str, Backbone], folder: Path
 ) -> None:
     whole, half = held[name], build(name, folder, precision="bfloat16")
+    images, ids = whole.preprocess(PIXELS), whole.tokenize(TEXTS)
     near = torch.nn.functional.cosine_similarity
     with torch.inference_mode():
-        for ours, theirs in (
-            [one.encode_frames(one.preprocess(PIXELS)).float() for one in (whole, half)],
-            [one.encode_text(one.tokenize(TEXTS)).float() for one in (whole, half)],
-        ):
-            assert near(ours, theirs).min() > 0.99
+        frames = half.encode_frames(images.bfloat16()).float()
+        assert near(frames, whole.encode_frames(images)).min() > 0.98
+        assert near(half.encode_text(ids).float(), whole.encode_text(ids)).min() > 0.98
 
 
 @pytest.mark.parametrize("name", ["pe", "siglip", "resnet", "roberta"])

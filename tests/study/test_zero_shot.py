@@ -52,6 +52,8 @@ def test_backbones_that_a_study_cannot_have_are_refused(
         study(*several, "--pretrained", "none")
     with pytest.raises(C4CError, match="trains no head"):
         study("--set", "head=seqTransf")
+    with pytest.raises(C4CError, match="--set epochs: .* trains nothing"):
+        study("--set", "epochs=2")
     command = ["study", "heads", "--dataset", "shapes", *several]
     with pytest.raises(C4CError, match="takes one --backbone"):
         CliRunner().invoke(group, command, catch_exceptions=False)
