@@ -75,8 +75,11 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     Raises:
         C4CError: data, weights or cache that cannot be used.
     """
-    source = dataset_source(config.dataset, config.root, config.videos, config.captions)
-    datasets = _load(config, source)
+    if config.clips:
+        datasets = [Dataset(config.dataset, "all", config.clips)]
+    else:
+        source = dataset_source(config.dataset, config.root, config.videos, config.captions)
+        datasets = _load(config, source)
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
     save_head_init(folder, backbone.head_init(), backbone.sha256)

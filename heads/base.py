@@ -53,6 +53,14 @@ class Head(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.origin = "no parameters but the logit scale"
 
+    def __repr__(self) -> str:
+        # Torch's own shows every layer on a line of its own.
+        parts = [f"dim {self.dim}"]
+        if self.max_frames != UNLIMITED:
+            parts.append(f"at most {self.max_frames} frames")
+        parts.append(f"{sum(one.numel() for one in self.parameters())} parameters")
+        return f"{type(self).__name__}({', '.join(parts)}, {'loose' if self.loose else 'tight'})"
+
     @classmethod
     def rows_for(cls, frames: int, rows: int) -> int:
         """Rows of a position table for ``frames`` frames, at least ``rows``."""

@@ -68,6 +68,14 @@ class Evaluation:
     scores: Scores | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        ways = "; ".join(
+            f"{way} R@1 {one.r1:.1f}, R@5 {one.r5:.1f}, R@10 {one.r10:.1f}"
+            for way, one in self.metrics.items()
+        )
+        sizes = f"{len(self.captions)} captions, {len(self.gallery)} clips"
+        return f"Evaluation({self.head}, {sizes}: {ways})"
+
     @property
     def twins(self) -> float | None:
         """Twin accuracy in percent, or ``None`` when no clip has a twin."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c4c.core.errors import C4CError
 from c4c.core.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS, require_within
+
+if TYPE_CHECKING:
+    from c4c.heads.base import Head
 
 # What may differ between a run and its resumption: it changes the numbers by rounding at most.
 _FREE = frozenset(
@@ -218,9 +222,9 @@ class TrainE2EConfig(TrainConfig):
         _one_of("linear_patch", self.linear_patch, ("2d", "3d"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainResult:
-    """What a training leaves.
+    """What a training leaves. It stands for its best checkpoint wherever a path to one is taken.
 
     Attributes:
         checkpoint: folder of the best checkpoint (the last one when nothing was evaluated).
@@ -236,6 +240,24 @@ class TrainResult:
     metrics: dict[str, float] = field(default_factory=dict)
     steps: int = 0
     notes: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        return str(self.checkpoint)
+
+    def __repr__(self) -> str:
+        figures = f", R@1 {self.metrics['t2v_r1']:.1f}" if "t2v_r1" in self.metrics else ""
+        return f"TrainResult('{self.checkpoint}', {self.steps} steps{figures})"
+
+    @cached_property
+    def head(self) -> Head:
+        """The head of the best checkpoint, in float32 on the CPU, in evaluation mode.
+
+        Raises:
+            C4CError: the checkpoint is gone or damaged.
+        """
+        from c4c.heads.checkpoint import load_checkpoint
+
+        return load_checkpoint(self.checkpoint).head
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -37,7 +37,12 @@ ARROWS: dict[str, set[str]] = {
         *("extract.datasets", "extract.video", "extract.backbone"),
     },
     "study": {"core", "cache", "extract", "extract.datasets", "retrieval", "training"},
+    "face": {
+        *("core", "cache", "heads", "extract", "retrieval", "training"),
+        *("extract.datasets", "extract.video", "extract.engines"),
+    },
     "cli": {
+        "face",
         *("core", "cache", "kernels", "heads", "extract", "interop", "retrieval", "training"),
         *("extract.datasets", "extract.video", "extract.backbone", "extract.engines", "study"),
     },
