@@ -143,6 +143,8 @@ class CacheWriter:
         if name in self._all_captions:
             raise C4CError(f"{self.path}: duplicate caption id '{name}'.")
         caption = Caption(name, clip_id, text.strip())
+        if np.ndim(features) != 1:
+            raise C4CError(f"caption '{name}': features are {np.shape(features)}, expected [D].")
         row = self._row(np.asarray(features)[None], f"caption '{name}'")
         self._all_captions[name] = caption
         self._add(self._captions, caption, row, np.zeros(1, np.float32))
@@ -201,7 +203,8 @@ class CacheWriter:
         """Features as they are stored, checked."""
         given = np.asarray(features)
         if given.ndim != 2 or not len(given) or given.dtype.kind not in "fiu":
-            raise C4CError(f"{what}: features are {given.dtype} {given.shape}, expected [F, D].")
+            kind = f"{given.dtype} {list(given.shape)}"
+            raise C4CError(f"{what}: features are {kind}, expected numbers [F, D].")
         if self.dim and given.shape[1] != self.dim:
             raise C4CError(f"{what}: {given.shape[1]} channels, and those before have {self.dim}.")
         with np.errstate(over="ignore"):

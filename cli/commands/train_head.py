@@ -29,7 +29,6 @@ def command(**options: Any) -> None:
     Best and last checkpoint and log.jsonl stand in the run folder. Ctrl-C saves; --resume auto
     goes on.
     """
-    from c4c.training.cached import train_head
-    from c4c.training.config import TrainHeadConfig
+    from c4c.face.learning import train_head
 
-    show_result(train_head(TrainHeadConfig(**options)))
+    show_result(train_head(**options))
