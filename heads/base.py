@@ -27,9 +27,15 @@ class Head(nn.Module):
     Loose heads make one vector a clip and compare by cosine, so a gallery can be stored;
     tight heads look at every pair of a text and a clip.
 
+    A head says what it is, and others ask that instead of its name.
+
     Attributes:
         name: name in the registry of heads.
-        loose: whether there is a vector a clip.
+        loose: whether there is a vector a clip; else it is tight.
+        sees_order: whether the order of frames can change a score.
+        trainable: whether there is anything to train on features that do not change.
+        in_authors_code: whether CLIP4Clip's code has it: its checkpoints can be imported and
+            exported (``c4c.interop.authors`` has the names of its parameters).
         dim: D, channels of the features it takes.
         max_frames: the most frames a clip may have.
         logit_scale: log of the factor on cosines, a scalar parameter.
@@ -40,6 +46,9 @@ class Head(nn.Module):
 
     name: ClassVar[str]
     loose: ClassVar[bool] = True
+    sees_order: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
+    in_authors_code: ClassVar[bool] = False
     # Rows of the position table that stand for something else than a frame.
     reserved: ClassVar[int] = 0
 
@@ -164,9 +173,12 @@ class Head(nn.Module):
 
     def _require_loose(self) -> None:
         if not self.loose:
+            from c4c.heads import HEADS
+
+            loose = ", ".join(name for name, kind in HEADS.items() if kind.loose)
             raise C4CError(
                 f"{self.name} has no vector a clip: it scores each pair of a sentence and a clip. "
-                "Use meanP, seqLSTM or seqTransf for a gallery."
+                f"A gallery needs a loose head: {loose}."
             )
 
 

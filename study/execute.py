@@ -239,6 +239,7 @@ def _prepare(study: Study, config: StudyConfig, runs: list[Run]) -> None:
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:
     """The checkpoint of the post-pretraining; trained when it is not there."""
+    from c4c.heads import MEAN
     from c4c.training.config import TrainE2EConfig
     from c4c.training.e2e import train_e2e
 
@@ -247,7 +248,7 @@ def _pretrained(study: Study, config: StudyConfig) -> Path:
     out = study_folder(study, config) / "pretrain"
     if (out / "done.json").exists():
         return out / "best"  # whatever path the file names
-    head = study.settings.get("head", "meanP")
+    head = study.settings.get("head", MEAN)
     settings = {"head": head, "resume": "auto", "out": out, **study.pretrain}
     result = train_e2e(TrainE2EConfig(**named_backbone(config, settings)))
     write_json(out / "done.json", {"checkpoint": str(result.checkpoint)})

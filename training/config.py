@@ -166,7 +166,9 @@ class TrainHeadConfig(TrainConfig):
     @property
     def learns(self) -> bool:
         """Whether anything is trained: mean pooling of features that do not change has nothing."""
-        return self.head != "meanP" or self.tune != "head"
+        from c4c.heads import HEADS
+
+        return self.tune != "head" or bool(HEADS[self.head].trainable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

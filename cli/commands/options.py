@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from c4c.core.limits import MOST_SEED
+from c4c.heads import HEADS
 
 SEED = click.IntRange(0, MOST_SEED)
 COUNT = click.IntRange(0, 1 << 20)
@@ -34,7 +35,7 @@ _SAMPLING = click.Choice(["uniform", "head", "tail"])
 _ORDER = click.Choice(["ordinary", "reverse", "random"])
 _OBJECTIVE = click.Choice(["contrastive", "mil-nce"])
 _OPTIONS = [
-    click.option("--head", required=True, help="meanP, seqLSTM, seqTransf or tightTransf."),
+    click.option("--head", required=True, help=f"{', '.join(HEADS)}."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder. [c4c-runs/…]"),
     click.option(
         "--train-split", default="train", show_default=True, help="Split that is trained on."
