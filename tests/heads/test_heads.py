@@ -234,7 +234,7 @@ def test_the_same_seed_gives_the_same_head(name: str) -> None:
 
 def test_an_unknown_head_is_answered_with_the_known_ones() -> None:
     with pytest.raises(C4CError, match=f"Known: {', '.join(HEADS)}"):
-        build_head("maxP", DIM)
+        build_head("noHead", DIM)
     with pytest.raises(C4CError, match="expected 1 or more"):
         build_head("meanP", 0)
 
