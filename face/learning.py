@@ -97,4 +97,6 @@ def load_head(checkpoint: str | os.PathLike[str], device: str | None = None) -> 
 
 
 def _folder(cache: Cache | str | os.PathLike[str] | None) -> Path | None:
-    return cache if cache is None else Path(getattr(cache, "path", cache))
+    if cache is None:
+        return None
+    return Path(cache) if isinstance(cache, str | os.PathLike) else cache.path

@@ -46,8 +46,9 @@ def _of_checkpoint(cache: Cache, checkpoint: Path, meta: dict[str, Any]) -> Seen
     split = settings.get("train_split")
     if (folder / FILE).exists() or not isinstance(split, str) or settings.get("init_head"):
         return Seen.read(folder, unknown)
-    kind = HEADS[name] if (name := settings.get("head")) in HEADS else None
-    if kind is not None and not kind.trainable and settings.get("tune") == "head":
+    name = str(settings.get("head"))
+    untrained = name in HEADS and not HEADS[name].trainable
+    if untrained and settings.get("tune") == "head":
         return Seen.nothing()
     if settings.get("dataset", cache.dataset) != cache.dataset or split not in cache.splits:
         return Seen.nothing(unknown)
