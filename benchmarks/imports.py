@@ -7,15 +7,13 @@ Both are started in turn, many times; the medians are compared.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-RUNS = 25
+import click
+from figures import json_option, show
 
 
 def started(code: str) -> float:
@@ -25,20 +23,18 @@ def started(code: str) -> float:
     return time.perf_counter() - begun
 
 
-def main() -> None:
-    """Measure, and print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+@click.command()
+@json_option
+@click.option("--repeats", default=25, show_default=True)
+def main(repeats: int) -> None:
+    """Print one JSON line: the medians, and their difference."""
     times: dict[str, list[float]] = {"pass": [], "import c4c": []}
-    for _ in range(RUNS):
+    for _ in range(repeats):
         for code, spent in times.items():
             spent.append(started(code))
     bare, whole = (1000 * statistics.median(spent) for spent in times.values())
-    print(f"python {bare:.1f} ms, with import c4c {whole:.1f} ms: {whole - bare:.1f} ms more")
-    if options.json:
-        figures = {"bare_ms": bare, "import_ms": whole, "more_ms": whole - bare, "runs": RUNS}
-        options.json.write_text(json.dumps(figures) + "\n")
+    line = {"python": bare, "with import c4c": whole, "more": whole - bare}
+    show({f"{name}, ms": round(value, 1) for name, value in line.items()})
 
 
 if __name__ == "__main__":

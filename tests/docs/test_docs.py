@@ -257,3 +257,10 @@ def test_the_tiny_backbone_has_the_parameters_that_its_page_says() -> None:
     assert told is not None
     model = load_backbone("tiny").model
     assert int(told[1].replace(",", "")) == sum(one.numel() for one in model.parameters())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_every_benchmark_keeps_its_figures_in_a_file_when_asked(path: Path) -> None:
+    source = path.read_text()
+    if "__main__" in source:
+        assert "@json_option" in source or '"--json"' in source
