@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import click
 
 from c4c.cli.app import COMMANDS
+from c4c.cli.options import GroupedCommand, Registered
 
 _HEAD = """# Commands and their options
 
@@ -46,6 +47,8 @@ def section(name: str, command: click.Command) -> str:
     arguments = [one.make_metavar(click.Context(command)) for one in command.params
                  if isinstance(one, click.Argument)]  # fmt: skip
     options = [one for one in command.params if isinstance(one, click.Option)]
+    if isinstance(command, GroupedCommand):
+        options = command.grouped(options)
     lines = [f"## c4c {' '.join([name, *arguments])}", "", inspect.cleandoc(command.help or ""), ""]
     lines += ["| option | value | default | |", "| --- | --- | --- | --- |"]
     return "\n".join([*lines, *map(row, options)]) + "\n"
@@ -69,6 +72,8 @@ def value(option: click.Option) -> str:
     kind = option.type
     if option.is_flag:
         return ""
+    if isinstance(kind, Registered):  # a new head changes no page
+        return f"a {kind.kind}"
     if isinstance(kind, click.Choice):
         return " or ".join(f"`{one}`" for one in kind.choices)
     named = option.metavar or kind.name.replace(" range", "")

@@ -6,7 +6,6 @@ The peer is one HDF5 file with a dataset a clip, read through h5py, as feature f
 datasets commonly are; both hold the same rows, and both give a padded float32 batch.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -17,6 +16,7 @@ import click
 import h5py
 import numpy as np
 import torch
+from figures import json_option, show
 
 from c4c.cache.open import Cache, create_cache
 from c4c.cache.plan import plan, save_manifest
@@ -69,6 +69,7 @@ def timed(work: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
 
 
 @click.command()
+@json_option
 @click.option("--clips", "count", default=100_000, show_default=True)
 @click.option("--batch", default=64, show_default=True)
 @click.option("--dim", default=512, show_default=True)
@@ -107,7 +108,7 @@ def main(count: int, batch: int, dim: int, shard_clips: int, repeats: int, threa
         "worst of 20": round(1000 * statistics.quantiles(own, n=20)[-1], 3),
         "times faster than a dataset a clip": round(statistics.median(ratios), 1),
     }
-    print(json.dumps(line))
+    show(line)
 
 
 if __name__ == "__main__":

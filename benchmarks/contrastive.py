@@ -3,13 +3,13 @@
 python benchmarks/contrastive.py [--batch 4096]
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import click
 import torch
+from figures import json_option, show
 from topk import peak_bytes  # benchmarks/topk.py
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -28,6 +28,7 @@ def seconds(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor]) -> float:
 
 
 @click.command()
+@json_option
 @click.option("--batch", default=4096, show_default=True)
 @click.option("--dim", default=512, show_default=True)
 @click.option("--threads", default=2, show_default=True)
@@ -48,18 +49,16 @@ def main(batch: int, dim: int, threads: int, repeats: int) -> None:
     for _ in range(repeats):
         own.append(seconds(contrastive_loss, inputs))
         plain.append(seconds(contrastive_loss_reference, inputs))
-    print(
-        json.dumps(
-            {
-                "batch": batch,
-                "c4c seconds": round(statistics.median(own), 4),
-                "times faster than torch": round(
-                    statistics.median(p / o for p, o in zip(plain, own, strict=True)), 2
-                ),
-                "peak MB of c4c": round(peak_own / 1e6, 1),
-                "peak MB of torch": round(peak_plain / 1e6, 1),
-            }
-        )
+    show(
+        {
+            "batch": batch,
+            "c4c seconds": round(statistics.median(own), 4),
+            "times faster than torch": round(
+                statistics.median(p / o for p, o in zip(plain, own, strict=True)), 2
+            ),
+            "peak MB of c4c": round(peak_own / 1e6, 1),
+            "peak MB of torch": round(peak_plain / 1e6, 1),
+        }
     )
 
 

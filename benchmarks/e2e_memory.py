@@ -15,6 +15,7 @@ import time
 
 import click
 import torch
+from figures import json_option
 from train_step import own_step, plain_step  # benchmarks/train_step.py
 
 from c4c.extract.backbone.backbone import load_backbone
@@ -47,6 +48,7 @@ def one(backbone: str, batch: int, frames: int, micro: int, layers: bool) -> dic
 
 
 @click.command()
+@json_option
 @click.option("--backbone", default="ViT-B-32", show_default=True)
 @click.option("--batch", default=128, show_default=True)
 @click.option("--frames", default=12, show_default=True)
@@ -74,15 +76,15 @@ def main(
     shared: dict[str, object] = {"backbone": backbone, "frames": frames}
     for size, found in zip(_SMALL, small, strict=True):
         show = {**shared, "step": "whole batch", "batch": size, "GB": round(found, 2)}
-        print(json.dumps(show), flush=True)
+        show(show)
     show = {**shared, "step": "whole batch (drawn on)", "batch": batch, "GB": round(plain, 2)}
-    print(json.dumps(show), flush=True)
+    show(show)
     for flags in ((), ("--layers",)):
         found = measure(backbone, batch, frames, micro_batch, *flags)
         name = f"micro-batch {micro_batch}" + (", grad checkpointing" if flags else "")
         show = {**shared, "step": name, "batch": batch, "GB": round(found["GB"], 2)}
         show |= {"times less": round(plain / found["GB"], 1), "seconds": round(found["seconds"], 1)}
-        print(json.dumps(show), flush=True)
+        show(show)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from figures import json_option, keep
 
 from c4c.core.records import Clip
 from c4c.extract.video.decode import Decoded, Request, decode_clip
@@ -72,6 +73,7 @@ def difference(found: Decoded, clean: Decoded) -> float:
 
 
 @click.command()
+@json_option
 @click.option("--flips", default=100, show_default=True, help="Of each video.")
 @click.option("--fps", default=float(RATE), show_default=True, help="Frames a second taken.")
 @click.option("--size", default=0, help="Bytes in a row that are changed instead of one bit.")
@@ -107,6 +109,8 @@ def row(path: Path, settings: Any, flips: int, request: Request, seed: int, size
         wrong += apart > 0
         unseen += apart > 0 and found.status == "ok"
         far += apart > 2 and found.status == "ok"
+    keep({"video": path.name, "clean": clean.status, "flips": flips, "seen": seen,
+          "wrong": wrong, "unseen": unseen, "far": far})  # fmt: skip
     counts = f"{flips:>7}{seen:>6}{wrong:>7}{unseen:>8}{far:>6}"
     return f"{path.name:16}{clean.status:>8}{counts}"
 

@@ -3,7 +3,6 @@
 python benchmarks/frame_cache.py [--clips 400 --frames 12]
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from figures import json_option, show
 
 from c4c.training.frame_store import FRAMES, FrameStore, Index, clip_crc
 
@@ -45,6 +45,7 @@ def seconds(store: FrameStore, batch: int) -> float:
 
 
 @click.command()
+@json_option
 @click.option("--clips", default=384, show_default=True)
 @click.option("--frames", default=12, show_default=True)
 @click.option("--batch", default=32, show_default=True)
@@ -64,20 +65,18 @@ def main(clips: int, frames: int, batch: int, repeats: int) -> None:
             later.append(seconds(checked, batch))
     size = clips * frames * 3 * SIZE**2
     cost = statistics.median(f - p for f, p in zip(first, plain, strict=True))
-    print(
-        json.dumps(
-            {
-                "megabytes": round(size / 1e6),
-                "without checks, MB/s": round(size / 1e6 / statistics.median(plain)),
-                "first epoch, times as long": round(
-                    statistics.median(f / p for f, p in zip(first, plain, strict=True)), 2
-                ),
-                "later epochs, times as long": round(
-                    statistics.median(f / p for f, p in zip(later, plain, strict=True)), 2
-                ),
-                "milliseconds a clip in the first epoch": round(1e3 * cost / clips, 3),
-            }
-        )
+    show(
+        {
+            "megabytes": round(size / 1e6),
+            "without checks, MB/s": round(size / 1e6 / statistics.median(plain)),
+            "first epoch, times as long": round(
+                statistics.median(f / p for f, p in zip(first, plain, strict=True)), 2
+            ),
+            "later epochs, times as long": round(
+                statistics.median(f / p for f, p in zip(later, plain, strict=True)), 2
+            ),
+            "milliseconds a clip in the first epoch": round(1e3 * cost / clips, 3),
+        }
     )
 
 

@@ -6,10 +6,9 @@ same run: a large matrix product in the same dtype, and a copy of device memory.
     python benchmarks/gpu.py [--rows 1000000 --queries 1000]
 """
 
-import json
-
 import click
 import torch
+from figures import json_option, show
 from torch.nn.functional import normalize
 
 from c4c.kernels import contrastive_loss, ground_truth_ranks, masked_mean_pool, topk_similarity
@@ -29,7 +28,7 @@ def bench(name: str, work: object, flops: float, size: float, ceilings: dict[str
         "GB/s": round(gigabytes, 1),
         "share of copy": round(gigabytes / ceilings["gigabytes"], 3),
     }
-    print(json.dumps(line), flush=True)
+    show(line)
 
 
 def ceilings_of(dtype: torch.dtype) -> dict[str, float]:
@@ -46,6 +45,7 @@ def ceilings_of(dtype: torch.dtype) -> dict[str, float]:
 
 
 @click.command()
+@json_option
 @click.option("--rows", default=1_000_000, show_default=True)
 @click.option("--queries", default=1000, show_default=True)
 @click.option("--dim", default=512, show_default=True)
@@ -57,7 +57,7 @@ def main(rows: int, queries: int, dim: int, batch: int) -> None:
         return
     dtype = torch.bfloat16
     ceilings = ceilings_of(dtype)
-    print(json.dumps({"device": torch.cuda.get_device_name(), **ceilings}))
+    show({"device": torch.cuda.get_device_name(), **ceilings})
     gallery = normalize(torch.randn(rows, dim, device="cuda"), dim=1).to(dtype)
     texts = normalize(torch.randn(queries, dim, device="cuda"), dim=1).to(dtype)
     flops, size = 2.0 * rows * queries * dim, 2.0 * rows * dim

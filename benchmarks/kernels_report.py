@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import triton
+from figures import json_option, keep
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -220,6 +221,7 @@ def problems(case: Case, arch: str, result: dict[str, Any]) -> list[str]:
 
 
 @click.command()
+@json_option
 @click.option("--arch", multiple=True, type=click.Choice(list(TARGETS)), help="Default: all.")
 def main(arch: tuple[str, ...]) -> None:
     """Print the table of shipped kernels, compiled offline."""
@@ -232,6 +234,7 @@ def main(arch: tuple[str, ...]) -> None:
             result = compile_case(case, name)
             wrong = problems(case, name, result)
             bad += bool(wrong)
+            keep({"kernel": case.name, "dtype": case.dtype, "arch": name, **result, "wrong": wrong})
             print(
                 f"| {case.name} | {case.dtype} | {name} | {case.warps} | {result['registers']} | "
                 f"{result['spilled']} | {result['shared']} | {result['matrix']} | "

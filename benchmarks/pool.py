@@ -3,13 +3,13 @@
 python benchmarks/pool.py [--clips 20000 --frames 12 --dim 512] [--even]
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import click
 import torch
+from figures import json_option, show
 from torch import Tensor
 
 from c4c.kernels import masked_mean_pool
@@ -32,6 +32,7 @@ def obvious(packed: Tensor, offsets: Tensor) -> Tensor:
 
 
 @click.command()
+@json_option
 @click.option("--clips", default=20_000, show_default=True)
 @click.option("--frames", default=12, show_default=True, help="Most frames a clip.")
 @click.option("--even", is_flag=True, help="Every clip has that many.")
@@ -57,19 +58,17 @@ def main(clips: int, frames: int, even: bool, dim: int, threads: int, repeats: i
         read.append(seconds(words.sum))
     ratio = statistics.median(p / o for p, o in zip(plain, own, strict=True))
     share = statistics.median(r / o for r, o in zip(read, own, strict=True))
-    print(
-        json.dumps(
-            {
-                "clips": clips,
-                "frames": frames if even else f"1 to {frames}",
-                "c4c seconds": round(statistics.median(own), 4),
-                "GB/s": round(bytes_read / statistics.median(own) / 1e9, 2),
-                "read GB/s": round(bytes_read / statistics.median(read) / 1e9, 2),
-                "share of read bandwidth": round(share, 3),
-                "share with what is written": round(share * (1 + len(lengths) / len(packed)), 3),
-                "times faster than torch": round(ratio, 2),
-            }
-        )
+    show(
+        {
+            "clips": clips,
+            "frames": frames if even else f"1 to {frames}",
+            "c4c seconds": round(statistics.median(own), 4),
+            "GB/s": round(bytes_read / statistics.median(own) / 1e9, 2),
+            "read GB/s": round(bytes_read / statistics.median(read) / 1e9, 2),
+            "share of read bandwidth": round(share, 3),
+            "share with what is written": round(share * (1 + len(lengths) / len(packed)), 3),
+            "times faster than torch": round(ratio, 2),
+        }
     )
 
 

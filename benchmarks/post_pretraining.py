@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
+from figures import json_option, show
 
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, Scene, make_shapes, plan_scenes, write_video
@@ -134,6 +135,7 @@ def compare(folder: Path, seed: int, pairs: int, narrated: int, clips: int) -> d
 
 
 @click.command()
+@json_option
 @click.option("--seeds", multiple=True, default=(22, 32), show_default=True)
 @click.option("--pairs", default=3, show_default=True, help="Stretches that belong together.")
 @click.option("--narrated", default=300, show_default=True, help="Narrated videos.")
@@ -142,7 +144,7 @@ def main(seeds: tuple[int, ...], pairs: int, narrated: int, clips: int) -> None:
     """Print a line of JSON for each seed."""
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(compare(Path(folder), seed, pairs, narrated, clips)), flush=True)
+            show(compare(Path(folder), seed, pairs, narrated, clips))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 python benchmarks/ranks.py [--queries 2000 --rows 50000]
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import click
 import torch
+from figures import json_option, show
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -30,6 +30,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 @click.command()
+@json_option
 @click.option("--queries", default=1000, show_default=True)
 @click.option("--rows", default=20_000, show_default=True)
 @click.option("--dim", default=512, show_default=True)
@@ -48,16 +49,14 @@ def main(queries: int, rows: int, dim: int, threads: int, repeats: int) -> None:
         own.append(seconds(lambda: ground_truth_ranks(texts, clips, targets)))
         plain.append(seconds(lambda: by_sorting(texts, clips, targets)))
     ratio = statistics.median(p / o for p, o in zip(plain, own, strict=True))
-    print(
-        json.dumps(
-            {
-                "queries": queries,
-                "rows": rows,
-                "c4c seconds": round(statistics.median(own), 4),
-                "times faster than sorting": round(ratio, 2),
-                "largest difference of a rank": float(same.abs().max()),
-            }
-        )
+    show(
+        {
+            "queries": queries,
+            "rows": rows,
+            "c4c seconds": round(statistics.median(own), 4),
+            "times faster than sorting": round(ratio, 2),
+            "largest difference of a rank": float(same.abs().max()),
+        }
     )
 
 

@@ -10,7 +10,6 @@ all queries are compared with brute force in float64 up to ties within 1e-6.
     python benchmarks/topk.py --rows 100000 --data all --against torch
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 import click
 import torch
+from figures import json_option, show
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -143,6 +143,7 @@ def measure(
 
 
 @click.command()
+@json_option
 @click.option("--rows", type=int, default=1_000_000, show_default=True)
 @click.option("--queries", type=int, default=1000, show_default=True)
 @click.option("--dim", type=int, default=512, show_default=True)
@@ -165,7 +166,7 @@ def main(
     torch.set_num_threads(threads)
     for kind in DATA if data == "all" else (data,):
         line = measure(rows, queries, dim, k, kind, against or PEERS, repeats)
-        print(json.dumps(line), flush=True)
+        show(line)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ of the whole gradient, BertAdam parameter by parameter. It is given frames that 
 already; c4c's step reads bytes from its frame cache and normalises them. Weights are random.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from figures import json_option, show
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -129,6 +129,7 @@ def _text(model: Any, tokens: Tensor) -> Tensor:
 
 
 @click.command()
+@json_option
 @click.option("--backbone", default="ViT-B-32", show_default=True)
 @click.option("--batch", default=8, show_default=True)
 @click.option("--frames", default=4, show_default=True)
@@ -158,7 +159,7 @@ def main(backbone: str, batch: int, frames: int, threads: int, repeats: int) -> 
     for name in ("float32", "bfloat16"):
         ratios = [p / own for p, own in zip(found["plain"], found[name], strict=True)]
         line[f"times faster in {name}"] = round(statistics.median(ratios), 2)
-    print(json.dumps(line))
+    show(line)
 
 
 if __name__ == "__main__":

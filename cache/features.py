@@ -89,6 +89,9 @@ class ClipFeatures:
     def __reduce__(self) -> tuple[object, ...]:
         return open_clips, self._made_of
 
+    def __repr__(self) -> str:
+        return f"ClipFeatures({len(self)} clips, {int(self.lengths.sum())} frames, dim {self.dim})"
+
     def _failure(self, name: str, shard: int, row: int) -> Failure:
         held = self._shards[shard]
         return Failure(name, STATUS[held.status[row]], held.texts["messages"][row])
@@ -219,6 +222,9 @@ class CaptionFeatures:
 
     def __reduce__(self) -> tuple[object, ...]:
         return open_captions, self._made_of
+
+    def __repr__(self) -> str:
+        return f"CaptionFeatures({len(self)} captions, dim {self.features.shape[1]})"
 
     def __len__(self) -> int:
         return len(self.captions)

@@ -151,6 +151,14 @@ class Cache:
     def __init__(self, path: Path, dataset: str, fingerprint: Fingerprint) -> None:
         self.path, self.dataset, self.fingerprint = path, dataset, fingerprint
 
+    def __repr__(self) -> str:
+        try:
+            splits = (f"{name} {len(one.clips)}" for name, one in self.manifests.items())
+            held = ", ".join(splits) or "no split yet"
+        except C4CError:
+            held = "plans that cannot be read"
+        return f"Cache('{self.path}', {self.dataset}, {self.fingerprint.model}, clips: {held})"
+
     @classmethod
     def open(cls, path: Path | str) -> Cache:
         """Open a cache.

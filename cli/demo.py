@@ -65,7 +65,7 @@ def _run(config: DemoConfig) -> DemoResult:
     say("2/5 extraction: every frame through CLIP once")
     cache = config.out / "cache"
     run_extract(ExtractConfig(dataset="shapes", root=root, cache=cache, backbone="tiny"))
-    say("3/5 four heads, trained on the cache")
+    say("3/5 heads, trained on the cache")
     found, on_val = _train_heads(config, cache)
     best = _best(on_val)
     say("4/5 end to end: head and backbone together")
@@ -109,7 +109,9 @@ def _train_heads(
 
 def _best(on_val: dict[str, dict[str, float]]) -> str:
     """The loose head with the best twin accuracy on val, then R@1; test is not looked at."""
-    loose = [name for name in on_val if name != "tightTransf"]
+    from c4c.heads import HEADS
+
+    loose = [name for name in on_val if HEADS[name].loose]
     return max(loose, key=lambda name: (on_val[name]["twin_accuracy"], on_val[name]["t2v_r1"]))
 
 
@@ -165,10 +167,11 @@ def _table(found: dict[str, Evaluation]) -> str:
 
 
 def _page(config: DemoConfig, found: dict[str, Evaluation], cache: Cache, best: str) -> str:
+    from c4c.heads import MEAN
     from c4c.retrieval.report import Row, render_report
 
     rows = [Row(name, one.metrics, one.twins) for name, one in found.items()]
-    mean, order = found["meanP"].twins or 0.0, found[best].twins or 0.0
+    mean, order = found[MEAN].twins or 0.0, found[best].twins or 0.0
     lead = (
         f"Twins are clips with the same frames in another order. Mean pooling tells them apart in "
         f"{mean:.0f} % of the cases, as a coin would; {best}, which sees order, in {order:.0f} %."
@@ -186,13 +189,14 @@ def _examples(found: dict[str, Evaluation], cache: Cache, best: str) -> list[Exa
     """Queries spread over the split, with the two first clips of mean pooling and of the best."""
     import numpy as np
 
+    from c4c.heads import MEAN
     from c4c.retrieval.report import Example
 
     clips, captions = cache.clips("test"), cache.captions("test")
     examples = []
     for place in np.linspace(0, len(captions) - 1, _EXAMPLES).astype(int):
         strips: list[Strip] = []
-        for name in ("meanP", best):
+        for name in (MEAN, best):
             order = found[name].best[place][:2]
             strips += [
                 _strip(name, rank, clips.clips[one], captions.clip_ids[place])

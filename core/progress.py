@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
 
 from c4c.core.terminal import visible
@@ -13,8 +17,53 @@ _TERMINAL_EVERY = 0.1
 _PLAIN_EVERY = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a listener hears of long work.
+
+    Attributes:
+        text: one line for people.
+        label: what is being done ("extract train"); empty for words that count nothing.
+        done: items finished.
+        total: how many there are; ``None`` when unknown.
+        unit: what an item is called, plural.
+    """
+
+    text: str
+    label: str = ""
+    done: int = 0
+    total: int | None = None
+    unit: str = ""
+
+
+Listener = Callable[[Update], None]
+# Of this thread and task; a thread that speaks for another is started in a copy of its context.
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard_by(progress: bool | Listener) -> Iterator[None]:
+    """Within the block, progress goes where the caller wants it.
+
+    Args:
+        progress: ``True`` is stderr as before, ``False`` nowhere, a function hears each ``Update``;
+            what it raises ends the work.
+    """
+    if progress is True:
+        yield
+        return
+    before = _listener.set(progress or (lambda update: None))
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
 def say(message: str) -> None:
     """Print words for people: one line on stderr, lost quietly when nobody listens."""
+    if listener := _listener.get():
+        listener(Update(visible(message)))
+        return
     if sys.stderr is None:  # print would take standard output instead
         return
     try:
@@ -44,7 +93,9 @@ class Progress:
         self._before = done
         self._extra = ""
         self._started = time.monotonic()
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._listener = _listener.get()
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = terminal and self._listener is None
         self._shown = self._started if not self._terminal else 0.0
 
     def __enter__(self) -> Progress:
@@ -62,13 +113,16 @@ class Progress:
         """Count ``count`` more items; ``extra`` is shown behind the rate ("840 frames/s")."""
         self.done += count
         self._extra = extra or self._extra
-        every = _TERMINAL_EVERY if self._terminal else _PLAIN_EVERY
+        every = _TERMINAL_EVERY if self._terminal or self._listener else _PLAIN_EVERY
         if time.monotonic() - self._shown >= every:
             self._show()
 
     def _show(self, final: bool = False) -> None:
         self._shown = time.monotonic()
         line = self.line()
+        if self._listener:
+            self._listener(Update(line, self.label, self.done, self.total, self.unit))
+            return
         if not self._terminal:
             say(line)
             return

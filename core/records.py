@@ -126,6 +126,10 @@ class Frames:
     def __len__(self) -> int:
         return len(self.times)
 
+    def __repr__(self) -> str:
+        span = f", {self.times[0]:g} to {self.times[-1]:g} s" if len(self) else ""
+        return f"Frames(pixels {list(self.pixels.shape)} uint8{span})"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureBatch:
@@ -149,6 +153,10 @@ class FeatureBatch:
 
     def __len__(self) -> int:
         return self.features.shape[0]
+
+    def __repr__(self) -> str:
+        shape, kind = list(self.features.shape), str(self.features.dtype).removeprefix("torch.")
+        return f"FeatureBatch(features {shape} {kind}, {int(self.lengths.sum())} frames)"
 
     def mask(self) -> torch.Tensor:
         """Bool [B, T]: true where there is a frame."""

@@ -7,25 +7,33 @@ serves every setting.
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from c4c.core.errors import C4CError
 
-Indices = npt.NDArray[np.int64]
+if TYPE_CHECKING:  # the names are options of commands, whose help must not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
+
+    Indices = npt.NDArray[np.int64]
 
 
 def _head(count: int, limit: int) -> Indices:
+    import numpy as np
+
     return np.arange(limit, dtype=np.int64)
 
 
 def _tail(count: int, limit: int) -> Indices:
+    import numpy as np
+
     return np.arange(count - limit, count, dtype=np.int64)
 
 
 def _uniform(count: int, limit: int) -> Indices:
     """As CLIP4Clip spaces them: from the first frame to the last, rounded down."""
+    import numpy as np
+
     return np.linspace(0, count - 1, num=limit, dtype=np.int64)
 
 
@@ -69,6 +77,8 @@ def select_frames(count: int, limit: int, how: str = "uniform") -> Indices:
     Raises:
         C4CError: ``how`` is unknown, or a number is out of its range.
     """
+    import numpy as np
+
     if how not in SAMPLERS:
         raise C4CError(f"Unknown frame sampling '{how}'. Known: {', '.join(SAMPLERS)}.")
     if count < 0 or limit < 1:

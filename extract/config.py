@@ -9,6 +9,7 @@ from c4c.cache.open import Failure
 from c4c.core.config import check_part
 from c4c.core.errors import C4CError
 from c4c.core.limits import FPS, MOST_FRAMES, MOST_WORKERS, require_within
+from c4c.core.records import Clip
 
 BATCH = 64  # frames encoded at once
 _RANGES: dict[str, tuple[float, float]] = {
@@ -62,6 +63,8 @@ class ExtractConfig:
         strict: refuse datasets with missing videos or other counts than published.
         engine: ``local``, or ``ray``.
         address: of the Ray cluster; ``None`` is Ray's own choice.
+        clips: what to extract instead of a dataset, for programs that know their clips; there is
+            no option for it, and ``dataset`` is then only a name.
     """
 
     dataset: str
@@ -98,6 +101,7 @@ class ExtractConfig:
     strict: bool = False
     engine: str = "local"
     address: str | None = None
+    clips: tuple[Clip, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():

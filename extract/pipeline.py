@@ -81,13 +81,16 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     Raises:
         C4CError: data, weights or cache that cannot be used.
     """
-    source = replace(
-        dataset_source(config.dataset, config.root, config.videos, config.captions),
-        only_captioned=config.only_captioned,
-        include=config.include,
-        exclude=config.exclude,
-    )
-    datasets = _load(config, source)
+    if config.clips:
+        datasets = [Dataset(config.dataset, "all", config.clips)]
+    else:
+        source = replace(
+            dataset_source(config.dataset, config.root, config.videos, config.captions),
+            only_captioned=config.only_captioned,
+            include=config.include,
+            exclude=config.exclude,
+        )
+        datasets = _load(config, source)
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
     save_head_init(folder, backbone.head_init(), backbone.sha256)

@@ -23,6 +23,8 @@ HEADS = Registry(
         "tightTransf": "c4c.heads.tighttransf:TightTransf",
     },
 )
+# What needs no training: the default of searches, and what makes a tight head's shortlist.
+MEAN = "meanP"
 # Positions when CLIP's text transformer gives none: as many as CLIP has.
 POSITIONS = 77
 
@@ -45,7 +47,7 @@ def build_head(
         dim: D, channels in which frames and texts are compared.
         init: ``Backbone.head_init()`` or ``Cache.head_init()``; ``None`` is all at random.
         max_frames: frames that must fit; the position table is at least as long as CLIP's.
-        layers: transformer layers (seqTransf, tightTransf).
+        layers: transformer layers, of heads that have any.
         hidden: the features are from before CLIP's projections, which become a part of the
             head, as ``init`` has them.
 
@@ -71,6 +73,6 @@ def build_head(
 
 def mean_of(head: Head) -> Head:
     """MeanP on the same features as ``head``: what makes the shortlist of a tight one."""
-    made = build_head("meanP", head.dim).to(head.logit_scale.device)
+    made = build_head(MEAN, head.dim).to(head.logit_scale.device)
     made.projections = head.projections
     return made.eval()

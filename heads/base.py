@@ -27,9 +27,15 @@ class Head(nn.Module):
     Loose heads make one vector a clip and compare by cosine, so a gallery can be stored;
     tight heads look at every pair of a text and a clip.
 
+    A head says what it is, and others ask that instead of its name.
+
     Attributes:
         name: name in the registry of heads.
-        loose: whether there is a vector a clip.
+        loose: whether there is a vector a clip; else it is tight.
+        sees_order: whether the order of frames can change a score.
+        trainable: whether there is anything to train on features that do not change.
+        in_authors_code: whether CLIP4Clip's code has it: its checkpoints can be imported and
+            exported (``c4c.interop.authors`` has the names of its parameters).
         dim: D, channels of the features it takes.
         max_frames: the most frames a clip may have.
         logit_scale: log of the factor on cosines, a scalar parameter.
@@ -40,6 +46,9 @@ class Head(nn.Module):
 
     name: ClassVar[str]
     loose: ClassVar[bool] = True
+    sees_order: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
+    in_authors_code: ClassVar[bool] = False
     # Rows of the position table that stand for something else than a frame.
     reserved: ClassVar[int] = 0
 
@@ -52,6 +61,14 @@ class Head(nn.Module):
         self.projections: Projections | None = None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.origin = "no parameters but the logit scale"
+
+    def __repr__(self) -> str:
+        # Torch's own shows every layer on a line of its own.
+        parts = [f"dim {self.dim}"]
+        if self.max_frames != UNLIMITED:
+            parts.append(f"at most {self.max_frames} frames")
+        parts.append(f"{sum(one.numel() for one in self.parameters())} parameters")
+        return f"{type(self).__name__}({', '.join(parts)}, {'loose' if self.loose else 'tight'})"
 
     @classmethod
     def rows_for(cls, frames: int, rows: int) -> int:
@@ -156,9 +173,12 @@ class Head(nn.Module):
 
     def _require_loose(self) -> None:
         if not self.loose:
+            from c4c.heads import HEADS
+
+            loose = ", ".join(name for name, kind in HEADS.items() if kind.loose)
             raise C4CError(
                 f"{self.name} has no vector a clip: it scores each pair of a sentence and a clip. "
-                "Use meanP, seqLSTM or seqTransf for a gallery."
+                f"A gallery needs a loose head: {loose}."
             )
 
 

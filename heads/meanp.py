@@ -14,6 +14,9 @@ class MeanP(Head):
     """Unit frames, averaged and normalised; on frozen features it is zero-shot CLIP."""
 
     name: ClassVar[str] = "meanP"
+    sees_order: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False
+    in_authors_code: ClassVar[bool] = True
 
     def contextualise(self, batch: FeatureBatch) -> Tensor:
         """The frames as they are, [B, T, D]."""

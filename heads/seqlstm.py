@@ -20,6 +20,7 @@ class SeqLSTM(Head):
     """
 
     name: ClassVar[str] = "seqLSTM"
+    in_authors_code: ClassVar[bool] = True
 
     def __init__(self, dim: int, positions: int, layers: int) -> None:
         super().__init__(dim, positions, layers)

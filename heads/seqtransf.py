@@ -16,6 +16,7 @@ class SeqTransf(Head):
     """Position embeddings and CLIP's blocks; what comes out is added to the frames."""
 
     name: ClassVar[str] = "seqTransf"
+    in_authors_code: ClassVar[bool] = True
 
     def __init__(self, dim: int, positions: int, layers: int) -> None:
         super().__init__(dim, positions, layers)

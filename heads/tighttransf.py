@@ -27,6 +27,7 @@ class TightTransf(Head):
     """
 
     name: ClassVar[str] = "tightTransf"
+    in_authors_code: ClassVar[bool] = True
     loose: ClassVar[bool] = False
     reserved: ClassVar[int] = 1
 

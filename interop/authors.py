@@ -45,7 +45,7 @@ def theirs(head: str, name: str) -> str:
     """
     if name == LOGIT_SCALE:
         return CLIP_PREFIX + LOGIT_SCALE
-    return _rename(head, name, NAMES[head])
+    return _rename(head, name, _names(head))
 
 
 def ours(head: str, name: str) -> str:
@@ -56,7 +56,13 @@ def ours(head: str, name: str) -> str:
     """
     if name == CLIP_PREFIX + LOGIT_SCALE:
         return LOGIT_SCALE
-    return _rename(head, name, {value: key for key, value in NAMES[head].items()})
+    return _rename(head, name, {value: key for key, value in _names(head).items()})
+
+
+def _names(head: str) -> dict[str, str]:
+    if head not in NAMES:
+        raise C4CError(f"The authors' code has no head '{head}'. It has {', '.join(NAMES)}.")
+    return NAMES[head]
 
 
 def _rename(head: str, name: str, table: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from c4c.cache.open import CaptionFeatures, ClipFeatures
 from c4c.core.editions import edition_notes
 from c4c.core.errors import C4CError
 from c4c.core.records import Leak
+from c4c.heads import MEAN
 from c4c.heads.base import Head
 from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, twin_accuracy
 from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
@@ -67,6 +68,14 @@ class Evaluation:
     leak: Leak | None = None
     scores: Scores | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        ways = "; ".join(
+            f"{way} R@1 {one.r1:.1f}, R@5 {one.r5:.1f}, R@10 {one.r10:.1f}"
+            for way, one in self.metrics.items()
+        )
+        sizes = f"{len(self.captions)} captions, {len(self.gallery)} clips"
+        return f"Evaluation({self.head}, {sizes}: {ways})"
 
     @property
     def twins(self) -> float | None:
@@ -196,7 +205,7 @@ def _notes(
     if several:
         notes.append(SEVERAL)
     if shortlist and not head.loose:
-        notes.append(f"only the {shortlist} best candidates of meanP were scored by {head.name}")
+        notes.append(f"only the {shortlist} best candidates of {MEAN} were scored by {head.name}")
     return notes
 
 

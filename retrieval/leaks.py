@@ -37,6 +37,7 @@ def find_leak(
 def _of_checkpoint(cache: Cache, checkpoint: Path, meta: dict[str, Any]) -> Seen:
     """A checkpoint's record; of one from before there were records, what its settings tell."""
     from c4c.cache.seen import FILE, Seen
+    from c4c.heads import HEADS
     from c4c.heads.checkpoint import standing
 
     folder = standing(checkpoint) or checkpoint
@@ -45,7 +46,9 @@ def _of_checkpoint(cache: Cache, checkpoint: Path, meta: dict[str, Any]) -> Seen
     split = settings.get("train_split")
     if (folder / FILE).exists() or not isinstance(split, str) or settings.get("init_head"):
         return Seen.read(folder, unknown)
-    if settings.get("head") == "meanP" and settings.get("tune") == "head":
+    name = str(settings.get("head"))
+    untrained = name in HEADS and not HEADS[name].trainable
+    if untrained and settings.get("tune") == "head":
         return Seen.nothing()
     if settings.get("dataset", cache.dataset) != cache.dataset or split not in cache.splits:
         return Seen.nothing(unknown)

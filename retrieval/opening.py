@@ -71,7 +71,7 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
     """
     from c4c.cache.open import Cache, find_cache
-    from c4c.heads import build_head
+    from c4c.heads import MEAN, build_head
     from c4c.heads.checkpoint import load_checkpoint
     from c4c.retrieval.ranking import View
 
@@ -79,7 +79,7 @@ def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]
     device = pick_device(config.device)
     if config.checkpoint is None:
         hidden = cache.features == "hidden"
-        head = build_head("meanP", cache.dim, cache.head_init(), hidden=hidden)
+        head = build_head(MEAN, cache.dim, cache.head_init(), hidden=hidden)
         return cache, head.to(device), View(config.max_frames), {}
     found = load_checkpoint(config.checkpoint)
     _check_fit(cache, found.meta, config.checkpoint)

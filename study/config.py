@@ -8,7 +8,8 @@ from typing import Any
 
 from c4c.core.config import check_part
 from c4c.core.errors import C4CError
-from c4c.core.limits import MOST_WORKERS, require_within
+from c4c.core.limits import MOST_WORKERS
+from c4c.core.settings import check, setting
 
 STUDIES = Path("c4c-studies")
 
@@ -40,22 +41,45 @@ class StudyConfig:
     """
 
     name: str
-    datasets: tuple[str, ...]
-    root: Path | None = None
-    videos: Path | None = None
-    captions: Path | None = None
-    cache: Path | None = None
-    backbones: tuple[str, ...] = ()
-    pretrained: str | None = None
-    mode: str | None = None
-    preset: str | None = None
-    seeds: int = 1
+    datasets: tuple[str, ...] = setting(
+        "Data", "Its name; repeatable.", option="dataset", metavar="NAME"
+    )
+    root: Path | None = setting("Data", "Folder of the dataset.", None)
+    videos: Path | None = setting("Data", "Folder of its videos.", None)
+    captions: Path | None = setting("Data", "Captions file (folder, manifest).", None)
+    cache: Path | None = setting("Data", "Cache. [c4c-cache/DATASET]", None)
+    out: Path | None = setting("Data", "Its folder. [c4c-studies/NAME]", None)
+    preset: str | None = setting(
+        "Training", "Settings to start from. [the one for the dataset]", None
+    )
+    seeds: int = setting("Training", "Trainings of each variant.", 1, within=(1, 10_000))
     settings: dict[str, Any] = field(default_factory=dict)
-    select_on: str = "auto"
-    out: Path | None = None
-    devices: tuple[str, ...] = ()
-    part: tuple[int, int] = (0, 1)
-    workers: int = 0
+    select_on: str = setting("Training", "Split that chooses the best epoch. [val]", "auto")
+    mode: str | None = setting(
+        "Training",
+        "e2e trains the backbone too. [the study's own]",
+        None,
+        choices=("cached", "e2e"),
+    )
+    backbones: tuple[str, ...] = setting(
+        "Model",
+        "Name, tiny or auto; zero-shot: repeatable, NAME:TAG. [ViT-B-32]",
+        (),
+        option="backbone",
+    )
+    pretrained: str | None = setting(
+        "Model", "Tag, file of weights, or none. [openai, or the first]", None
+    )
+    devices: tuple[str, ...] = setting(
+        "Machine", "One training at a time on each; repeatable.", (), option="device"
+    )
+    part: tuple[int, int] = setting(
+        "Machine",
+        "i/n: part i of n, counted from 0 (job arrays).",
+        (0, 1),
+        option="slice",
+    )
+    workers: int = setting("Machine", "Decoder processes. [cores]", 0, within=(0, MOST_WORKERS))
 
     def __post_init__(self) -> None:
         own = (self.root, self.videos, self.captions, self.cache)
@@ -66,8 +90,7 @@ class StudyConfig:
             )
         if self.pretrained and len(self.backbones) > 1:
             raise C4CError("--pretrained is for one --backbone; of several, pass NAME:TAG each.")
-        require_within("seeds", self.seeds, 1, 10_000)
-        require_within("workers", self.workers, 0, MOST_WORKERS)
+        check(self)
         check_part("--slice", self.part)
 
     @property

@@ -267,12 +267,13 @@ def _extract_variants(config: StudyConfig, dataset: str, runs: list[Run]) -> Non
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:
     """The checkpoint of the post-pretraining; trained when it is not there."""
+    from c4c.heads import MEAN
     from c4c.training.config import TrainE2EConfig
     from c4c.training.e2e import train_e2e
 
     if not study.pretrain:
         raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
-    head = study.settings.get("head", "meanP")
+    head = study.settings.get("head", MEAN)
     settings = named_backbone(config, {"head": head, "resume": "auto", **study.pretrain})
     # Other settings are another post-pretraining: it never passes for this one.
     out = study_folder(study, config) / f"pretrain_{digest(settings)}"

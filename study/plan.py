@@ -88,7 +88,7 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                 chosen = study.settings | variant | config.settings
                 head = chosen.get("head")
                 if not isinstance(head, str):
-                    raise C4CError(f"study '{study.name}' names no head: add --set head=meanP.")
+                    raise C4CError(f"study '{study.name}' names no head: add --set head=NAME.")
                 name = config.preset or default_preset(dataset)
                 settings = preset(name, dataset, command, head) | chosen
                 if study.mode == "zero-shot":

@@ -117,7 +117,7 @@ def test_end_to_end_leaves_a_backbone_for_extraction(folder: Path) -> None:
         (["retrieve", "--queries", "missing.txt"], "missing.txt"),
         (["retrieve", "a", "--checkpoint", "nothing"], "nothing"),
         (["train-head", "--head", "seqLSTM", "--cache", "nothing"], "not a feature cache"),
-        (["train-head", "--head", "noHead"], "Unknown head"),
+        (["train-head", "--head", "noHead"], "'noHead' is not one of 'meanP', "),
         (["extract", "--dataset", "noData"], "noData"),
         (["extract", "--dataset", "folder", "--root", "nothing"], "nothing"),
         (["extract", "--dataset", "folder", "--root", "made/videos", "--pretrained", "none",

@@ -218,15 +218,16 @@ def train_head(config: TrainHeadConfig) -> TrainResult:
             "fingerprint": asdict(cache.fingerprint),
         }
         if not config.learns:
-            found = _keep_mean(task, out, meta) if world.leads else None
+            found = _keep_as_it_is(task, out, meta) if world.leads else None
             world.barrier()
             return found or TrainResult(out / "best", out / "last")
         return Run(task, out, world, meta).train()
 
 
-def _keep_mean(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult:
-    """Mean pooling of features that do not change has nothing to train: evaluate and keep it."""
-    say("meanP has no parameters: nothing to train on cached features; evaluating it")
+def _keep_as_it_is(task: CachedTask, out: Path, meta: dict[str, Any]) -> TrainResult:
+    """A head without parameters has nothing to train on these features: evaluate and keep it."""
+    name = task.head.name
+    say(f"{name} has no parameters: nothing to train on cached features; evaluating it")
     found = task.measure()
     for name in ("best", "last"):
         task.save(out / name, {**meta, "metrics": found, "notes": list(task.notes)}, {})

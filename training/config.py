@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c4c.core.errors import C4CError
-from c4c.core.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS, require_within
+from c4c.core.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS
+from c4c.core.sampling import ORDERS, SAMPLERS
+from c4c.core.settings import changed, check, setting
+from c4c.heads import HEADS
+
+if TYPE_CHECKING:
+    from c4c.heads.base import Head
 
 # What may differ between a run and its resumption: it changes the numbers by rounding at most.
 _FREE = frozenset(
@@ -24,28 +31,6 @@ _FREE = frozenset(
         "frames",
     }
 )
-_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, 10_000),
-    "batch": (1, 1 << 20),
-    "accumulate": (1, 1 << 20),
-    "micro_batch": (0, 1 << 20),
-    "pairs": (1, 1 << 20),
-    "lr": (1e-12, 1e3),
-    "coef_lr": (0, 1e6),
-    "weight_decay": (0, 1e3),
-    "warmup": (0, 1),
-    "clip_norm": (1e-9, math.inf),  # infinite: nothing is clipped
-    "seed": (0, MOST_SEED),
-    "max_frames": (1, MOST_FRAMES),
-    "layers": (1, 64),
-    "checkpoint_minutes": (0, 1e6),
-}
-_E2E_RANGES: dict[str, tuple[float, float]] = {
-    "freeze_layers": (-1, 1000),
-    "max_words": (3, 1 << 16),
-    "fps": FPS,
-    "workers": (1, MOST_WORKERS),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,43 +72,77 @@ class TrainConfig:
         device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
     """
 
-    head: str
-    out: Path | None = None
-    train_split: str = "train"
-    eval_split: str = "auto"
-    epochs: int = 5
-    batch: int = 128
-    accumulate: int = 1
-    micro_batch: int = 0
-    lr: float = 1e-4
-    coef_lr: float = 1e-3
-    recipe: str = "c4c"
-    weight_decay: float = 0.2
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    seed: int = 0
-    max_frames: int = 12
-    sampling: str = "uniform"
-    order: str = "ordinary"
-    eval_order: str = "ordinary"
-    layers: int = 4
-    precision: str = "float32"
-    init_head: Path | None = None
-    resume: str | None = None
-    overwrite: bool = False
-    objective: str = "contrastive"
-    pairs: int = 1
-    clip_captions: str = "all"
-    checkpoint_minutes: float = 10.0
-    tensorboard: bool = False
-    device: str | None = None
+    head: str = setting("Model", "The temporal head.", choices=HEADS)
+    out: Path | None = setting("Data", "Run folder. [c4c-runs/…]", None)
+    train_split: str = setting("Data", "Split that is trained on.", "train")
+    eval_split: str = setting(
+        "Data",
+        "Split that chooses the best epoch, or none. [val, where no clip is trained on]",
+        "auto",
+    )
+    epochs: int = setting("Training", "Passes over the captions.", 5, within=(1, 10_000))
+    batch: int = setting("Training", "Pairs in a batch.", 128, within=(1, 1 << 20))
+    lr: float = setting("Training", "Peak learning rate of the head.", 1e-4, within=(1e-12, 1e3))
+    coef_lr: float = setting(
+        "Training",
+        "The backbone's learning rate as a multiple of --lr.",
+        1e-3,
+        within=(0, 1e6),
+    )
+    seed: int = setting("Training", "Seed of everything random.", 0, within=(0, MOST_SEED))
+    resume: str | None = setting("Training", "auto, or a checkpoint folder of the same run.", None)
+    overwrite: bool = setting("Training", "Begin anew in a folder that holds a run.", False)
+    init_head: Path | None = setting("Training", "Checkpoint to start from.", None)
+    max_frames: int = setting("Frames", "Frames a clip.", 12, within=(1, MOST_FRAMES))
+    sampling: str = setting(
+        "Frames", "Which frames when there are more.", "uniform", choices=SAMPLERS
+    )
+    order: str = setting("Frames", "Frame order in training.", "ordinary", choices=ORDERS)
+    eval_order: str = setting("Frames", "In evaluation.", "ordinary", choices=ORDERS)
+    layers: int = setting("Model", "Transformer layers of the head.", 4, within=(1, 64))
+    device: str | None = setting("Machine", "cpu, cuda, cuda:1. [a GPU when there is one]", None)
+    precision: str = setting(
+        "Machine",
+        "Of the steps; bfloat16 is by autocast.",
+        "float32",
+        choices=("float32", "bfloat16"),
+    )
+    micro_batch: int = setting(
+        "Machine", "Pairs held in memory at once; same gradients. [all]", 0, within=(0, 1 << 20)
+    )
+    checkpoint_minutes: float = setting("Machine", "Save at least so often.", 10.0, within=(0, 1e6))
+    tensorboard: bool = setting("Machine", "Write event files too.", False)
+    accumulate: int = setting("Advanced", "Batches averaged in a step.", 1, within=(1, 1 << 20))
+    weight_decay: float = setting("Advanced", "AdamW's weight decay.", 0.2, within=(0, 1e3))
+    warmup: float = setting(
+        "Advanced", "Share of the steps with a rising rate.", 0.1, within=(0, 1)
+    )
+    # Infinite: nothing is clipped.
+    clip_norm: float = setting("Advanced", "Largest gradient norm.", 1.0, within=(1e-9, math.inf))
+    recipe: str = setting(
+        "Advanced",
+        "Numerics of the steps; authors: as in their code.",
+        "c4c",
+        choices=("c4c", "authors"),
+    )
+    objective: str = setting(
+        "Advanced",
+        "mil-nce is for post-pretraining on narrated video.",
+        "contrastive",
+        choices=("contrastive", "mil-nce"),
+    )
+    pairs: int = setting(
+        "Advanced", "mil-nce: stretches of a video that belong together.", 1, within=(1, 1 << 20)
+    )
+    clip_captions: str = setting(
+        "Advanced",
+        "Captions of a clip an epoch; one is drawn anew each time.",
+        "all",
+        choices=("all", "one"),
+    )
 
     def __post_init__(self) -> None:
-        _one_of("recipe", self.recipe, ("c4c", "authors"))
-        _one_of("objective", self.objective, ("contrastive", "mil-nce"))
-        _one_of("clip_captions", self.clip_captions, ("all", "one"))
-        for name, (least, most) in _RANGES.items():
-            require_within(name, getattr(self, name), least, most)
+        check(self)
         if self.warmup == 1:
             raise C4CError(f"--warmup is {self.warmup}, expected a share of the steps below 1.")
         if self.pairs > 1 and self.objective != "mil-nce":
@@ -149,20 +168,26 @@ class TrainHeadConfig(TrainConfig):
             the features before them.
     """
 
-    cache: Path | None = None
-    epochs: int = 30
-    lr: float = 1e-3
-    tune: str = "head"
-    coef_lr: float = 0.1
-
-    def __post_init__(self) -> None:
-        TrainConfig.__post_init__(self)
-        _one_of("tune", self.tune, ("head", "projections"))
+    cache: Path | None = setting("Data", "Feature cache. [the one below c4c-cache/]", None)
+    epochs: int = changed(TrainConfig, "epochs", 30)
+    lr: float = changed(TrainConfig, "lr", 1e-3, help="Peak learning rate.")
+    tune: str = setting(
+        "Model",
+        "projections: CLIP's two projections too.",
+        "head",
+        choices=("head", "projections"),
+    )
+    coef_lr: float = changed(
+        TrainConfig,
+        "coef_lr",
+        0.1,
+        help="The projections' learning rate as a multiple of --lr.",
+    )
 
     @property
     def learns(self) -> bool:
         """Whether anything is trained: mean pooling of features that do not change has nothing."""
-        return self.head != "meanP" or self.tune != "head"
+        return self.tune != "head" or bool(HEADS[self.head].trainable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,37 +219,58 @@ class TrainE2EConfig(TrainConfig):
         workers: decoding processes; ``None`` is one a core.
     """
 
-    dataset: str
-    root: Path | None = None
-    videos: Path | None = None
-    captions: Path | None = None
-    backbone: str = "ViT-B-32"
-    pretrained: str | None = None
-    preprocess: str | None = None
-    tokenizer: Path | None = None
-    linear_patch: str = "2d"
-    freeze_layers: int = 0
-    grad_checkpointing: bool = False
-    max_words: int | None = None
-    fps: float = 1.0
-    frames: str = "cache"
-    frame_cache: Path | None = None
-    decoder: str = "pyav"
-    workers: int | None = None
+    dataset: str = setting("Data", "Its name.", metavar="NAME")
+    root: Path | None = setting("Data", "Folder of the dataset.", None)
+    videos: Path | None = setting("Data", "Folder of its videos.", None)
+    captions: Path | None = setting("Data", "Captions file (folder, manifest).", None)
+    backbone: str = setting(
+        "Model", "open_clip name, tiny, or auto (read off the weights).", "ViT-B-32"
+    )
+    pretrained: str | None = setting(
+        "Model", "Tag, file of weights, or none. [openai, or the first]", None
+    )
+    preprocess: str | None = setting(
+        "Model", "Frames as for this tag's weights. [as the weights say]", None, metavar="TAG"
+    )
+    tokenizer: Path | None = setting(
+        "Model", "Folder or file, for backbones without CLIP's own. [the hub's]", None
+    )
+    linear_patch: str = setting(
+        "Model", "3d: patches over three frames.", "2d", choices=("2d", "3d")
+    )
+    freeze_layers: int = setting(
+        "Model", "Lowest layers of each tower left as they are.", 0, within=(-1, 1000)
+    )
+    grad_checkpointing: bool = setting(
+        "Machine", "Keep less of a layer, compute it again: less memory, more time.", False
+    )
+    max_words: int | None = setting(
+        "Advanced", "Tokens of a caption at most. [as CLIP]", None, within=(3, 1 << 16)
+    )
+    fps: float = setting("Frames", "Frames a second.", 1.0, within=FPS)
+    frames: str = setting(
+        "Frames",
+        "decode: anew each time, for small disks.",
+        "cache",
+        choices=("cache", "decode"),
+    )
+    frame_cache: Path | None = setting("Frames", "Decoded frames. [c4c-cache/DATASET-frames]", None)
+    decoder: str = setting(
+        "Machine", "What decodes the videos.", "pyav", choices=("pyav", "decord")
+    )
+    workers: int | None = setting(
+        "Machine", "Decoder processes. [cores]", None, within=(1, MOST_WORKERS)
+    )
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
-        for name, (least, most) in _E2E_RANGES.items():
-            require_within(name, getattr(self, name), least, most)
-        _one_of("frames", self.frames, ("cache", "decode"))
         if self.frames == "decode" and self.objective == "mil-nce":
             raise C4CError("--frames decode is for --objective contrastive; use the cache.")
-        _one_of("linear_patch", self.linear_patch, ("2d", "3d"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainResult:
-    """What a training leaves.
+    """What a training leaves. It stands for its best checkpoint wherever a path to one is taken.
 
     Attributes:
         checkpoint: folder of the best checkpoint (the last one when nothing was evaluated).
@@ -241,7 +287,20 @@ class TrainResult:
     steps: int = 0
     notes: tuple[str, ...] = ()
 
+    def __fspath__(self) -> str:
+        return str(self.checkpoint)
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise C4CError(f"--{name.replace('_', '-')} is '{value}'. Known: {', '.join(known)}.")
+    def __repr__(self) -> str:
+        figures = f", R@1 {self.metrics['t2v_r1']:.1f}" if "t2v_r1" in self.metrics else ""
+        return f"TrainResult('{self.checkpoint}', {self.steps} steps{figures})"
+
+    @cached_property
+    def head(self) -> Head:
+        """The head of the best checkpoint, in float32 on the CPU, in evaluation mode.
+
+        Raises:
+            C4CError: the checkpoint is gone or damaged.
+        """
+        from c4c.heads.checkpoint import load_checkpoint
+
+        return load_checkpoint(self.checkpoint).head

@@ -8,6 +8,7 @@ stopped or killed on the way is gone on with.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
 import json
 import os
@@ -74,7 +75,9 @@ class DecodedFrames:
         clips = [self.clips[place] for place in places]
         ready: queue.Queue[Decoded | BaseException] = queue.Queue(_AHEAD)
         done = threading.Event()
-        ahead = threading.Thread(target=self._decode, args=(clips, ready, done), daemon=True)
+        # In a copy of this context, so that its progress is heard where ours is.
+        work = (contextvars.copy_context().run, (self._decode, clips, ready, done))
+        ahead = threading.Thread(target=work[0], args=work[1], daemon=True)
         ahead.start()
         try:
             for clip in clips:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
 from c4c.core.records import Dataset
 from c4c.core.registry import Registry
+
+if TYPE_CHECKING:
+    from c4c.extract.datasets.shared import Counts
 
 DATASETS = Registry(
     "dataset",
@@ -24,14 +30,58 @@ DATASETS = Registry(
 )
 
 
+@runtime_checkable
+class Loader(Protocol):
+    """What a dataset's module has (docs/write-a-dataset.md).
+
+    Attributes:
+        SPLITS: the splits that are meant when none is named, training first.
+        EXPECTED: what complete splits hold, for those that somebody published a number of.
+    """
+
+    SPLITS: tuple[str, ...]
+    EXPECTED: Mapping[str, Counts]
+
+    def load(self, source: DatasetSource, split: str) -> Dataset:
+        """One split; raises C4CError for files that are missing or wrong."""
+
+
+@runtime_checkable
+class OwnSplits(Loader, Protocol):
+    """A loader whose splits are those that the user's own files name."""
+
+    def splits(self, source: DatasetSource) -> tuple[str, ...]:
+        """The splits of the files at ``source``."""
+
+
+@runtime_checkable
+class Divided(Loader, Protocol):
+    """A loader of a dataset that is divided in several ways.
+
+    Attributes:
+        DIVISIONS: each way, the usual one first; within one no clip is in two splits.
+    """
+
+    DIVISIONS: tuple[tuple[str, ...], ...]
+
+
+def loader(name: str) -> Loader:
+    """The module of dataset ``name``.
+
+    Raises:
+        C4CError: there is no dataset of that name.
+    """
+    module: Loader = DATASETS[name]
+    return module
+
+
 def dataset_splits(name: str) -> tuple[str, ...]:
     """The splits of dataset ``name`` that are meant when none is named.
 
     Raises:
         C4CError: there is no dataset of that name.
     """
-    splits: tuple[str, ...] = DATASETS[name].SPLITS
-    return splits
+    return loader(name).SPLITS
 
 
 def divisions(source: DatasetSource) -> tuple[tuple[str, ...], ...]:
@@ -42,11 +92,10 @@ def divisions(source: DatasetSource) -> tuple[tuple[str, ...], ...]:
     Raises:
         C4CError: there is no dataset of that name, or its splits cannot be read.
     """
-    module = DATASETS[source.name]
-    if hasattr(module, "splits"):  # whatever its captions file names
+    module = loader(source.name)
+    if isinstance(module, OwnSplits):
         return (module.splits(source),)
-    found: tuple[tuple[str, ...], ...] = getattr(module, "DIVISIONS", (module.SPLITS,))
-    return found
+    return module.DIVISIONS if isinstance(module, Divided) else (module.SPLITS,)
 
 
 def load_dataset(source: DatasetSource, split: str, strict: bool = False) -> Dataset:
@@ -60,12 +109,12 @@ def load_dataset(source: DatasetSource, split: str, strict: bool = False) -> Dat
     Raises:
         C4CError: files that are missing or wrong, an unknown split, an empty one.
     """
-    module = DATASETS[source.name]
-    if not hasattr(module, "splits"):
+    module = loader(source.name)
+    if not isinstance(module, OwnSplits):
         known = dict.fromkeys(name for division in divisions(source) for name in division)
         if split not in known:
             raise C4CError(f"{source.name} has no split '{split}'. It has {', '.join(known)}.")
-    dataset: Dataset = module.load(source, split)
+    dataset = module.load(source, split)
     if strict and (dataset.missing or dataset.notes):
         first = dataset.notes[0] if dataset.notes else f"video of '{dataset.missing[0]}'"
         raise C4CError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +13,7 @@ from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
 from c4c.core.records import Dataset
 from c4c.core.terminal import visible
-from c4c.extract.datasets import DATASETS, divisions, load_dataset
+from c4c.extract.datasets import divisions, load_dataset, loader
 from c4c.extract.datasets.shared import Counts, video_of
 
 _HEAD = ("split", "expected", "annotated", "found", "missing", "captions", "expected", "repeated")
@@ -32,7 +33,7 @@ class Report:
     """
 
     name: str
-    expected: dict[str, Counts]
+    expected: Mapping[str, Counts]
     divisions: tuple[tuple[str, ...], ...]
     datasets: tuple[Dataset, ...]
     unread: dict[str, str]
@@ -130,7 +131,7 @@ def check_dataset(source: DatasetSource, splits: tuple[str, ...] = ()) -> Report
             unread[split] = str(error)
     if not datasets:
         raise C4CError(next(iter(unread.values())))
-    expected: dict[str, Counts] = DATASETS[source.name].EXPECTED
+    expected = loader(source.name).EXPECTED
     return Report(source.name, expected, ways, tuple(datasets), unread, splits or ways[0])
 
 

@@ -109,7 +109,7 @@ def test_the_command_line_counts_more_than_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("c4c.toml").write_text('[train-head]\nhead = "noHead"\ncache = "here"\n')
+    Path("c4c.toml").write_text('[train-head]\nhead = "meanP"\ncache = "here"\n')
     done = CliRunner().invoke(group, ["train-head", "--cache", "there"])
     assert "there is not a feature cache" in str(done.exception)
     done = CliRunner().invoke(group, ["train-head"])

@@ -193,6 +193,8 @@ def build(place: Place) -> Callable[[str], DatasetSource]:
     """Writes the miniature of a dataset."""
 
     def make(name: str) -> DatasetSource:
+        if name not in BUILDERS:
+            pytest.fail(f"dataset '{name}' is not tested: add a miniature of it to {__file__}")
         BUILDERS[name](place)
         return place.source(name)
 

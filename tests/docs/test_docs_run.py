@@ -22,9 +22,13 @@ from c4c.extract.datasets.lsmdc import FILES
 from c4c.heads import build_head
 from c4c.interop.authors import to_authors
 
-RUN = [block for block in blocks("sh") if block.run]
+RUN = [block for block in blocks("sh", "python") if block.run]
 PAGES_RUN = list(dict.fromkeys(block.page for block in RUN))
-WITH_SHAPES = ("retrieval.md", "cache-format.md")  # they speak of a cache that is there
+WITH_SHAPES = (
+    "retrieval.md",
+    "cache-format.md",
+    "python.md",
+)  # they speak of a cache that is there
 # Sizes of the real thing, and backbones that would have to be downloaded.
 SMALLER = {
     "--seeds": "1", "--epochs": "1", "--batch": "8", "--train": "16", "--val": "4", "--test": "4",
@@ -93,6 +97,7 @@ def made(
                 for folder in ("videos", "my-data"):
                     shutil.copy(path, here / "home" / folder)
         (here / "lsmdc" / file).write_text("\n".join(lines) + "\n")
+    shutil.copytree(here / "home/videos", here / "videos")
     (here / "captions.csv").write_text("\n".join(captions) + "\n")
     (here / "home/my-data/metadata.csv").write_text("\n".join(captions) + "\n")
     backbone = load_backbone("tiny")
@@ -153,12 +158,17 @@ def test_a_page_runs_from_its_first_command_to_its_last(
     shutil.copytree(with_shapes if page.name in WITH_SHAPES else made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "here/home"))
+    names = {"__name__": "docs"}  # what one block of Python names, the next may use
     for block in RUN:
-        if block.page == page:
+        if block.page == page and block.kind == "python":
+            exec(compile(block.text, str(block), "exec"), names)
+        elif block.page == page:
             carry_out(monkeypatch, block.text)
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=str)
+@pytest.mark.parametrize(
+    "block", [one for one in blocks("python") if not one.run and not one.file], ids=str
+)
 def test_a_snippet_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(block.text, str(block), "exec"), {"__name__": "docs"})

@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from c4c.cli.app import group
 from c4c.core.records import Clip
 from c4c.extract.config import ExtractConfig
-from c4c.extract.engines.run import _Tasks
+from c4c.extract.engines.ray import _Tasks
 from c4c.extract.pipeline import prepare, summary
 
 DRIVER = os.getpid()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from c4c.core.records import FeatureBatch
 from c4c.heads import HEADS
-from c4c.interop.authors import from_authors, ours, theirs
+from c4c.interop.authors import NAMES, from_authors, ours, theirs
 
 pytestmark = pytest.mark.golden
 FOLDER = Path(os.environ.get("C4C_GOLDEN") or Path(__file__).parents[1] / "data" / "golden")
@@ -26,7 +26,7 @@ def close(found: torch.Tensor, wanted: np.ndarray, tolerance: float) -> None:
     torch.testing.assert_close(found.detach().double(), expected, rtol=0, atol=room)
 
 
-@pytest.fixture(params=list(HEADS))
+@pytest.fixture(params=list(NAMES))
 def golden(request: pytest.FixtureRequest) -> tuple[str, dict[str, np.ndarray]]:
     with np.load(FOLDER / f"{request.param}.head.npz") as stored:
         return request.param, dict(stored)

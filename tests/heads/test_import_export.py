@@ -19,6 +19,7 @@ from c4c.extract.backbone.backbone import load_backbone, uses_quick_gelu
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
+from c4c.interop.authors import NAMES, theirs
 from c4c.interop.convert import check_clip, export_checkpoint, import_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -49,7 +50,7 @@ def same(found: State, wanted: State) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("patch", ["2d", "3d"])
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", list(NAMES))
 def test_a_round_trip_changes_nothing(head: str, patch: str, prefix: str, tmp_path: Path) -> None:
     state = released(head, patch)
     file = tmp_path / "pytorch_model.bin.4"
@@ -70,7 +71,7 @@ BESIDE_THE_WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", list(NAMES))
 @pytest.mark.parametrize(
     "write",
     [
@@ -98,7 +99,7 @@ def test_however_it_was_saved_the_same_weights_come_in(head, write, tmp_path: Pa
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", list(NAMES))
 def test_any_precision_and_number_of_layers_comes_in(
     head: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
@@ -387,3 +388,9 @@ def test_a_flag_that_contradicts_the_weights_is_refused(tmp_path: Path) -> None:
     save_file(clip, tmp_path / "m.safetensors", {"quick_gelu": "true"})
     with pytest.raises(C4CError, match="says that it is of QuickGELU"):
         import_checkpoint(tmp_path / "m.safetensors", tmp_path / "own", exact_gelu=True)
+
+
+def test_heads_of_the_authors_code_are_those_that_say_so() -> None:
+    assert {name for name, kind in HEADS.items() if kind.in_authors_code} == set(NAMES)
+    with pytest.raises(C4CError, match="The authors' code has no head 'late'. It has meanP, "):
+        theirs("late", "weight")

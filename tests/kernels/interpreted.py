@@ -14,7 +14,7 @@ from c4c.kernels import contrastive_loss, ground_truth_ranks, masked_mean_pool, 
 from c4c.kernels.contrastive.naive import contrastive_loss_reference
 from c4c.kernels.dispatch import interpreted
 from c4c.kernels.pool.naive import masked_mean_pool_reference
-from c4c.kernels.ranks.op import ground_truth_ranks_reference
+from c4c.kernels.ranks.naive import ground_truth_ranks_reference
 from c4c.kernels.topk.naive import topk_similarity_reference
 
 # One rounding to the dtype of a number around one.

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from c4c.core.errors import C4CError
 from c4c.kernels import ground_truth_ranks, masked_mean_pool, topk_similarity
 from c4c.kernels.ranks import triton as ranks_triton
-from c4c.kernels.ranks.op import ground_truth_ranks_reference
+from c4c.kernels.ranks.naive import ground_truth_ranks_reference
 from c4c.kernels.topk import triton as topk_triton
 from c4c.kernels.topk.naive import topk_similarity_reference
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from c4c.core.errors import C4CError
 from c4c.kernels import ground_truth_ranks
 from c4c.kernels.ranks import pairs as module
-from c4c.kernels.ranks.op import ground_truth_ranks_reference
+from c4c.kernels.ranks.naive import ground_truth_ranks_reference
 
 
 def test_by_hand():

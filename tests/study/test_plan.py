@@ -109,7 +109,7 @@ def test_only_end_to_end_studies_vary_the_backbone() -> None:
 
 def test_a_study_without_a_head_names_what_is_lacking() -> None:
     study = Study(name="s", question="q", mode="cached", grid={"batch": [3]})
-    with pytest.raises(C4CError, match="--set head=meanP"):
+    with pytest.raises(C4CError, match="--set head=NAME"):
         plan_runs(study, StudyConfig(name="s", datasets=("shapes",)))
     config = StudyConfig(name="s", datasets=("shapes",), settings={"head": "meanP"})
     assert plan_runs(study, config)[0].settings["head"] == "meanP"

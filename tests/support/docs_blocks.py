@@ -14,13 +14,17 @@ _HEREDOC = re.compile(r"^([^\n]*?)<<-?\s*'?(\w+)'?\n(.*?)^\2$", re.MULTILINE | r
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; ``kind`` is its language, ``run`` whether it is carried out as it stands."""
+    """A fenced block of some language.
+
+    ``run`` says whether it is carried out as it stands, ``file`` what file of c4c it goes into.
+    """
 
     page: Path
     line: int
     kind: str
     run: bool
     text: str
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
@@ -34,7 +38,8 @@ def blocks(*kinds: str) -> list[Block]:
         for fence in _FENCE.finditer(text):
             kind, *more = fence[1].split() or [""]
             line = text.count("\n", 0, fence.start()) + 1
-            found.append(Block(page, line, kind, more == ["run"], fence[2]))
+            file = more[0] if more and "/" in more[0] else ""
+            found.append(Block(page, line, kind, more == ["run"], fence[2], file))
     return [block for block in found if block.kind in kinds]
 
 

@@ -1,6 +1,5 @@
 """Runs that tests of options compare with, made once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ def places(shapes_root: Path, shapes_cache: Path, tmp_path_factory: Any) -> dict
 
 
 @pytest.fixture
-def train(places: dict[str, list[str]], tmp_path: Path) -> Iterator[Train]:
+def train(places: dict[str, list[str]], tmp_path: Path) -> Train:
     """Runs a command with options over the usual ones, each time in a folder of its own."""
     count = 0
 
@@ -29,7 +28,7 @@ def train(places: dict[str, list[str]], tmp_path: Path) -> Iterator[Train]:
         count += 1
         return run_into(tmp_path / f"run{count}", places, command, *options)
 
-    yield once
+    return once
 
 
 @pytest.fixture(scope="session")
