@@ -21,7 +21,15 @@ from c4c.training.config import TrainHeadConfig
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
-    *("extract_features", "train_head", "evaluate", "load_head", "load_backbone", "decode_clip"),
+    *(
+        "extract_features",
+        "Searcher",
+        "train_head",
+        "evaluate",
+        "load_head",
+        "load_backbone",
+        "decode_clip",
+    ),
     *("Clip", "Cache", "CacheWriter", "C4CError", "__version__"),
 ]
 SMALL: dict[str, Any] = {"head": "seqTransf", "layers": 1, "epochs": 1, "batch": 16}
