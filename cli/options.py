@@ -93,7 +93,7 @@ def settings_options(kind: type[Any], *leaving: str) -> Callable[[Callable[..., 
     def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, (field, about) in reversed(own.items()):
             needed = field.default is MISSING
-            words = {"required": True} if needed else {"default": field.default}
+            words: dict[str, Any] = {"required": True} if needed else {"default": field.default}
             words |= _words(about, hints[name], field.default)
             words["shell_complete"] = _COMPLETE.get(option_name(name, about))
             own_name = option_name(name, about)

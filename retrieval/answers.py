@@ -209,7 +209,7 @@ def _any(named: Named) -> bool:
     return True
 
 
-def _hit(label: str, moment: Moment, unrelated: np.ndarray) -> Hit:  # type: ignore[type-arg]
+def _hit(label: str, moment: Moment, unrelated: np.ndarray) -> Hit:
     named, notes = moment.named, []
     if named.partial:
         notes.append("partial: the video is damaged, its frames end early")
@@ -223,7 +223,7 @@ def _hit(label: str, moment: Moment, unrelated: np.ndarray) -> Hit:  # type: ign
         confidence=confidence(moment.cosine, unrelated),
         clip=named.id,
         path=named.path,
-        start=_rounded(moment.start),
+        start=round(moment.start, 3),
         end=_rounded(moment.end),
         best=_rounded(moment.best),
         notes=tuple(notes),

@@ -195,7 +195,7 @@ def _search(
     terminal = sys.stdout is not None and sys.stdout.isatty() and not out
     with Searcher.of(config) as searcher:
         if each:
-            answers = (searcher(query, config.top_k, **wanted) for query in several)
+            answers: Iterator[Any] = (searcher(query, config.top_k, **wanted) for query in several)
         else:
             answers = searcher.stream(several, config.top_k, **wanted)
         answers = _remarked(answers, wanted["min_confidence"])

@@ -53,8 +53,7 @@ class Encoder:
         """Frames that take up the rows of those that were encoded before; nobody reads them."""
         import torch
 
-        size = self.backbone.image_size
-        blank = torch.zeros((count, size, size, 3), dtype=torch.uint8)
+        blank = torch.zeros((count, *self.backbone.preprocessing.fit.shape, 3), dtype=torch.uint8)
         return [self.backbone.preprocess(blank)] if count else []
 
     def _begin(self) -> None:

@@ -59,7 +59,10 @@ def test_help_loads_few_modules_beyond_click() -> None:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["extrakt"], "c4c: No such command 'extrakt'. See: c4c --help"),
+        (
+            ["extrakt"],
+            "c4c: There is no command 'extrakt'; did you mean 'extract'? See: c4c --help",
+        ),
         (["cache", "inof"], "c4c: No such command 'inof'"),
         (["extract", "--bogus"], "c4c: No such option '--bogus'. See: c4c extract --help"),
         (["extract", "--decodr", "x"], "'--decoder'"),

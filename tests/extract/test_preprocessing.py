@@ -108,6 +108,7 @@ def test_decoders_hand_over_what_the_preprocessing_needs(
 
 
 def test_a_turned_film_is_squashed_upright() -> None:
+    from c4c.extract.video.display import Display
     from c4c.extract.video.picture import picture_of
 
     draw = np.random.default_rng(1).integers(0, 256, (3, 5, 3), dtype=np.uint8)
@@ -115,7 +116,8 @@ def test_a_turned_film_is_squashed_upright() -> None:
     frame = av.VideoFrame.from_ndarray(flat, format="rgb24")
     fit = Fit(80, 40, "squash")
     upright = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(flat)), format="rgb24")
-    turned, wanted = picture_of(frame, fit, rotation=90), picture_of(upright, fit)
+    to_the_left = Display(matrix=(0, -1, 0, 1, 0, 0, 0, 0, 1))
+    turned, wanted = picture_of(frame, fit, to_the_left), picture_of(upright, fit, Display())
     assert turned.shape == wanted.shape == (80, 40, 3)
     assert np.abs(turned.astype(int) - wanted).mean() < 1
 
