@@ -171,7 +171,7 @@ def _search(
     else:
         held = piece.windows if kind == "windows" else piece.clips
         chosen = torch.from_numpy(piece.rows_of(mask) if kind == "windows" else mask.nonzero()[0])
-        blocks = (held[some] for some in chosen.split(_BLOCK))
+        blocks = (held[some] for some in torch.split(chosen, _BLOCK))
         scores, places = topk_similarity(text, blocks, min(count, max(1, len(chosen))))
         places = torch.where(places < 0, -1, chosen[places.clamp(0)] if len(chosen) else places)
     return scores, torch.where(places < 0, -1, number), places

@@ -69,7 +69,7 @@ def test_help_loads_few_modules_beyond_click() -> None:
             ["retrieve", "--top-k", "x"],
             "'x' is not a valid integer. See: c4c retrieve --help",
         ),
-        (["retrieve", "a", "b"], "unexpected extra argument (b)"),
+        (["index", "a", "b"], "unexpected extra argument (b)"),
         (["cache", "export", "--format", "nix"], "See: c4c cache export --help"),
         (["study", "heads", "--dataset", "shapes", "--slice", "3"], "not of the form i/n"),
         (["study", "heads", "--dataset", "shapes", "--slice", "16/16"], "are counted from 0"),
