@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from c4c.core.errors import C4CError
@@ -209,7 +210,7 @@ def _any(named: Named) -> bool:
     return True
 
 
-def _hit(label: str, moment: Moment, unrelated: np.ndarray) -> Hit:
+def _hit(label: str, moment: Moment, unrelated: npt.NDArray[np.float32]) -> Hit:
     named, notes = moment.named, []
     if named.partial:
         notes.append("partial: the video is damaged, its frames end early")

@@ -181,15 +181,19 @@ class Searcher:
             C4CError: a sentence is not text.
         """
         tower = self._text_tower()
+        tokens = tower.tokenize(sentences)
+        # The last place is taken when a text fills all of them.
+        for row in tokens[:, -1].nonzero()[:1].flatten().tolist():
+            say(
+                f"the sentence '{sentences[row][:60]}…' fills the text tower's "
+                f"{tokens.shape[1]} tokens: what goes beyond them is not read"
+            )
+        return self._encoded(tokens)
+
+    def _encoded(self, tokens: Tensor) -> Tensor:
         with torch.inference_mode():
-            tokens = tower.tokenize(sentences)
-            # The last place is taken when a text fills all of them.
-            for row in tokens[:, -1].nonzero()[:1].flatten().tolist():
-                say(
-                    f"the sentence '{sentences[row][:60]}…' fills the text tower's "
-                    f"{tokens.shape[1]} tokens: what goes beyond them is not read"
-                )
-            return tower.encode_text(tokens, self.head.projections is not None).float()
+            hidden = self.head.projections is not None
+            return self._text_tower().encode_text(tokens, hidden).float()
 
     @property
     def gallery(self) -> Gallery:
@@ -309,7 +313,8 @@ class Searcher:
     def _unrelated(self) -> Tensor | None:
         """Vectors [S, D] by which the gallery's confidence is told; ``None``: no text tower."""
         try:
-            features = self.encode(unrelated_sentences()).to(self.head.logit_scale.device)
+            tokens = self._text_tower().tokenize(unrelated_sentences())
+            features = self._encoded(tokens).to(self.head.logit_scale.device)
         except C4CError as error:
             if self._config.pretrained:
                 raise

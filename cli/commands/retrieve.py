@@ -194,6 +194,7 @@ def _search(
     several = itertools.chain([first], asked)
     terminal = sys.stdout is not None and sys.stdout.isatty() and not out
     with Searcher.of(config) as searcher:
+        answers: Iterator[Any]
         if each:
             answers: Iterator[Any] = (searcher(query, config.top_k, **wanted) for query in several)
         else:

@@ -74,12 +74,15 @@ def given(
         "train-e2e": ["--head", "meanP", *data, *train, "--frame-cache", str(frames),
                       "--eval-split", "none", "--workers", "1"],
         "retrieve": ["a red circle", *cache],
+        "index": [str(tmp_path / "copy")],
         "study": [str(tmp_path / "grid.toml"), *data, *cache, "--out", str(tmp_path / "study")],
         "compare": [str(frames / "a.json"), str(frames / "a.json")],
         "demo": ["--out", str(tmp_path / "demo")],
         "cache compact": [str(tmp_path / "copy")],
         "dataset make shapes": ["--root", str(tmp_path / "made"), "--train", "2", "--val", "0",
                                 "--test", "0"],
+        "dataset make shapes-moments": ["--root", str(tmp_path / "made"), "--videos", "1"],
+        "backbones": ["tiny"],
     }  # fmt: skip
 
 
