@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from c4c.core.errors import C4CError
+from c4c.core.limits import require_within
 from c4c.core.records import Query
 
 # What is to be avoided counts half: at its full weight it would lead away from the question too.
 AVOID = 0.5
+_LEAST, _MOST = 1e-3, 1e3  # weight of a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class Ask:
                 f"There are {len(self.weights)} weights for {len(self.sentences)} sentences; "
                 "give one each, or none."
             )
-        if any(not 0 < weight < 1e6 for weight in self.weights):
-            raise C4CError(f"Weights are {self.weights}, expected numbers above 0; see --not.")
+        for weight in self.weights:
+            require_within("weight", weight, _LEAST, _MOST)
         if not (self.sentences or self.like):
             raise C4CError("A query needs a sentence, or --like VIDEO.")
 

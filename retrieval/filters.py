@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.errors import C4CError
+from c4c.core.limits import require_within
 from c4c.retrieval.windows import frame_ends
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from c4c.retrieval.gallery_piece import Named, Piece
 
 Mask = npt.NDArray[np.bool_]
+_YEAR = 366 * 86400.0  # no clip lasts longer
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Filter:
     def __post_init__(self) -> None:
         _day("after", self.after)
         _day("before", self.before)
+        for name, seconds in (("longer", self.longer), ("shorter", self.shorter)):
+            require_within(name, seconds, 0, _YEAR)
 
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
