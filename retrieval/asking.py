@@ -10,7 +10,7 @@ from c4c.core.records import Query
 
 # What is to be avoided counts half: at its full weight it would lead away from the question too.
 AVOID = 0.5
-_LEAST, _MOST = 1e-3, 1e3  # weight of a sentence
+_LEAST, _MOST = 1e-6, 1e6  # weight of a sentence
 
 
 @dataclass(frozen=True, slots=True)
