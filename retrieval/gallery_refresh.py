@@ -25,6 +25,7 @@ from c4c.core.lock import one_writer
 from c4c.core.progress import Progress, say
 from c4c.core.schema import read_record, sealed
 from c4c.core.tensors import state_sha256
+from c4c.heads import MEAN
 from c4c.retrieval.gallery import STATE, Gallery, Held, State
 from c4c.retrieval.gallery_build import make_piece, mark_of, portions
 
@@ -60,7 +61,7 @@ class Maker:
         made_of = {
             "schema": SCHEMA,
             "cache": self.cache.owner.identity,
-            "head": self.head.name if self.head.loose else "meanP",
+            "head": self.head.name if self.head.loose else MEAN,
             "parameters": state_sha256(state if self.head.loose else _projections(state)),
             "view": asdict(self.view),
             "windows": asdict(self.windows),

@@ -182,7 +182,7 @@ def tightened(cosines: npt.NDArray[np.float32], first: int, last: int) -> tuple[
 
 def sees_order(head: Head) -> bool:
     """Whether a head's own score of a window counts: frames alone do not give it."""
-    return head.loose and head.name != "meanP"
+    return head.loose and head.sees_order
 
 
 def pairs(scores: Tensor, pieces: Tensor, rows: Tensor) -> Iterator[tuple[float, int, int]]:
