@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -25,7 +25,7 @@ from c4c.retrieval.answers import Answers, Wanted
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.confidence import unrelated_sentences
 from c4c.retrieval.filters import Filter
-from c4c.retrieval.gallery import Gallery, Maker, open_gallery, refresh
+from c4c.retrieval.gallery import Gallery, Maker, cache_stamp, open_gallery, refresh
 from c4c.retrieval.opening import RetrieveConfig, open_head, rerank_of
 from c4c.retrieval.search import ClipSearch, Hit
 from c4c.retrieval.windows import Windows
@@ -170,6 +170,20 @@ class Searcher:
         while batch := list(itertools.islice(asked, _BATCH)):
             yield from self._answer(batch, wanted)
 
+    @torch.inference_mode()
+    def frame_scores(self, query: str | Ask, video: str) -> list[tuple[float, float]]:
+        """The cosine of each frame of a video with a question: (second, cosine), by time.
+
+        Args:
+            query: a sentence, or an ``Ask`` of several parts.
+            video: the path of a video of the cache.
+
+        Raises:
+            C4CError: see ``__call__``; or no clip of that video has features.
+        """
+        vector = self._vectors([Ask.of(query)])[1][0]
+        return self._answering().frame_scores(vector, video)
+
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Text features [Q, D] of some sentences, as the backbone gives them.
 
@@ -195,6 +209,27 @@ class Searcher:
             C4CError: the cache cannot be read, or the gallery cannot be written anywhere.
         """
         return self._answering().gallery
+
+    def refresh(self) -> bool:
+        """Take up what the cache has gained or lost, and say whether there was anything.
+
+        Until the gallery has it, questions are answered from the gallery before.
+
+        Raises:
+            C4CError: see ``gallery``; or another cache is in its place now.
+        """
+        if self._answers is not None and self._answers.gallery.is_of(cache_stamp(self.cache)):
+            return False
+        cache = Cache.open(self.cache.path)
+        if cache.owner != self.cache.owner:
+            raise C4CError(f"{cache.path} is another cache now; open it anew.")
+        maker = replace(self._maker, cache=cache)
+        gallery = open_gallery(maker, self._unrelated)
+        with self._lock:
+            self.cache, self._maker = cache, maker
+            self._answers = Answers(gallery, maker, self._config) if len(gallery) else None
+            self._clip_search = None
+        return True
 
     def compact(self) -> Gallery:
         """Make the gallery anew, in as few pieces as hold it, without clips that are gone.
