@@ -25,6 +25,7 @@ HELP = {
     "retrieve": "Find moments for sentences, or evaluate a head.",
     "index": "Make, refresh, compact or verify the gallery of a cache.",
     "serve": "A page and an HTTP API to search caches.",
+    "mcp": "Search as tools of an assistant, over stdin and stdout.",
     "cache": "Look into a feature cache, verify and export it.",
     "dataset": "Check a dataset's files, or make the synthetic one.",
     "study": "A grid of trainings, with intervals and a report.",

@@ -91,6 +91,17 @@ function video(id) {
   }
   return videos.get(id);
 }
+const curves = new Map();
+function scoresOf(id, asked) {
+  const path = `/api/videos/${id}/scores?${asked}`;
+  if (curves.size > 500) curves.clear();
+  if (!curves.has(path)) {
+    const found = api(path);
+    found.catch(() => curves.delete(path));
+    curves.set(path, found);
+  }
+  return curves.get(path);
+}
 const thumbnail = (id, at, width = 320) => `/api/videos/${id}/thumbnail?at=${at.toFixed(2)}&width=${width}`;
 
 // Where to find a stretch of a video as something that this browser plays.
@@ -177,7 +188,7 @@ function results(found, state) {
       parts.push(el("p", {}, el("a", { href: address({ k: more }), "data-go": true }, "Show more")));
     }
   }
-  main.replaceChildren(...parts);
+  main.replaceChildren(...parts.filter(Boolean));
 }
 
 function lead(state) {
@@ -287,7 +298,7 @@ function timeline(hit, state, pick = null) {
   if (!asked.has("q") && !asked.has("like")) return null;
   const line = svg("svg", { class: "line", viewBox: "0 0 400 40", preserveAspectRatio: "none", role: "img", "aria-label": "Scores over the video" });
   line.draw = async () => {
-    const scores = await api(`/api/videos/${hit.video}/scores?${asked}`).catch(() => null);
+    const scores = await scoresOf(hit.video, asked).catch(() => null);
     if (!scores || scores.seconds.length < 2) { line.remove(); return; }
     drawLine(line, scores, hit);
     const choose = pick || ((second) => play(hit.video, second, hit.name, state));
