@@ -25,6 +25,8 @@ from c4c.serve.thumbnails import Thumbnails
 _PAGE = Path(__file__).parent / "page"
 _FILES = {"/page.js": "text/javascript", "/page.css": "text/css", "/icon.svg": "image/svg+xml"}
 
+_FORESEEN = (C4CError, HTTPException, RequestValidationError, asyncio.TimeoutError)
+
 
 def make_app(library: Library, names: Sequence[str] = (), token: str | None = None) -> Guard:
     """What a server runs; when it ends, it closes the library.
@@ -49,7 +51,7 @@ def make_app(library: Library, names: Sequence[str] = (), token: str | None = No
         app.add_api_route(path, _page, include_in_schema=False, response_class=FileResponse)
     for path in _FILES:
         app.add_api_route(path, _file, include_in_schema=False, response_class=FileResponse)
-    for kind in (C4CError, HTTPException, RequestValidationError, asyncio.TimeoutError):
+    for kind in (*_FORESEEN, Exception):
         app.add_exception_handler(kind, _explain)
     return Guard(app, names, token)
 
@@ -75,7 +77,9 @@ def _file(request: Request) -> Response:
 async def _explain(request: Request, error: Exception) -> Response:
     """What went wrong, in words and a status."""
     words, status = str(error), 422
-    if isinstance(error, HTTPException):
+    if not isinstance(error, _FORESEEN):
+        words, status = "Something went wrong in the server; its log says where.", 500
+    elif isinstance(error, HTTPException):
         words, status = str(error.detail), error.status_code
     elif isinstance(error, RequestValidationError):
         words = "; ".join(_told(one) for one in error.errors()[:5])

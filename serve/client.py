@@ -81,14 +81,13 @@ class Client:
             C4CError: what the server says is wrong, or it does not answer.
         """
         ask = Ask.of(query)
-        wanted = {"k": k, "per_video": per_video, "min_confidence": min_confidence}
+        wanted: dict[str, Any] = {"k": k, "per_video": per_video, "min_confidence": min_confidence}
         wanted |= {"missing": missing, **(vars(where) if where else {})}
         path, body = "/api/search", None
         if ask.image:
             path, body = "/api/search/image", _picture(ask.image)
         content = self._get(path, self._question(ask) + list(wanted.items()), body)
-        hits = [self._hit(ask, fields) for fields in content["hits"]]
-        return hits
+        return [self._hit(ask, fields) for fields in content["hits"]]
 
     def stream(
         self, queries: Iterable[str | Ask], k: int = 10, **wanted: Any

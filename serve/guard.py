@@ -15,6 +15,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
+
 from c4c.core.progress import say
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY = 20 << 20  # bytes: a picture
+_TOO_LARGE = f"Bodies have {MOST_BODY >> 20} MB at most."
 COOKIE = "c4c"
 OPEN = ("/", "/library", "/page.js", "/page.css", "/icon.svg", "/api/health", "/api/session")
 _HEADERS = {
@@ -37,10 +40,6 @@ _HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-
-
-class TooLarge(Exception):
-    """A body has more bytes than are taken."""
 
 
 class Guard:
@@ -65,12 +64,9 @@ class Guard:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        started = False
 
         async def sent(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
                 message["headers"] = [*message["headers"], *own]
             await send(message)
@@ -81,21 +77,17 @@ class Guard:
             return
         try:
             await self._app(scope, _limited(receive), sent)
-        except TooLarge:
-            await _answer(sent, 413, f"Bodies have {MOST_BODY >> 20} MB at most.")
         except Exception as error:
-            # Neither the question nor a path: only what a maintainer needs to find it.
+            # It was answered (``explain``). Neither the question nor a path is told here, only
+            # what a maintainer needs to find the fault.
             say(f"error in {scope['method']} {_place(error)}: {type(error).__name__}")
-            if started:
-                raise
-            await _answer(sent, 500, "Something went wrong in the server; its log says where.")
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return 421, "This host name is not served here; c4c serve --name adds one."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return 403, "Requests of other sites are refused."
         if (
             headers.get("sec-fetch-site") == "cross-site"
@@ -104,7 +96,7 @@ class Guard:
             return 403, "Requests of other sites are refused."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BODY:
-            return 413, f"Bodies have {MOST_BODY >> 20} MB at most."
+            return 413, _TOO_LARGE
         path = scope["path"]
         is_open = path in OPEN or path.startswith("/video/")
         if self._token and not is_open and not self._knows(headers):
@@ -154,7 +146,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > MOST_BODY:
-            raise TooLarge
+            raise HTTPException(413, _TOO_LARGE)
         return message
 
     return limited

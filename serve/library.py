@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c4c.cache.features import Failure
-from c4c.cache.open import list_shards
+from c4c.cache.open import find_cache, list_shards
 from c4c.core.errors import C4CError
 from c4c.core.inside import is_there
 from c4c.core.progress import say
@@ -247,7 +247,7 @@ class Library:
         from c4c.retrieval.searcher import Searcher
 
         galleries: dict[str, Gallery] = {}
-        for cache in caches or [None]:
+        for cache in caches or (find_cache(None),):
             searcher = Searcher(cache, checkpoint, device=device, pretrained=pretrained)
             gallery = searcher.gallery  # made now, not when the first question comes
             name = _free_name(searcher.cache.path.resolve().name, galleries)

@@ -70,7 +70,7 @@ def run_serve(config: ServeConfig) -> None:
 
 def _settings(library: Library, names: Sequence[str], token: str | None) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(library, names, token),  # type: ignore[arg-type]
+        make_app(library, names, token),
         http="h11",
         ws="none",
         access_log=False,  # it would hold what people look for

@@ -114,7 +114,8 @@ def test_an_error_within_tells_nothing_and_logs_no_question(
         raise RuntimeError("private words")
 
     monkeypatch.setattr(Contents, "suggestions", broken)
-    reply = server.get("/api/suggest", params={"q": "private question"})
+    quiet = TestClient(server.app, base_url=HOME, raise_server_exceptions=False)
+    reply = quiet.get("/api/suggest", params={"q": "private question"})
     assert reply.status_code == 500 and "private" not in reply.text
     log = capsys.readouterr().err
     assert "RuntimeError" in log and "private" not in log
