@@ -63,6 +63,7 @@ def run_serve(config: ServeConfig) -> None:
         token = _token(config, bound)
         library = Library.open(config.caches, config.checkpoint, config.device, config.pretrained)
         address, port = bound.getsockname()[:2]
+        bound.listen()  # from now on connections wait instead of failing
         shown = f"[{address}]" if ":" in address else address
         say(f"c4c serves on http://{shown}:{port}/ (Ctrl-C ends it)")
         _Server(_settings(library, config.names, token)).run([bound])
