@@ -20,6 +20,7 @@ from torch import Tensor
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
+from c4c.core.records import FeatureBatch
 from c4c.heads import mean_of
 from c4c.retrieval.answers import Answers, Wanted
 from c4c.retrieval.asking import Ask
@@ -31,6 +32,9 @@ from c4c.retrieval.search import ClipSearch, Hit
 from c4c.retrieval.windows import Windows
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from c4c.extract.backbone.backbone import Backbone
 
 _BATCH = 256  # questions encoded at once, and the least that is answered together
@@ -169,6 +173,41 @@ class Searcher:
         asked = iter(queries)
         while batch := list(itertools.islice(asked, _BATCH)):
             yield from self._answer(batch, wanted)
+
+    @torch.inference_mode()
+    def like_picture(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        k: int = 10,
+        *,
+        where: Filter | None = None,
+        per_video: int | None = None,
+        missing: str = "show",
+    ) -> list[Hit]:
+        """The k answers that look most like a picture; see ``__call__``.
+
+        They have no confidence: that is told by sentences, and pictures score higher.
+
+        Args:
+            pixels: uint8 [H, W, 3], RGB, upright.
+            k: answers at most, 1 to 1024.
+            where: which clips may answer.
+            per_video: answers from one video at most.
+            missing: ``hide`` leaves hits out whose video file does not exist.
+
+        Raises:
+            C4CError: see ``__call__``; or a tight head, which scores sentences only.
+        """
+        if not self.head.loose or self._config.rerank != "none":
+            raise C4CError("A picture needs a head with a vector a clip, such as seqTransf.")
+        tower, single = self._text_tower(), mean_of(self.head)
+        images = tower.preprocess(torch.from_numpy(pixels)[None])
+        features = tower.encode_frames(images, self.head.projections is not None).float()
+        ones = torch.ones(1, dtype=torch.int64, device=features.device)
+        vector = single.encode_clips(FeatureBatch(features[:, None], ones)).float().cpu()
+        wanted = Wanted(k, where or Filter(), per_video, None, missing == "hide")
+        hits = self._answering().find(["a picture"], vector, None, wanted)[0]
+        return [replace(hit, confidence=None) for hit in hits]
 
     @torch.inference_mode()
     def frame_scores(self, query: str | Ask, video: str) -> list[tuple[float, float]]:

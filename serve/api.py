@@ -13,12 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi import Path as InPath
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from c4c.core.errors import C4CError
 from c4c.core.version import __version__
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
+from c4c.retrieval.search import Hit
 from c4c.serve import models
 from c4c.serve.batching import Options
 from c4c.serve.film import Film, Films, media_type
@@ -125,7 +127,13 @@ def library(request: Request) -> Response:
 @router.get("/api/search", response_model=models.Answer, tags=["search"])
 async def search(request: Request, wanted: Annotated[models.Wanted, Query()]) -> Response:
     """Moments that fit sentences, another video, or both."""
-    return await _search(request, wanted, None)
+    gallery = _gallery(request, wanted.gallery)
+    ask = _ask(gallery, wanted)
+    options = Options(
+        wanted.k, _filter(wanted), wanted.per_video, wanted.min_confidence, wanted.missing
+    )
+    hits = await _come(gallery.batcher.ask(ask, options))
+    return _hits(gallery, str(ask), hits)
 
 
 @router.post(
@@ -139,27 +147,37 @@ async def search(request: Request, wanted: Annotated[models.Wanted, Query()]) ->
         }
     },
 )
-async def search_image(request: Request, wanted: Annotated[models.Wanted, Query()]) -> Response:
-    """Moments that look like a picture, which is the body; sentences may add to it."""
+async def search_image(request: Request, wanted: Annotated[models.Narrowed, Query()]) -> Response:
+    """Moments that look like a picture, which is the body: JPEG, PNG, WebP, GIF or BMP."""
+    gallery = _gallery(request, wanted.gallery)
     body = await asyncio.wait_for(request.body(), _UPLOAD)
-    if not body:
-        raise C4CError("The body is empty: send a picture.")
+    hits = await run_in_threadpool(_like, _served(request), gallery, wanted, body)
+    return _hits(gallery, "a picture", hits)
+
+
+def _like(served: Served, gallery: Gallery, wanted: models.Narrowed, body: bytes) -> list[Hit]:
     with tempfile.NamedTemporaryFile(prefix="c4c-picture-") as stream:
         stream.write(body)
         stream.flush()
-        return await _search(request, wanted, stream.name)
+        pixels = served.films.picture(stream.name)
+    return gallery.searcher.like_picture(
+        pixels,
+        wanted.k,
+        where=_filter(wanted),
+        per_video=wanted.per_video,
+        missing=wanted.missing,
+    )
 
 
-async def _search(request: Request, wanted: models.Wanted, image: str | None) -> Response:
-    gallery = _gallery(request, wanted.gallery)
-    ask = _ask(gallery, wanted, image)
-    where = Filter(**{name: getattr(wanted, name) for name in _FILTERS})
-    options = Options(wanted.k, where, wanted.per_video, wanted.min_confidence, wanted.missing)
-    hits = await _come(gallery.batcher.ask(ask, options))
+def _filter(wanted: models.Narrowed) -> Filter:
+    return Filter(**{name: getattr(wanted, name) for name in _FILTERS})
+
+
+def _hits(gallery: Gallery, query: str, hits: list[Hit]) -> Response:
     sure = [hit.confidence for hit in hits if hit.confidence is not None]
     return answer(
         {
-            "query": str(ask).replace(image or "\0", "your picture"),
+            "query": query,
             "gallery": gallery.name,
             "hits": [_hit(hit) for hit in hits],
             "nothing_fits": not hits or (bool(sure) and max(sure) < LIKELY),
@@ -167,17 +185,17 @@ async def _search(request: Request, wanted: models.Wanted, image: str | None) ->
     )
 
 
-def _ask(gallery: Gallery, wanted: models.Wanted, image: str | None = None) -> Ask:
+def _ask(gallery: Gallery, wanted: models.Wanted) -> Ask:
     like = None
     if wanted.like:
         video = gallery.contents.videos.get(wanted.like)
         if video is None:
             raise NotFound("There is no video of that id in this gallery.")
         like = video.path if wanted.at is None else f"{video.path}@{wanted.at}"
-    return Ask(tuple(wanted.q), tuple(wanted.weight), tuple(wanted.avoid), image, like)
+    return Ask(tuple(wanted.q), tuple(wanted.weight), tuple(wanted.avoid), like=like)
 
 
-def _hit(hit: Any) -> dict[str, Any]:
+def _hit(hit: Hit) -> dict[str, Any]:
     fields: dict[str, Any] = hit.as_dict()
     fields.pop("query")
     fields.pop("id", None)

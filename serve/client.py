@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import time
@@ -13,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from c4c.core.errors import C4CError
+from c4c.core.records import Query
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.search import Hit
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from c4c.retrieval.filters import Filter
 
 _PATIENCE = 90.0  # seconds for an answer
@@ -81,13 +86,35 @@ class Client:
             C4CError: what the server says is wrong, or it does not answer.
         """
         ask = Ask.of(query)
-        wanted: dict[str, Any] = {"k": k, "per_video": per_video, "min_confidence": min_confidence}
-        wanted |= {"missing": missing, **(vars(where) if where else {})}
-        path, body = "/api/search", None
-        if ask.image:
-            path, body = "/api/search/image", _picture(ask.image)
-        content = self._get(path, self._question(ask) + list(wanted.items()), body)
-        return [self._hit(ask, fields) for fields in content["hits"]]
+        options = {"k": k, "per_video": per_video, "min_confidence": min_confidence}
+        asked = [*self._question(ask), *_narrowed(options, where, missing)]
+        return [self._hit(ask.label, one) for one in self._get("/api/search", asked)["hits"]]
+
+    def like_picture(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        k: int = 10,
+        *,
+        where: Filter | None = None,
+        per_video: int | None = None,
+        missing: str = "show",
+    ) -> list[Hit]:
+        """The k answers that look most like a picture; see ``Searcher.like_picture``.
+
+        Args:
+            pixels: uint8 [H, W, 3], RGB, upright.
+            k: answers at most, 1 to 100.
+            where: which clips may answer.
+            per_video: answers from one video at most.
+            missing: ``hide`` leaves hits out whose video file does not exist.
+
+        Raises:
+            C4CError: see ``__call__``.
+        """
+        asked = [("gallery", self._gallery)]
+        asked += _narrowed({"k": k, "per_video": per_video}, where, missing)
+        found = self._get("/api/search/image", asked, _png(pixels))
+        return [self._hit(Query("a picture"), one) for one in found["hits"]]
 
     def stream(
         self, queries: Iterable[str | Ask], k: int = 10, **wanted: Any
@@ -152,11 +179,11 @@ class Client:
             raise C4CError(f"{self._url} has no video {path}.")
         return self._ids[path]
 
-    def _hit(self, ask: Ask, content: dict[str, Any]) -> Hit:
+    def _hit(self, query: Query, content: dict[str, Any]) -> Hit:
         self._ids[content["path"]] = content["video"]
         names = [field.name for field in fields(Hit) if field.name not in ("query", "notes")]
         own = {name: content[name] for name in names}
-        return Hit(query=ask.label, notes=tuple(content["notes"]), **own)
+        return Hit(query=query, notes=tuple(content["notes"]), **own)
 
     def _get(self, path: str, asked: list[tuple[str, Any]], body: bytes | None = None) -> Any:
         pairs = [(name, value) for name, value in asked if value is not None]
@@ -189,12 +216,17 @@ class Client:
             raise C4CError(f"{self._url} is no c4c server: it answers with no JSON.") from None
 
 
-def _picture(path: str) -> bytes:
-    from pathlib import Path
+def _narrowed(options: dict[str, Any], where: Filter | None, missing: str) -> list[tuple[str, Any]]:
+    filters = {f.name: getattr(where, f.name) for f in fields(where)} if where else {}
+    return [*options.items(), *filters.items(), ("missing", missing)]
 
-    from c4c.core.files import read_bytes
 
-    return read_bytes(Path(path), 20 << 20)
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    memory = io.BytesIO()
+    Image.fromarray(pixels).save(memory, "PNG")
+    return memory.getvalue()
 
 
 def _number(text: str) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -17,8 +18,11 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from c4c.core.errors import C4CError
-from c4c.core.files import parse_json, read_text
+from c4c.core.files import parse_json, read_bytes, read_text
 from c4c.core.schema import parse
 from c4c.serve.batching import Busy
 from c4c.serve.store import Store
@@ -148,6 +152,26 @@ class Films:
         """
         with self._turn(), target.open("r+b") as stream:
             self._run("convert", stream.fileno(), path, str(start), str(min(seconds, LONGEST)))
+
+    def picture(self, path: str) -> npt.NDArray[np.uint8]:
+        """The pixels of a picture, uint8 [H, W, 3], upright and not larger than 1024.
+
+        Raises:
+            C4CError: it is none.
+            Busy: others have to be read first.
+        """
+        with self._turn(), _scratch() as (handle, name):
+            try:
+                self._run("picture", handle, path)
+            except C4CError:
+                words = "Cannot read the picture; send a JPEG, PNG, WebP, GIF or BMP."
+                raise C4CError(words) from None
+            data = read_bytes(name, _OUTPUT)
+        height, width = struct.unpack_from("<II", data.ljust(8))
+        if not height * width or len(data) != 8 + 3 * height * width:
+            raise C4CError("Cannot read the picture.")
+        pixels: npt.NDArray[np.uint8] = np.frombuffer(data, np.uint8, offset=8).copy()
+        return pixels.reshape(height, width, 3)
 
     def _look(self, path: str, *stamp: int) -> Film:
         # A file and no pipe: a process that is killed leaves no reader waiting.

@@ -1,4 +1,4 @@
-"""What runs in a confined process of its own: looking at a video, and turning it into MP4.
+"""What runs in a confined process of its own: videos looked at or turned into MP4, pictures read.
 
 ``film.py`` starts it. It gets the number of a file that is open already, and writes nothing but
 that; its parent believes nothing of it.
@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import struct
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from c4c.extract.video.opening import Refused, duration, open_video, reason
+from c4c.extract.video.opening import Refused, duration, open_video
 
 _RATE = 25  # frames a second of a preview, at most
 _SIDE = 640  # pixels of its longer side, at most
+_PICTURE = 1024  # pixels of a picture's longer side, at most
+_PICTURES = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 def run(task: str, handle: int, path: str, *numbers: str) -> None:
-    """``look`` or ``convert``; what cannot be done ends with status 3."""
+    """``look``, ``convert`` or ``picture``; what cannot be done ends with status 3."""
     import av.error
 
     try:
         with os.fdopen(handle, "r+b" if task == "convert" else "wb") as target:
             if task == "look":
                 target.write(json.dumps(_look(path)).encode())
+            elif task == "picture":
+                target.write(_picture(path))
             else:
                 _convert(path, target, *map(float, numbers))
-    except (Refused, OSError, ValueError, av.error.FFmpegError) as error:
-        print(reason(error), file=sys.stderr)
-        os._exit(3)
+    except (Refused, OSError, ValueError, SyntaxError, av.error.FFmpegError):
+        os._exit(3)  # standard files lead nowhere
 
 
 def _look(path: str) -> dict[str, Any]:
@@ -99,3 +102,14 @@ def _scaled(frame: Any, rotation: int) -> Any:
     width, height = (max(2, int(side * scale) // 2 * 2) for side in (frame.width, frame.height))
     picture = frame.to_ndarray(format="rgb24", width=width, height=height)
     return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4))
+
+
+def _picture(path: str) -> bytes:
+    """Height and width, then RGB pixels, upright."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=_PICTURES) as image:
+        image.draft("RGB", (_PICTURE, _PICTURE))
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright.thumbnail((_PICTURE, _PICTURE))
+    return struct.pack("<II", upright.height, upright.width) + upright.tobytes()

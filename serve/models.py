@@ -12,18 +12,11 @@ Seconds = Annotated[float, Field(ge=0, le=1e6)]
 VideoId = Annotated[str, Field(pattern=r"^[0-9a-f]{24}$")]
 
 
-class Wanted(BaseModel):
+class Narrowed(BaseModel):
     """Which clips may answer, and how many answers there are."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    q: list[Words] = Field([], max_length=8, description="What hits are to show; repeatable.")
-    weight: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
-        [], max_length=8, description="Of each q, in their order; none given is 1 each."
-    )
-    avoid: list[Words] = Field([], alias="not", max_length=8, description="Not to show.")
-    like: VideoId | None = Field(None, description="A video that hits are to be like.")
-    at: Seconds | None = Field(None, description="The second of it.")
     k: int = Field(10, ge=1, le=100, description="Hits at most.")
     path: Words | None = Field(None, description="Pattern of the path or name: *beach*.")
     folder: Words | None = Field(None, description="The video lies in it or below.")
@@ -33,9 +26,21 @@ class Wanted(BaseModel):
     shorter: Seconds | None = Field(None, description="At most.")
     caption: Words | None = Field(None, description="Words that a caption of it contains.")
     per_video: int | None = Field(None, ge=1, le=100, description="Hits of a video at most.")
-    min_confidence: float | None = Field(None, ge=0, le=1, description="Hits below are left out.")
     missing: Literal["show", "hide"] = Field("show", description="Hits without a video file.")
     gallery: Words | None = Field(None, description="Which gallery; none is the first.")
+
+
+class Wanted(Narrowed):
+    """What is asked, in words or by a video."""
+
+    q: list[Words] = Field([], max_length=8, description="What hits are to show; repeatable.")
+    weight: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
+        [], max_length=8, description="Of each q, in their order; none given is 1 each."
+    )
+    avoid: list[Words] = Field([], alias="not", max_length=8, description="Not to show.")
+    like: VideoId | None = Field(None, description="A video that hits are to be like.")
+    at: Seconds | None = Field(None, description="The second of it.")
+    min_confidence: float | None = Field(None, ge=0, le=1, description="Hits below are left out.")
 
 
 class Hit(BaseModel):

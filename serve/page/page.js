@@ -158,6 +158,7 @@ function read(keep = {}) {
 async function showSearch(mine) {
   const state = here(), asked = wanted(state);
   fill(state);
+  if (picture) for (const name of ["q", "not", "like", "at", "weight", "min_confidence"]) asked.delete(name);
   const asks = picture || state.get("q") || state.get("like");
   document.title = state.get("q") ? `${shown(state.get("q"))} · c4c` : "c4c";
   if (!asks) return welcome(mine);
@@ -226,7 +227,7 @@ function card(hit, state) {
   const like = address({ q: "", like: hit.video, at: best, gallery: state.get("gallery") });
   const body = el("div", { class: "body" },
     el("a", { class: "name", href: videoAddress(hit.video, state), "data-go": true, title: shown(hit.path) }, el("bdi", {}, shown(hit.name))),
-    sure(hit), timeline(hit, state),
+    sure(hit, state.get("like")), picture ? null : timeline(hit, state),
     ...hit.notes.map((words) => el("p", { class: "small warn" }, shown(words))),
     el("div", { class: "links" },
       el("a", { href: like, "data-go": true, "aria-label": `More moments like this one of ${shown(hit.name)}` }, "More like this"),
@@ -234,8 +235,9 @@ function card(hit, state) {
   return el("li", {}, el("article", { class: "card", "data-hit": true }, shot, body));
 }
 
-function sure(hit) {
-  if (hit.confidence === null) return el("div", { class: "sure" }, `score ${hit.score.toFixed(3)}`);
+// Confidence is told by sentences; what is like a video or a picture scores higher than those.
+function sure(hit, like = null) {
+  if (hit.confidence === null || like) return el("div", { class: "sure" }, `likeness ${Math.round(Math.max(0, hit.score) * 100)} %`);
   const percent = Math.round(hit.confidence * 100), low = hit.confidence < 0.5;
   const bar = el("i"); bar.style.width = `${percent}%`;
   return el("div", { class: "sure", title: `score ${hit.score.toFixed(3)}` },
@@ -598,6 +600,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typing);
   close();
+  if (q.value.trim()) picture = null;
   const like = location.pathname === "/" ? { like: here().get("like"), at: here().get("at") } : {};
   const video = location.pathname.startsWith("/video/");
   const where = read(like);

@@ -11,6 +11,9 @@ from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
+from c4c.extract.video.decode import Request, decode_clip
+from c4c.retrieval.asking import Ask
+from c4c.retrieval.filters import Filter
 from c4c.retrieval.searcher import Searcher
 from c4c.retrieval.session import RetrieveConfig, run_search
 
@@ -55,6 +58,17 @@ def test_each_frame_of_a_video_has_its_cosine(searcher: Searcher, shapes_cache: 
     assert cosines == pytest.approx((unit @ (text / np.linalg.norm(text))).tolist(), abs=2e-3)
     with pytest.raises(C4CError, match="No clip of nowhere.mp4"):
         searcher.frame_scores(QUERY, "nowhere.mp4")
+
+
+def test_a_frame_as_a_picture_finds_its_own_moment(searcher: Searcher, shapes_cache: Path) -> None:
+    clip = Cache.open(shapes_cache).clips("val").clips[5]
+    pixels = decode_clip(clip, Request(fps=1.0)).frames.pixels[2]
+    hits = searcher.like_picture(pixels, 40)
+    own = Ask(like=f"{clip.path}@2")
+    assert [hit.clip for hit in hits[:5]] == [hit.clip for hit in searcher(own, 5)]
+    assert hits[0].score > 0.9 and {hit.confidence for hit in hits} == {None}
+    (only,) = searcher.like_picture(pixels, where=Filter(path=clip.path), per_video=1)
+    assert only.clip == clip.id
 
 
 def test_it_takes_up_what_a_cache_has_gained(shapes_root: Path, tmp_path: Path) -> None:

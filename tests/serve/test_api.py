@@ -177,6 +177,21 @@ def test_the_library_counts_what_the_cache_holds(server: TestClient, shapes_cach
     assert gallery["backbone"] == "tiny" and gallery["path"] == str(shapes_cache)
 
 
+def test_a_picture_finds_what_looks_like_it(
+    server: TestClient, searcher: Searcher, first: dict[str, str]
+) -> None:
+    from c4c.core.records import Clip
+    from c4c.extract.video.decode import Request, decode_clip
+
+    pixels = decode_clip(Clip("x", first["path"]), Request(fps=1.0)).frames.pixels[4]
+    memory = io.BytesIO()
+    Image.fromarray(pixels).save(memory, "PNG")
+    reply = server.post("/api/search/image?k=5", content=memory.getvalue()).json()
+    expected = searcher.like_picture(pixels, 5)
+    assert [hit["clip"] for hit in reply["hits"]] == [hit.clip for hit in expected]
+    assert reply["hits"][0]["confidence"] is None and not reply["nothing_fits"]
+
+
 def test_a_body_that_is_no_picture_is_refused(server: TestClient) -> None:
     reply = server.post("/api/search/image", content=b"\x89PNG and then nothing")
     assert reply.status_code == 422 and reply.json()["error"].startswith("Cannot read the picture")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from c4c.core.errors import C4CError
@@ -38,6 +39,14 @@ def test_it_asks_by_a_video_and_gives_its_time_line(address: str, searcher: Sear
         scores, expected = client.frame_scores(QUERY, path), searcher.frame_scores(QUERY, path)
         assert [second for second, _ in scores] == [second for second, _ in expected]
         assert [one for _, one in scores] == pytest.approx([one for _, one in expected], abs=1e-4)
+
+
+def test_it_asks_by_a_picture(address: str, searcher: Searcher) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    narrow = Filter(path="val-*")
+    with Client(address) as client:
+        found = client.like_picture(pixels, 3, where=narrow)
+    assert found == searcher.like_picture(pixels, 3, where=narrow) and len(found) == 3
 
 
 def test_what_is_wrong_is_said_in_the_servers_words(address: str) -> None:
