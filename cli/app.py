@@ -24,6 +24,8 @@ HELP = {
     "train-e2e": "Train head and backbone together, from video frames.",
     "retrieve": "Find moments for sentences, or evaluate a head.",
     "index": "Make, refresh, compact or verify the gallery of a cache.",
+    "serve": "A page and an HTTP API to search caches.",
+    "mcp": "Search as tools of an assistant, over stdin and stdout.",
     "cache": "Look into a feature cache, verify and export it.",
     "backbones": "What models there are, and how fast they are here.",
     "dataset": "Check a dataset's files, or make the synthetic one.",

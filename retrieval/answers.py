@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -166,6 +166,34 @@ class Answers:
             batch = window_batch(frames, span, view, head.logit_scale.device)
             moment.score = float(head(batch, features[None])[0, 0])
         return sorted(moments, key=lambda moment: -moment.score)
+
+    @cached_property
+    def _clips_of(self) -> dict[str, list[tuple[int, int]]]:
+        """Piece and row of each video's clips, by its path."""
+        rows: dict[str, list[tuple[int, int]]] = {}
+        for number, (piece, gone) in enumerate(
+            zip(self.gallery.pieces, self.gallery.gone, strict=True)
+        ):
+            for row in range(len(piece)):
+                if gone is None or not gone[row]:
+                    rows.setdefault(piece.name(row).path, []).append((number, row))
+        return rows
+
+    def frame_scores(self, vector: Tensor, video: str) -> list[tuple[float, float]]:
+        """Second and cosine of each frame of a video, by time; see ``Searcher.frame_scores``.
+
+        Raises:
+            C4CError: no clip of that video is in the gallery.
+        """
+        if video not in self._clips_of:
+            raise C4CError(f"No clip of {video} with features is in {self._maker.cache.path}.")
+        scores: dict[float, float] = {}  # clips of a video may overlap
+        for number, row in self._clips_of[video]:
+            piece = self.gallery.pieces[number]
+            frames, times = piece.clip_frames(row)
+            seconds = (times + piece.name(row).start).tolist()
+            scores |= zip(seconds, (frames.float() @ vector).tolist(), strict=True)
+        return sorted(scores.items())
 
     def vector_of(self, like: str) -> Tensor:
         """The unit vector [D] of a video of the gallery, or of a second of it: ``VIDEO@12.5``.

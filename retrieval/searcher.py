@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -20,18 +20,22 @@ from torch import Tensor
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
+from c4c.core.records import FeatureBatch
 from c4c.heads import mean_of
 from c4c.retrieval.answers import Answers, Wanted
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.confidence import unrelated_sentences
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.gallery import Gallery
-from c4c.retrieval.gallery_refresh import Maker, open_gallery, refresh
+from c4c.retrieval.gallery_refresh import Maker, cache_stamp, open_gallery, refresh
 from c4c.retrieval.opening import RetrieveConfig, load_tower, open_head, rerank_of
 from c4c.retrieval.search import ClipSearch, Hit
 from c4c.retrieval.windows import Windows
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from c4c.extract.backbone.backbone import Backbone
 
 _BATCH = 256  # questions encoded at once, and the least that is answered together
@@ -174,6 +178,55 @@ class Searcher:
         while batch := list(itertools.islice(asked, _BATCH)):
             yield from self._answer(batch, wanted)
 
+    @torch.inference_mode()
+    def like_picture(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        k: int = 10,
+        *,
+        where: Filter | None = None,
+        per_video: int | None = None,
+        missing: str = "show",
+    ) -> list[Hit]:
+        """The k answers that look most like a picture; see ``__call__``.
+
+        They have no confidence: that is told by sentences, and pictures score higher.
+
+        Args:
+            pixels: uint8 [H, W, 3], RGB, upright.
+            k: answers at most, 1 to 1024.
+            where: which clips may answer.
+            per_video: answers from one video at most.
+            missing: ``hide`` leaves hits out whose video file does not exist.
+
+        Raises:
+            C4CError: see ``__call__``; or a tight head, which scores sentences only.
+        """
+        if not self.head.loose or self._config.rerank != "none":
+            raise C4CError("A picture needs a head with a vector a clip, such as seqTransf.")
+        tower, single = self._text_tower(), mean_of(self.head)
+        images = tower.preprocess(torch.from_numpy(pixels)[None])
+        features = tower.encode_frames(images, self.head.projections is not None).float()
+        ones = torch.ones(1, dtype=torch.int64, device=features.device)
+        vector = single.encode_clips(FeatureBatch(features[:, None], ones)).float().cpu()
+        wanted = Wanted(k, where or Filter(), per_video, None, missing == "hide")
+        hits = self._answering().find(["a picture"], vector, None, wanted)[0]
+        return [replace(hit, confidence=None) for hit in hits]
+
+    @torch.inference_mode()
+    def frame_scores(self, query: str | Ask, video: str) -> list[tuple[float, float]]:
+        """The cosine of each frame of a video with a question: (second, cosine), by time.
+
+        Args:
+            query: a sentence, or an ``Ask`` of several parts.
+            video: the path of a video of the cache.
+
+        Raises:
+            C4CError: see ``__call__``; or no clip of that video has features.
+        """
+        vector = self._vectors([Ask.of(query)])[1][0]
+        return self._answering().frame_scores(vector, video)
+
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Text features [Q, D] of some sentences, as the backbone gives them.
 
@@ -203,6 +256,27 @@ class Searcher:
             C4CError: the cache cannot be read, or the gallery cannot be written anywhere.
         """
         return self._answering().gallery
+
+    def refresh(self) -> bool:
+        """Take up what the cache has gained or lost, and say whether there was anything.
+
+        Until the gallery has it, questions are answered from the gallery before.
+
+        Raises:
+            C4CError: see ``gallery``; or another cache is in its place now.
+        """
+        if self._answers is not None and self._answers.gallery.is_of(cache_stamp(self.cache)):
+            return False
+        cache = Cache.open(self.cache.path)
+        if cache.owner != self.cache.owner:
+            raise C4CError(f"{cache.path} is another cache now; open it anew.")
+        maker = replace(self._maker, cache=cache)
+        gallery = open_gallery(maker, self._unrelated)
+        with self._lock:
+            self.cache, self._maker = cache, maker
+            self._answers = Answers(gallery, maker, self._config) if len(gallery) else None
+            self._clip_search = None
+        return True
 
     def compact(self) -> Gallery:
         """Make the gallery anew, in as few pieces as hold it, without clips that are gone.

@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "extract.engines": {"core", "cache", "extract", "extract.backbone"},
     "interop": {"core", "heads", "extract.backbone"},
     "retrieval": {"core", "cache", "kernels", "heads", "extract.video", "extract.backbone"},
+    "serve": {"core", "cache", "retrieval", "extract.video"},
     "training": {
         *("core", "cache", "kernels", "heads", "retrieval.metrics", "retrieval.notes"),
         *("extract.datasets", "extract.video", "extract.backbone"),
@@ -44,7 +45,14 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "face",
         *("core", "cache", "kernels", "heads", "extract", "interop", "retrieval", "training"),
-        *("extract.datasets", "extract.video", "extract.backbone", "extract.engines", "study"),
+        *(
+            "extract.datasets",
+            "extract.video",
+            "extract.backbone",
+            "extract.engines",
+            "study",
+            "serve",
+        ),
     },
 }
 FACE = "src/c4c/__init__.py"  # the package's lazy face and ``python -m c4c`` stand above the roof

@@ -1,12 +1,19 @@
 """``Searcher``: what a program holds to ask a cache."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
+from c4c.extract.config import ExtractConfig
+from c4c.extract.pipeline import run_extract
+from c4c.extract.video.decode import Request, decode_clip
+from c4c.retrieval.asking import Ask
+from c4c.retrieval.filters import Filter
 from c4c.retrieval.searcher import Searcher
 from c4c.retrieval.session import RetrieveConfig, run_search
 
@@ -38,6 +45,53 @@ def test_threads_may_ask_at_once(searcher: Searcher) -> None:
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(searcher, [QUERY, OTHER] * 8))
     assert [[hit.clip for hit in hits] for hits in answers] == expected * 8
+
+
+def test_each_frame_of_a_video_has_its_cosine(searcher: Searcher, shapes_cache: Path) -> None:
+    clips = Cache.open(shapes_cache).clips("val")
+    features, times = clips.read(3)
+    text = searcher.encode([QUERY])[0].numpy().astype(np.float64)
+    unit = features / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    scores = searcher.frame_scores(QUERY, clips.clips[3].path)
+    assert [second for second, _ in scores] == times.tolist()
+    cosines = [score for _, score in scores]
+    assert cosines == pytest.approx((unit @ (text / np.linalg.norm(text))).tolist(), abs=2e-3)
+    with pytest.raises(C4CError, match="No clip of nowhere.mp4"):
+        searcher.frame_scores(QUERY, "nowhere.mp4")
+
+
+def test_a_frame_as_a_picture_finds_its_own_moment(searcher: Searcher, shapes_cache: Path) -> None:
+    clip = Cache.open(shapes_cache).clips("val").clips[5]
+    pixels = decode_clip(clip, Request(fps=1.0)).frames.pixels[2]
+    hits = searcher.like_picture(pixels, 40)
+    own = Ask(like=f"{clip.path}@2")
+    assert [hit.clip for hit in hits[:5]] == [hit.clip for hit in searcher(own, 5)]
+    assert hits[0].score > 0.9 and {hit.confidence for hit in hits} == {None}
+    (only,) = searcher.like_picture(pixels, where=Filter(path=clip.path), per_video=1)
+    assert only.clip == clip.id
+
+
+def test_it_takes_up_what_a_cache_has_gained(shapes_root: Path, tmp_path: Path) -> None:
+    videos = sorted((shapes_root / "videos").glob("test-*.mp4"))[:3]
+    root = tmp_path / "videos"
+    root.mkdir()
+
+    def extract(some: list[Path]) -> None:
+        for video in some:
+            shutil.copy(video, root)
+        config = ExtractConfig(
+            dataset="folder", root=root, cache=tmp_path / "cache", backbone="tiny", workers=1
+        )
+        run_extract(config)
+
+    extract(videos[:2])
+    with Searcher(tmp_path / "cache", device="cpu") as searcher:
+        assert len({hit.path for hit in searcher(QUERY)}) == 2
+        assert not searcher.refresh()
+        extract(videos[2:])
+        assert len({hit.path for hit in searcher(QUERY)}) == 2  # not looked at yet
+        assert searcher.refresh()
+        assert len({hit.path for hit in searcher(QUERY)}) == 3
 
 
 def test_it_says_what_it_holds_in_a_line(shapes_cache: Path) -> None:

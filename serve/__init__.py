@@ -1,0 +1,1 @@
+"""The searcher for browsers, programs and assistants: a page, an HTTP API, MCP."""
