@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from c4c.face.learning import load_head as load_head
     from c4c.face.learning import train_head as train_head
     from c4c.retrieval.searcher import Searcher as Searcher
+    from c4c.serve.client import Client as Client
 
 # Every public name, and where it is.
 _NAMES = {
     "extract_features": "c4c.face.features",
     "Searcher": "c4c.retrieval.searcher",
+    "Client": "c4c.serve.client",
     "train_head": "c4c.face.learning",
     "evaluate": "c4c.face.learning",
     "load_head": "c4c.face.learning",

@@ -24,6 +24,7 @@ NAMES = [
     *(
         "extract_features",
         "Searcher",
+        "Client",
         "train_head",
         "evaluate",
         "load_head",
