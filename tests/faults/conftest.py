@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,15 @@ from c4c.cli.app import group
 from c4c.core.records import Caption, Clip, Dataset, Fingerprint
 
 FPS, SECONDS = 8, 3
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """SVT-AV1 makes its caller a real-time thread where it may: others would wait for it."""
+    ordinary = os.SCHED_OTHER, os.sched_param(0)
+    os.sched_setscheduler(0, *ordinary)  # a fixture of the module may have used it
+    yield
+    os.sched_setscheduler(0, *ordinary)
 
 
 class Films:
