@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 import numpy as np
+from figures import json_option, keep  # benchmarks/figures.py
 
 WIDTH, HEIGHT, RATE = 96, 64, 8
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
@@ -335,6 +336,7 @@ def _named(tool: str) -> str:
 
 
 @click.command()
+@json_option
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the videos there.")
 @click.option("--tool", type=click.Choice(list(TOOLS)), help="Ask this one, as JSON.")
 def main(folder: Path | None, tool: str | None) -> None:
@@ -354,6 +356,7 @@ def main(folder: Path | None, tool: str | None) -> None:
     print("| video | " + " | ".join(map(_named, TOOLS)) + " |")
     print("| --- |" + " --- |" * len(TOOLS))
     for kind, *cells in zip(KINDS, *columns, strict=True):
+        keep({"video": kind.file, **dict(zip(map(_named, TOOLS), cells, strict=True))})
         print(f"| {kind.name} (`{kind.file}`) | " + " | ".join(cells) + " |")
 
 

@@ -33,6 +33,13 @@ __all__ = [
 ]
 
 
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed runs left of ``write_atomic``: for the one writer of a folder."""
+    for left in folder.glob(".tmp-*"):
+        if not left.is_symlink() and left.is_file():
+            left.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
     """Write ``path`` whole or not at all: temporary name, fsync, rename, fsync the folder.
 

@@ -43,7 +43,9 @@ def test_a_sentence_finds_clips(folder: Path) -> None:
     assert [hit["rank"] for hit in hits] == list(range(1, 11))
     assert sorted((hit["score"] for hit in hits), reverse=True) == [hit["score"] for hit in hits]
     assert all(Path(folder, hit["path"]).is_file() for hit in hits)
-    assert set(hits[0]) == {"query", "rank", "score", "clip", "path", "start", "end"}
+    assert set(hits[0]) == {
+        *("query", "rank", "score", "confidence", "clip", "path", "start", "end", "best", "notes")
+    }
 
 
 def test_the_shipped_backbone_finds_what_a_caption_says(folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from c4c.cache.seen import Seen
 from c4c.core.errors import C4CError
+from c4c.core.files import remove_temporary
 from c4c.core.progress import Progress, say
 from c4c.core.schema import Range, parse
 from c4c.core.signals import StopRequest
@@ -246,6 +247,7 @@ class Run:
         if self.world.leads:
             for name in ("best", "last"):
                 sweep(self.out / name)
+            remove_temporary(self.out)
         last = standing(self.out / "last" if resume == "auto" else Path(resume or ""))
         if resume and last is not None:
             self._go_on(last)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from families import FAMILIES, known_families, make_tokenizer
-from open_clip.factory import _MODEL_CONFIGS
+from open_clip import factory
 
 from c4c.cache.open import Cache
 from c4c.cli.app import group
@@ -133,7 +133,7 @@ def test_what_is_trained_sees_the_same_pixels_when_it_is_served(
 def tagged(monkeypatch: pytest.MonkeyPatch) -> str:
     """A name that open_clip has weights of, and little to compute."""
     small = {**FAMILIES["pe"], "embed_dim": 48}
-    monkeypatch.setitem(_MODEL_CONFIGS, "PE-Core-T-16-384", small)
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "PE-Core-T-16-384", small)
     return "PE-Core-T-16-384"
 
 

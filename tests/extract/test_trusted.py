@@ -76,7 +76,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def digest(stream: object, kind: str) -> object:
-        names.append(Path(stream.name).name)  # type: ignore[attr-defined]
+        name = Path(stream.name).name  # type: ignore[attr-defined]
+        if not name.startswith("piece-"):  # of the gallery
+            names.append(name)
         return real(stream, kind)  # type: ignore[arg-type]
 
     real = hashlib.file_digest
@@ -210,7 +212,9 @@ def test_a_tag_is_a_tag_whatever_files_lie_around(
 ) -> None:
     Path("openai").write_bytes(b"no weights")
     asked: list[str] = []
-    monkeypatch.setattr("c4c.extract.backbone.build._from_tag", lambda name, tag: asked.append(tag))
+    monkeypatch.setattr(
+        "c4c.extract.backbone.build._from_tag", lambda name, tag, local: asked.append(tag)
+    )
     from c4c.extract.backbone.build import build_model
 
     build_model("ViT-B-32", "openai")
@@ -256,7 +260,7 @@ def test_without_a_home_weights_are_passed_each_time(
     found = CliRunner().invoke(group, [*SEARCH, "cache", "--pretrained", "w.safetensors"])
     assert found.exit_code == 0, found.exception
     assert "cannot be noted (there is no home folder" in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    assert found.stderr.count("--pretrained") == 1
     assert str(search()).endswith("pass --pretrained w.safetensors once.")
     assert not Path("relative").exists()
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from open_clip.factory import _MODEL_CONFIGS
+from open_clip import factory
 
 TEXT = {"width": 64, "heads": 2, "layers": 1, "vocab_size": 49408}
 HF = {"hf_tokenizer_name": "nobody/nothing", "tokenizer_kwargs": {"clean": "canonicalize"}}
@@ -62,10 +62,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def known_families() -> Iterator[None]:
     """The families as names that open_clip knows."""
     names = {f"small-{name}": {"embed_dim": 48, **config} for name, config in FAMILIES.items()}
-    _MODEL_CONFIGS.update(names)
+    factory._MODEL_CONFIGS.update(names)
     yield
     for name in names:
-        del _MODEL_CONFIGS[name]
+        factory._MODEL_CONFIGS.pop(name, None)
 
 
 def make_tokenizer(path: Path) -> Path:
