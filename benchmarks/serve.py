@@ -93,7 +93,8 @@ def main() -> None:
     times, errors = load(url, queries, args.seconds)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     p99 = sorted(times)[int(0.99 * len(times))]
-    print(f"{args.clients} clients for {args.seconds:g} s: {len(times) / args.seconds:.0f} answers/s, "
+    rate = len(times) / args.seconds
+    print(f"{args.clients} clients for {args.seconds:g} s: {rate:.0f} answers/s, "
           f"median {1000 * statistics.median(times):.0f} ms, "
           f"p99 {1000 * p99:.0f} ms, {errors} errors, "
           f"peak memory +{grown:.0f} MB, load of the machine {os.getloadavg()[0]:.1f}")  # fmt: skip
