@@ -45,6 +45,9 @@ _OPTIONAL = {
     "ray": "extract --engine ray: pip install 'c4c[ray]'",
     "pyarrow": "parquet manifests and exports: pip install 'c4c[parquet]'",
     "tensorboard": "training curves: pip install 'c4c[tensorboard]'",
+    "fastapi": "c4c serve: pip install 'c4c[serve]'",
+    "uvicorn": "c4c serve: pip install 'c4c[serve]'",
+    "mcp": "c4c mcp: pip install 'c4c[mcp]'",
 }
 
 
