@@ -46,6 +46,9 @@ _OPTIONAL = {
     "transformers": "backbones without CLIP's tokenizer: pip install 'c4c[hf]'",
     "pyarrow": "parquet manifests and exports: pip install 'c4c[parquet]'",
     "tensorboard": "training curves: pip install 'c4c[tensorboard]'",
+    "fastapi": "c4c serve: pip install 'c4c[serve]'",
+    "uvicorn": "c4c serve: pip install 'c4c[serve]'",
+    "mcp": "c4c mcp: pip install 'c4c[mcp]'",
 }
 
 

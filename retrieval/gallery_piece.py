@@ -23,11 +23,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from c4c.core.errors import C4CError, Damaged
@@ -35,6 +36,7 @@ from c4c.core.files import parse_json, require_file
 from c4c.core.schema import parse
 from c4c.core.tensors import read_safetensors
 from c4c.kernels import GalleryIndex
+from c4c.retrieval.windows import frame_ends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _INDEX = "index."
+_KEPT = 16384  # clips of which names and times stay at hand
 _DTYPES = {
     "clips": (torch.float32, 2),
     "windows": (torch.float16, 2),
@@ -105,6 +108,9 @@ class Piece:
         self.content, self.unrelated = tensors["content"].numpy(), tensors["unrelated"].numpy()
         self._names, self._name_ends = tensors["names"].numpy(), tensors["name_ends"].numpy()
         self._check()
+        # What hits are made of is asked for again with every question.
+        self.name = lru_cache(_KEPT)(self._name)
+        self.ends = lru_cache(_KEPT)(self._ends)
 
     def _check(self) -> None:
         """Lengths agree, and no row points outside: what is read later needs no check."""
@@ -134,8 +140,8 @@ class Piece:
         """The windows with their int8 companion, where that was stored."""
         return GalleryIndex.restored(self.windows, self._index)
 
-    def name(self, clip: int) -> Named:
-        """Which clip a row is of.
+    def _name(self, clip: int) -> Named:
+        """Which clip a row is of, as ``name``.
 
         Raises:
             Damaged: that is not what c4c wrote there.
@@ -153,6 +159,10 @@ class Piece:
         """Unit vectors float16 [F, D] and times [F] of a clip's frames."""
         first, last = self.offsets[clip : clip + 2].tolist()
         return self.frames[first:last], self.times[first:last]
+
+    def _ends(self, clip: int) -> npt.NDArray[np.float64]:
+        """Where each of a clip's frames stops being shown, as ``ends``."""
+        return frame_ends(self.clip_frames(clip)[1])
 
     def rows_of(self, clips: Any) -> Any:
         """Places of the windows of some clips, given as bool [N]."""

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from c4c.retrieval.windows import frame_ends
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -93,7 +91,7 @@ def find_moments(
         if not keep(named):
             continue
         frames, times = piece.clip_frames(clip)
-        ends = frame_ends(times)
+        ends = piece.ends(clip)
         content = int(piece.content[clip])
         begin, until = float(times[first]), float(ends[last - 1])
         other = _overlapping(taken, named, content, begin, until)

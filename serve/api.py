@@ -170,7 +170,9 @@ def _like(served: Served, gallery: Gallery, wanted: models.Narrowed, body: bytes
 
 
 def _filter(wanted: models.Narrowed) -> Filter:
-    return Filter(**{name: getattr(wanted, name) for name in _FILTERS})
+    given = {name: getattr(wanted, name) for name in _FILTERS}
+    days = {name: given[name] and given[name].isoformat() for name in ("after", "before")}
+    return Filter(**{**given, **days})
 
 
 def _hits(gallery: Gallery, query: str, hits: list[Hit]) -> Response:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 VideoId = Annotated[str, Field(pattern=r"^[0-9a-f]{24}$")]
@@ -20,8 +20,8 @@ class Narrowed(BaseModel):
     k: int = Field(10, ge=1, le=100, description="Hits at most.")
     path: Words | None = Field(None, description="Pattern of the path or name: *beach*.")
     folder: Words | None = Field(None, description="The video lies in it or below.")
-    after: Day | None = Field(None, description="The file was changed on this day or later.")
-    before: Day | None = Field(None, description="On this day or earlier.")
+    after: date | None = Field(None, description="The file was changed on this day or later.")
+    before: date | None = Field(None, description="On this day or earlier.")
     longer: Seconds | None = Field(None, description="Seconds that the clip lasts at least.")
     shorter: Seconds | None = Field(None, description="At most.")
     caption: Words | None = Field(None, description="Words that a caption of it contains.")

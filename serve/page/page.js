@@ -58,8 +58,12 @@ async function api(path, options = {}) {
     return api(path, options);
   }
   if (reply.status === 204) return null;
-  const content = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Error(content.error || `The server says ${reply.status}.`);
+  const content = await reply.json().catch((error) => {
+    if (error.name === "AbortError") throw error;  // another page is shown meanwhile
+    return null;
+  });
+  if (!reply.ok) throw new Error(content?.error || `The server says ${reply.status}.`);
+  if (!content) throw new Error("The server's answer was cut short.");
   return content;
 }
 

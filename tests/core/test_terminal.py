@@ -255,7 +255,8 @@ def test_printing_in_an_ascii_locale_is_no_error(evil: Path) -> None:
 
 def test_nothing_else_prints() -> None:
     """So that no text finds a way around ``tell``, ``say`` and ``Progress``."""
-    for room in ("core", "extract", "heads", "kernels", "retrieval", "study", "training"):
+    rooms = ("core", "extract", "heads", "kernels", "retrieval", "serve", "study", "training")
+    for room in rooms:
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call):

@@ -90,6 +90,9 @@ class _Piece:
         frames = self._clips[clip][1]
         return torch.from_numpy(frames).half(), seconds(len(frames))
 
+    def ends(self, clip: int) -> np.ndarray:
+        return frame_ends(self.clip_frames(clip)[1])
+
 
 def clip(name: str, path: str, cosines: list[float], content: int, start: float = 0.0) -> Any:
     """A clip whose frames have these cosines with the query [1, 0]."""

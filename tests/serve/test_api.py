@@ -66,7 +66,7 @@ def test_filters_leave_clips_out(server: TestClient, first: dict[str, str]) -> N
         ("/api/search?q=x&k=101", "k: "),
         ("/api/search?q=%20", "needs words"),
         ("/api/search?q=x&weight=1&weight=2", "2 weights for 1 sentences"),
-        ("/api/search?q=x&after=2024-13-40", "expected a day"),
+        ("/api/search?q=x&after=2024-13-40", "after: "),
         ("/api/search?q=x&colour=red", "colour"),
         ("/api/search?q=" + "x" * 1001, "q.0: "),
         ("/api/search?like=../../etc/passwd", "like: "),
