@@ -149,7 +149,13 @@ def decoded_frames(
 ) -> Generator[Piece | Ended, None, None]:
     """Frames of ``clips`` in order, at the size that the backbone takes."""
     request = Request(
-        config.fps, config.max_frames, config.sampling, config.decoder, backbone.preprocessing.fit
+        config.fps,
+        config.max_frames,
+        config.sampling,
+        config.decoder,
+        backbone.preprocessing.fit,
+        config.frame_mode,
+        config.max_gap,
     )
     return decode_pieces(clips, request, config.workers or cores(), config.deadline)
 

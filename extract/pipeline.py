@@ -121,7 +121,7 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
     words = f" words={config.max_words}" if config.max_words else ""
     batch = config.batch or BATCH
     fingerprint = backbone.fingerprint(
-        sampling + words, decoder, config.features, batch, config.compile
+        sampling + words, decoder, config.features, batch, config.compile, config.frames
     )
     cache = create_cache(folder, config.dataset, fingerprint)
     remember(backbone)

@@ -13,6 +13,7 @@ from c4c.cli.commands.options import Slice
 from c4c.cli.complete import backbones, names
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
+from c4c.core.limits import MAX_GAP
 
 if TYPE_CHECKING:
     from c4c.cache.open import Failure
@@ -53,6 +54,10 @@ if TYPE_CHECKING:
 @click.option("--max-frames", type=int, help="Frames of a clip at most.")
 @click.option("--sampling", type=click.Choice(["uniform", "head", "tail"]), default="uniform",
               show_default=True, help="Which frames when there are more.")  # fmt: skip
+@click.option("--frame-mode", type=click.Choice(["exact", "near", "key"]), default="exact",
+              show_default=True, help="near, key: frames that decode faster.")  # fmt: skip
+@click.option("--max-gap", default=MAX_GAP, show_default=True,
+              help="Of key: seconds without a frame at most.")  # fmt: skip
 @click.option("--max-words", type=int, help="Tokens of a caption at most.")
 @click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
               show_default=True, help="What decodes the videos.")  # fmt: skip
