@@ -241,3 +241,33 @@ def test_a_cluster_that_does_not_answer_is_one_line(extract: Extract, tmp_path: 
     with pytest.raises(C4CError, match="--address is of a Ray cluster"):
         extract("--address", "127.0.0.1:9", folder=tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.shows("extract", "--frame-mode", "--max-gap")
+@pytest.mark.parametrize(
+    ("options", "recorded", "times"),
+    [
+        (("--frame-mode", "exact"), "exact", [0, 1, 2, 3, 4, 5, 6, 7]),
+        (("--frame-mode", "key"), "key max-gap=4", [0, 4]),
+        (("--frame-mode", "key", "--max-gap", "2"), "key max-gap=2", [0, 2, 4, 6]),
+    ],
+)
+def test_frames_are_taken_where_the_mode_says(
+    options: tuple[str, ...], recorded: str, times: list[float], extract: Extract, usual: Cache
+) -> None:
+    """These clips of 8 seconds have a key frame at their start and no other."""
+    own = extract(*options)
+    assert own.fingerprint.frames == recorded
+    assert (own.identity == usual.identity) == (recorded == "exact")
+    for mine, whole in zip(rows(own), rows(usual), strict=True):
+        assert np.allclose(mine, whole[[int(time) for time in times]], atol=0.02)
+    assert [own.clips().read(place)[1].tolist() for place in range(4)] == [times] * 4
+    with pytest.raises(C4CError, match=f"frames: near, {recorded}"):
+        extract("--frame-mode", "near", folder=own.path)
+
+
+def test_a_gap_or_decoder_that_a_mode_does_not_have_is_refused(extract: Extract) -> None:
+    with pytest.raises(C4CError, match="--max-gap is of --frame-mode key"):
+        extract("--frame-mode", "near", "--max-gap", "2")
+    with pytest.raises(C4CError, match="--frame-mode near needs --decoder pyav"):
+        extract("--frame-mode", "near", "--decoder", "decord")
