@@ -10,6 +10,7 @@ from c4c.core.config import check_part
 from c4c.core.errors import C4CError
 from c4c.core.limits import FPS, MAX_GAP, MOST_FRAMES, MOST_WORKERS, require_within
 from c4c.core.records import Clip
+from c4c.extract.video.decode import FRAME_MODES
 
 BATCH = 64  # frames encoded at once
 _RANGES: dict[str, tuple[float, float]] = {
@@ -113,6 +114,10 @@ class ExtractConfig:
             require_within(name, getattr(self, name), least, most)
         if self.address and self.engine != "ray":
             raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
+        if self.frame_mode not in FRAME_MODES:
+            raise C4CError(
+                f"--frame-mode is '{self.frame_mode}', expected one of {', '.join(FRAME_MODES)}."
+            )
         if self.frame_mode != "exact" and self.decoder != "pyav":
             raise C4CError(f"--frame-mode {self.frame_mode} needs --decoder pyav.")
         if self.frame_mode != "key" and self.max_gap != MAX_GAP:

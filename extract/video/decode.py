@@ -39,6 +39,7 @@ from c4c.extract.video.sparse import sparse_frames
 from c4c.extract.video.timeline import timeline
 
 DECODERS = ("pyav", "decord")
+FRAME_MODES = ("exact", "near", "key")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 HDR = "HDR"  # what the message of such a clip says
