@@ -55,8 +55,8 @@ def noted_rate(config: ExtractConfig) -> Rate | None:
 
 def _file(config: ExtractConfig, precision: str) -> Path | None:
     """Named by what speed depends on: backbone, device, frames; not by the weights."""
-    way = (config.backbone, precision, config.device, config.features, config.compile, config.fps)
-    way += (config.max_frames, config.sampling, config.frames, config.decoder, config.workers)
+    backbone = config.backbone, precision, config.device, config.features, config.compile
+    frames = config.fps, config.max_frames, config.sampling, config.frames, config.decoder
     folder = own_folder("XDG_STATE_HOME", ".local/state")
-    name = hashlib.sha256(repr(way).encode()).hexdigest()[:32]
+    name = hashlib.sha256(repr((*backbone, *frames, config.workers)).encode()).hexdigest()[:32]
     return folder / "rates" / f"{name}.json" if folder else None

@@ -204,6 +204,7 @@ def _quickly(
     Raises:
         Unsure: what was taken may be wrong.
     """
+    frames: Iterator[tuple[Any, float]]
     if request.mode == "exact":
         frames = zip(sparse_frames(video, wanted), wanted.times - clip.start, strict=True)
     else:
