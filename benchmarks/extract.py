@@ -9,6 +9,9 @@ One run, the same generated videos, three ways in turn, repeated; medians of the
   and all, from the first frame to the shard in memory (starting the processes included);
 - backbone: c4c's numerics on tensors that are ready, batches as in the pipeline.
 
+And decoding alone, a process, one frame a second at the size of the backbone: each frame mode's
+times real time over a minute of video with a key frame every 2 s, in turn, repeated likewise.
+
 Beside the clock stands the time that the processors computed, which other programs on the same
 machine disturb less.
 
@@ -22,6 +25,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +40,7 @@ from c4c.core.records import Clip
 from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.part import extract_part
+from c4c.extract.video.decode import FRAME_MODES, Request, decode_clip
 
 SIZES = ((320, 240), (480, 270), (640, 360))
 RATE = 25  # frames a second of the videos
@@ -43,19 +48,21 @@ FRAMES = 12  # of a clip, at 1 a second
 Features = list[npt.NDArray[np.float32]]
 
 
-def make_video(path: Path, seed: int) -> None:
-    """A moving blurred pattern with some grain, h264, 10 to 20 seconds."""
+def make_video(path: Path, seed: int, seconds: int = 0, gop: int = 250) -> None:
+    """A moving blurred pattern with some grain, h264, 10 to 20 seconds by default."""
     import av
 
     draw = np.random.default_rng(seed)
     width, height = SIZES[seed % len(SIZES)]
-    seconds = int(draw.integers(10, 21))
+    seconds = seconds or int(draw.integers(10, 21))
     coarse = draw.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     picture = av.VideoFrame.from_ndarray(coarse, format="rgb24")
     wide = picture.to_ndarray(width=2 * width, height=height, interpolation="BICUBIC")
     grain = draw.integers(-6, 7, (height, width, 1))
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
+        stream: Any = container.add_stream(
+            "libx264", rate=RATE, options={"preset": "veryfast", "g": str(gop)}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(seconds * RATE):
             left = number * width // (seconds * RATE)
@@ -112,6 +119,20 @@ def cosines(mine: Features, theirs: Features) -> npt.NDArray[np.float64]:
     return products / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
+def decoding(folder: Path, repeats: int) -> dict[str, float]:
+    """Seconds of video decoded in a second, by frame mode."""
+    make_video(folder / "long.mp4", 2, 60, 2 * RATE)
+    clip = Clip("long", str(folder / "long.mp4"))
+    seconds: dict[str, list[float]] = {mode: [] for mode in FRAME_MODES}
+    for _ in range(repeats):
+        for mode, all_of in seconds.items():
+            took, _, found = timed(partial(decode_clip, clip, Request(mode=mode, size=224)))
+            if found.status != "ok":
+                raise SystemExit(f"{mode}: {found.message}")
+            all_of.append(took)
+    return {mode: round(60 / median(all_of), 1) for mode, all_of in seconds.items()}
+
+
 def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) -> dict[str, Any]:
     """Run the three in turn."""
     from open_clip import image_transform
@@ -156,6 +177,7 @@ def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) 
         "precision": ours.dtype,
         "compile_s": compiling and round(compiling, 1),
         "clips_per_second": {name: round(value, 3) for name, value in speed.items()},
+        "decoding_times_real_time": decoding(folder, repeats),
         "c4c_over_script": round(speed["c4c"] / speed["script"], 2),
         "c4c_share_of_backbone": round(speed["c4c"] / speed["backbone"], 3),
         "cpu_seconds": {name: round(value, 2) for name, value in cpu.items()},

@@ -6,6 +6,8 @@ from c4c.core.errors import C4CError
 
 # Frames a second: from one in days to more than any camera gives.
 FPS = (1e-6, 1e6)
+# Seconds between key frames from which on --frame-mode key takes others too.
+MAX_GAP = 4.0
 # Seeds that every generator in use takes.
 MOST_SEED = 2**63 - 1
 # More processes than any machine has cores for.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from c4c.core.terminal import visible
 
@@ -98,7 +99,7 @@ class Progress:
         self._terminal = terminal and self._listener is None
         self._shown = self._started if not self._terminal else 0.0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

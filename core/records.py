@@ -183,6 +183,8 @@ class Fingerprint:
             caches do not say) and differs from nothing.
         compiled: whether the vision tower was compiled, which rounds otherwise too.
         tokenizer: sha256 of a tokenizer that was passed; empty is the model's own.
+        frames: which frames were taken for the wanted seconds: ``exact``, ``near``, or ``key``
+            with its largest gap; caches that do not say have ``exact`` ones.
     """
 
     model: str
@@ -196,6 +198,7 @@ class Fingerprint:
     batch: int | None = None
     compiled: bool = False
     tokenizer: str = ""
+    frames: str = "exact"
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Each field that differs, as ``field: mine, theirs``."""

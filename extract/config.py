@@ -8,13 +8,15 @@ from pathlib import Path
 from c4c.cache.open import Failure
 from c4c.core.config import check_part
 from c4c.core.errors import C4CError
-from c4c.core.limits import FPS, MOST_FRAMES, MOST_WORKERS, require_within
+from c4c.core.limits import FPS, MAX_GAP, MOST_FRAMES, MOST_WORKERS, require_within
 from c4c.core.records import Clip
+from c4c.extract.video.decode import FRAME_MODES
 
 BATCH = 64  # frames encoded at once
 _RANGES: dict[str, tuple[float, float]] = {
     "fps": FPS,
     "max_frames": (1, MOST_FRAMES),
+    "max_gap": (0.1, 1e6),
     "max_words": (3, 1 << 16),
     "batch": (1, 1 << 13),
     "workers": (0, MOST_WORKERS),
@@ -47,6 +49,8 @@ class ExtractConfig:
         fps: frames a second.
         max_frames: frames of a clip at most.
         sampling: which ones when there are more.
+        frame_mode: ``exact``, ``near`` or ``key``, as in ``Request``.
+        max_gap: seconds between key frames from which on others are taken too; of ``key``.
         max_words: tokens of a caption at most, start and end included.
         decoder: ``pyav`` or ``decord``.
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -85,6 +89,8 @@ class ExtractConfig:
     fps: float = 1.0
     max_frames: int | None = None
     sampling: str = "uniform"
+    frame_mode: str = "exact"
+    max_gap: float = MAX_GAP
     max_words: int | None = None
     decoder: str = "pyav"
     precision: str = "auto"
@@ -108,7 +114,21 @@ class ExtractConfig:
             require_within(name, getattr(self, name), least, most)
         if self.address and self.engine != "ray":
             raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
+        if self.frame_mode not in FRAME_MODES:
+            raise C4CError(
+                f"--frame-mode is '{self.frame_mode}', expected one of {', '.join(FRAME_MODES)}."
+            )
+        if self.frame_mode != "exact" and self.decoder != "pyav":
+            raise C4CError(f"--frame-mode {self.frame_mode} needs --decoder pyav.")
+        if self.frame_mode != "key" and self.max_gap != MAX_GAP:
+            raise C4CError("--max-gap is of --frame-mode key; pass that too.")
         check_part("--shard-slice", self.shard_slice)
+
+    @property
+    def frames(self) -> str:
+        """The frame mode as a cache records it."""
+        gap = f" max-gap={self.max_gap:g}" if self.frame_mode == "key" else ""
+        return self.frame_mode + gap
 
 
 @dataclass(frozen=True, slots=True)

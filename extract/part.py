@@ -24,12 +24,15 @@ from c4c.cache.plan import Manifest, Part
 from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.core.cores import cores
 from c4c.core.errors import C4CError
-from c4c.core.progress import Progress
+from c4c.core.fit import Fit
 from c4c.core.records import Clip
 from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.encoder import Encoder
+from c4c.extract.backbone.patch3d import has_patch3d
 from c4c.extract.config import BATCH, ExtractConfig
+from c4c.extract.pace import Pace
+from c4c.extract.sharing import SharingEncoder
 from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
 from c4c.extract.video.rules import RULES
@@ -144,13 +147,24 @@ class Kept:
         remove_pieces(self._folder)
 
 
+def request_of(config: ExtractConfig, fit: Fit) -> Request:
+    """How clips are sampled, at the size that a backbone takes."""
+    return Request(
+        config.fps,
+        config.max_frames,
+        config.sampling,
+        config.decoder,
+        fit,
+        config.frame_mode,
+        config.max_gap,
+    )
+
+
 def decoded_frames(
     clips: Sequence[Clip], backbone: Backbone, config: ExtractConfig
 ) -> Generator[Piece | Ended, None, None]:
     """Frames of ``clips`` in order, at the size that the backbone takes."""
-    request = Request(
-        config.fps, config.max_frames, config.sampling, config.decoder, backbone.preprocessing.fit
-    )
+    request = request_of(config, backbone.preprocessing.fit)
     return decode_pieces(clips, request, config.workers or cores(), config.deadline)
 
 
@@ -171,7 +185,7 @@ def extract_part(
         decoder: its version, when it is not the one that the cache was begun with.
     """
     tried = decoded_frames([clip for clip in clips if clip.id not in killers], backbone, config)
-    with contextlib.closing(tried), Progress("part", len(clips)) as progress:
+    with contextlib.closing(tried), Pace("part", len(clips)) as progress:
         decoded = _but(killers, clips, tried)
         return clip_shard(clips, decoded, backbone, config, progress, decoder=decoder)
 
@@ -207,7 +221,7 @@ def clip_shard(
     decoded: Decoded,
     backbone: Backbone,
     config: ExtractConfig,
-    progress: Progress,
+    progress: Pace,
     kept: Kept | None = None,
     decoder: str = "",
 ) -> Shard:
@@ -226,21 +240,26 @@ def clip_shard(
     if config.compile:
         backbone.compile_vision(config.batch or BATCH, config.features == "hidden")
     before = kept.frames if kept else 0
-    encoder = Encoder(backbone, config.batch or BATCH, config.features == "hidden", before)
+    encoder = _encoder(backbone, config, before)
     rows = kept.rows() if kept else _Rows()
     rows.decoders.add(decoder)
     begun = len(rows)
     try:
         while len(rows) < len(clips):
-            part = next(decoded)
+            with progress.waiting():
+                part = next(decoded)
             if isinstance(part, Piece):
-                encoder.add(part.pixels, part.first)
+                with progress.encoding():
+                    encoder.add(part.pixels, part.first)
             else:
-                _end(rows, encoder, part)
+                counted = encoder.ended, encoder.shared
+                with progress.encoding():
+                    _end(rows, encoder, part)
+                clip = clips[len(rows) - 1]
                 if kept:
-                    kept.ended(clips[len(rows) - 1])
-                pace = progress.rate() * (encoder.frames - before) / (len(rows) - begun)
-                progress.step(extra=f"{pace:.0f} frames/s")
+                    kept.ended(clip)
+                more = encoder.ended - counted[0], encoder.shared - counted[1]
+                progress.ended(seconds_of(clip, part.times, config.fps), *more)
             if kept and kept.due:
                 kept.keep(rows, clips, encoder)
     except C4CError:
@@ -249,6 +268,23 @@ def clip_shard(
         raise
     rows.features[begun:] = encoder.finish()
     return rows.shard(clips, encoder.width)
+
+
+def _encoder(backbone: Backbone, config: ExtractConfig, before: int) -> Encoder:
+    """What encodes a shard's frames, behind those of an earlier run."""
+    # With a 3d patch a frame's feature is of its neighbours too.
+    shares = config.frame_mode != "exact" and not has_patch3d(backbone.model.visual)
+    kind = SharingEncoder if shares else Encoder
+    return kind(backbone, config.batch or BATCH, config.features == "hidden", before)
+
+
+def seconds_of(clip: Clip, times: npt.NDArray[np.float32], fps: float) -> float:
+    """How long a clip is, by its span or else by the times of its frames."""
+    if clip.end is not None:
+        return clip.end - clip.start
+    if not len(times):
+        return 0.0
+    return float(times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1 / fps))
 
 
 def _end(rows: _Rows, encoder: Encoder, end: Ended) -> None:

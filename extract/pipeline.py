@@ -29,9 +29,13 @@ from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
 from c4c.extract.copies import copy_clips, decoded_parts
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.datasets.folder import load_uncaptioned
+from c4c.extract.pace import Pace
 from c4c.extract.part import Kept, clip_shard, decoded_frames, until
+from c4c.extract.rates import Rate, note_rate
 from c4c.extract.settle import settle, undone
 from c4c.extract.video.decode import decoder_version
+
+_TELLING = 20.0  # seconds from which on a run says how fast this machine is
 
 
 def run_extract(config: ExtractConfig) -> ExtractResult:
@@ -81,21 +85,46 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     Raises:
         C4CError: data, weights or cache that cannot be used.
     """
-    if config.clips:
-        datasets = [Dataset(config.dataset, "all", config.clips)]
-    else:
-        source = replace(
-            dataset_source(config.dataset, config.root, config.videos, config.captions),
-            only_captioned=config.only_captioned,
-            include=config.include,
-            exclude=config.exclude,
-        )
-        datasets = _load(config, source)
+    datasets = datasets_of(config)
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config)
     save_head_init(folder, backbone.head_init(), backbone.sha256)
     inherit(folder, config.pretrained)
     return cache, [settle(cache, dataset, config) for dataset in datasets], backbone
+
+
+def datasets_of(config: ExtractConfig) -> list[Dataset]:
+    """What is to be extracted, a split after the other.
+
+    Raises:
+        C4CError: data that cannot be used.
+    """
+    if config.clips:
+        return [Dataset(config.dataset, "all", config.clips)]
+    source = replace(
+        dataset_source(config.dataset, config.root, config.videos, config.captions),
+        only_captioned=config.only_captioned,
+        include=config.include,
+        exclude=config.exclude,
+    )
+    return _load(config, source)
+
+
+def loaded_backbone(config: ExtractConfig) -> Backbone:
+    """The backbone asked for.
+
+    Raises:
+        C4CError: weights that cannot be used.
+    """
+    name = with_activation(config.backbone, config.pretrained, config.quick_gelu)
+    return load_backbone(
+        name,
+        config.pretrained,
+        config.device,
+        config.precision,
+        config.preprocess,
+        config.tokenizer,
+    )
 
 
 def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]:
@@ -105,15 +134,7 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
         C4CError: weights that cannot be used, or a cache that was made otherwise.
     """
     decoder = decoder_version(config.decoder)
-    name = with_activation(config.backbone, config.pretrained, config.quick_gelu)
-    backbone = load_backbone(
-        name,
-        config.pretrained,
-        config.device,
-        config.precision,
-        config.preprocess,
-        config.tokenizer,
-    )
+    backbone = loaded_backbone(config)
     backbone.tell_preprocessing()
     if config.features == "hidden":
         _ = backbone.hidden_dims  # refused before a frame is decoded where there are none
@@ -121,7 +142,7 @@ def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]
     words = f" words={config.max_words}" if config.max_words else ""
     batch = config.batch or BATCH
     fingerprint = backbone.fingerprint(
-        sampling + words, decoder, config.features, batch, config.compile
+        sampling + words, decoder, config.features, batch, config.compile, config.frames
     )
     cache = create_cache(folder, config.dataset, fingerprint)
     remember(backbone)
@@ -181,7 +202,7 @@ def _extract_parts(
     left = [clips[name] for part, kept in work for name in part.ids[kept.done :]]
     decoded = decoded_frames(left, backbone, config)
     failed, decoder = 0, other_decoder(cache, config)
-    bar = Progress(f"extract {manifest.split}", total, done=total - len(left))
+    bar = Pace(f"extract {manifest.split}", total, total - len(left))
     with bar as progress, StopRequest() as stop, contextlib.closing(decoded):
         running = until(stop, decoded)
         for part, kept in work:
@@ -194,6 +215,8 @@ def _extract_parts(
                     f"{failed} of {total} clips of '{manifest.split}' have failed, more than "
                     f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {cache.path}"
                 )
+    if bar.spent > _TELLING and bar.seconds:
+        note_rate(config, backbone.dtype, Rate(bar.seconds / bar.spent, shard.features.shape[1]))
 
 
 def extract_captions(

@@ -13,9 +13,12 @@ from c4c.cli.commands.options import Slice
 from c4c.cli.complete import backbones, names
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
+from c4c.core.limits import MAX_GAP
+from c4c.core.terminal import visible
 
 if TYPE_CHECKING:
     from c4c.cache.open import Failure
+    from c4c.extract.config import ExtractConfig
 
 
 @click.command()
@@ -53,6 +56,10 @@ if TYPE_CHECKING:
 @click.option("--max-frames", type=int, help="Frames of a clip at most.")
 @click.option("--sampling", type=click.Choice(["uniform", "head", "tail"]), default="uniform",
               show_default=True, help="Which frames when there are more.")  # fmt: skip
+@click.option("--frame-mode", type=click.Choice(["exact", "near", "key"]), default="exact",
+              show_default=True, help="near, key: frames that decode faster.")  # fmt: skip
+@click.option("--max-gap", default=MAX_GAP, show_default=True,
+              help="Of key: seconds without a frame at most.")  # fmt: skip
 @click.option("--max-words", type=int, help="Tokens of a caption at most.")
 @click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
               show_default=True, help="What decodes the videos.")  # fmt: skip
@@ -78,7 +85,8 @@ if TYPE_CHECKING:
               show_default=True, help="ray: a task a shard on a Ray cluster.")  # fmt: skip
 @click.option("--address", help="Of the Ray cluster, such as ray-head:6379. [this machine]")
 @click.option("--strict", is_flag=True, help="Refuse an incomplete dataset.")
-def command(folder: Path | None, **options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what it would take; extract nothing.")
+def command(folder: Path | None, dry_run: bool, **options: Any) -> None:
     """Cache per-frame CLIP features of a folder of videos (DIR) or of a dataset.
 
     Run it again to go on where it stopped, or to add what is new. Another DIR is added to the
@@ -91,7 +99,11 @@ def command(folder: Path | None, **options: Any) -> None:
     from c4c.extract.engines.run import run_with_engine
     from c4c.extract.video.decode import HDR
 
-    result = run_with_engine(ExtractConfig(**_with_folder(folder, options)))
+    config = ExtractConfig(**_with_folder(folder, options))
+    if dry_run:
+        _tell(config)
+        return
+    result = run_with_engine(config)
     _name(result.failed, result.cache)
     _name([note for note in result.noted if note.status == "partial"], result.cache)
     hdr = [note.clip_id for note in result.noted if HDR in note.message]
@@ -102,6 +114,25 @@ def command(folder: Path | None, **options: Any) -> None:
     if result.complete and not result.clips:
         raise C4CError("No clip could be extracted; the lines above say why.")
     click.get_current_context().exit(3 if result.failed else 0)
+
+
+def _tell(config: ExtractConfig) -> None:
+    """What an extraction would take, in three lines."""
+    from c4c.core.progress import duration
+    from c4c.extract.forecast import forecast
+    from c4c.extract.pipeline import cache_folder
+
+    found = forecast(config)
+    known = f", by the lengths of {found.known}" if found.known < found.clips else ""
+    click.echo(f"{found.clips} clips to extract, {duration(found.seconds)} of video{known}")
+    if found.rate is None:
+        click.echo("time: cannot be told, as no clip that was tried gave a frame")
+    elif found.clips:
+        origin = "measured on the first clip" if found.measured else "as in the last run like it"
+        spent = duration(found.seconds / found.rate.speed)
+        click.echo(f"time: about {spent}, {found.rate.speed:.1f}x real time ({origin})")
+        size = f"{found.size / 1e6:.1f} MB"
+        click.echo(f"disk: {size} of features in {visible(str(cache_folder(config)))}")
 
 
 def _name(clips: Sequence[Failure], cache: Path) -> None:

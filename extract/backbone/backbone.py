@@ -246,6 +246,7 @@ class Backbone:
         features: str = "final",
         batch: int | None = None,
         compiled: bool = False,
+        frames: str = "exact",
     ) -> Fingerprint:
         """What a cache made with this backbone records of it."""
         return Fingerprint(
@@ -260,6 +261,7 @@ class Backbone:
             batch=batch,
             compiled=compiled and not has_patch3d(self.model.visual),
             tokenizer=getattr(self.tokenizer, "sha256", ""),
+            frames=frames,
         )
 
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:

@@ -34,6 +34,7 @@ class Encoder:
 
     Attributes:
         frames: how many are held or encoded so far, those of the earlier run among them.
+        shared: pictures that had the feature of another one (``extract/sharing.py``).
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Encoder:
         self.backbone, self.hidden = backbone, hidden
         self.size = self.limit = size  # limit: what the device has memory for
         self.frames = before
+        self.shared = 0
         self._whole = has_patch3d(backbone.model.visual)  # a frame's neighbours are a part of it
         self._first = before if self._whole else before - before % size  # of those encoded here
         self._waiting: list[torch.Tensor] = self._filled(before - self._first)

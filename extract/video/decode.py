@@ -18,9 +18,11 @@ import numpy.typing as npt
 
 from c4c.core.errors import C4CError
 from c4c.core.fit import Fit
+from c4c.core.limits import MAX_GAP
 from c4c.core.records import Clip, Frames
 from c4c.extract.video.damage import Damage
 from c4c.extract.video.length import stays
+from c4c.extract.video.nearby import Keys, Near, nearby_frames
 from c4c.extract.video.opening import (
     Refused,
     Video,
@@ -30,12 +32,14 @@ from c4c.extract.video.opening import (
     open_video,
     reason,
 )
+from c4c.extract.video.packets import SHORTEST, TOLERANCE, Unsure
 from c4c.extract.video.picture import picture_of, resized
 from c4c.extract.video.span import Wanted, lead, wanted_times
-from c4c.extract.video.sparse import SHORTEST, TOLERANCE, Unsure, sparse_frames
+from c4c.extract.video.sparse import sparse_frames
 from c4c.extract.video.timeline import timeline
 
 DECODERS = ("pyav", "decord")
+FRAME_MODES = ("exact", "near", "key")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 HDR = "HDR"  # what the message of such a clip says
@@ -55,6 +59,9 @@ class Request:
         size: give what a backbone looks at, resized and cropped as it takes them (frames that
             would be enlarged are left whole): 150 kB a frame at 224, whatever the video's size.
             A number is the side of the middle square. ``None`` leaves frames whole.
+        mode: ``exact`` (the frames on display at the wanted times), ``near`` (frames near them
+            that are cheap to decode) or ``key`` (key frames).
+        max_gap: seconds between key frames from which on others are taken too; of ``key``.
     """
 
     fps: float = 1.0
@@ -62,6 +69,13 @@ class Request:
     sampling: str = "uniform"
     decoder: str = "pyav"
     size: Fit | int | None = None
+    mode: str = "exact"
+    max_gap: float = MAX_GAP
+
+    @property
+    def choice(self) -> Near | Keys:
+        """Which frames are taken when they need not be exact."""
+        return Keys(self.max_gap) if self.mode == "key" else Near(0.5 / self.fps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,7 @@ def decode_clip(clip: Clip, request: Request | None = None, taken: Taken | None 
 
     The frame for time t is the one on display then: the last whose time stamp is not after t.
     Times count from the clip's start; they are 0, 1/fps, 2/fps, … as far as the video goes.
+    In the modes ``near`` and ``key`` they are those at which the frames taken begin to show.
 
     Args:
         clip: what to decode.
@@ -170,15 +185,36 @@ def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
         notes = _notes(video, wanted)
         with contextlib.suppress(Unsure):
             before = complaints()
-            for frame in sparse_frames(video, wanted):
-                check_size(frame.width, frame.height)
-                taken.append(picture_of(frame, request.size, video.display))
+            times = _quickly(video, clip, request, wanted, taken)
             if complaints() == before:
-                return _judge(clip, wanted, range(len(taken)), taken, notes)
+                frames = Frames(taken.pixels(), np.array(times, np.float32))
+                status = "partial" if wanted.beyond else "ok"
+                return Decoded(frames, status, "; ".join(notes)[:300])
     places, damage = _collect(clip.path, wanted, request.size, taken)
     if damage.errors:  # once more, now that it is known what cannot be trusted
         places, _ = _collect(clip.path, wanted, request.size, taken, damage)
     return _judge(clip, wanted, places, taken, notes, damage)
+
+
+def _quickly(
+    video: Video, clip: Clip, request: Request, wanted: Wanted, taken: Taken
+) -> list[float]:
+    """Take the pictures that are wanted without decoding all; their times.
+
+    Raises:
+        Unsure: what was taken may be wrong.
+    """
+    frames: Iterator[tuple[Any, float]]
+    if request.mode == "exact":
+        frames = zip(sparse_frames(video, wanted), wanted.times - clip.start, strict=True)
+    else:
+        frames = nearby_frames(video, wanted, clip, request.choice)
+    times = []
+    for frame, time in frames:
+        check_size(frame.width, frame.height)
+        taken.append(picture_of(frame, request.size, video.display))
+        times.append(float(time))
+    return times
 
 
 def _collect(
@@ -234,9 +270,9 @@ def _judge(
     places: Sequence[int],
     taken: Taken,
     notes: tuple[str, ...],
-    damage: Damage | None = None,
+    damage: Damage,
 ) -> Decoded:
-    why = damage.last if damage else ""
+    why = damage.last
     if not places:
         words = why or wanted.beyond or "no frame could be decoded"
         return failure("corrupt" if why else "failed", words)

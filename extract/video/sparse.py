@@ -15,20 +15,9 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from c4c.extract.video.length import stays
-from c4c.extract.video.nal import Holes
 from c4c.extract.video.opening import Video
+from c4c.extract.video.packets import NEVER, SHORTEST, TOLERANCE, Packets, Unsure
 from c4c.extract.video.span import Wanted
-
-TOLERANCE = 1e-3  # seconds: time stamps are rounded to the container's ticks
-SHORTEST = 1 / 25  # seconds that the last frame stays on display, at least
-_REORDERING = 32  # packets: more than any codec holds a frame back
-_FAR = 20.0  # seconds: from here on a seek is quicker than reading what lies between
-_SEEKABLE = ("mov", "matroska")  # and an index that can be trusted
-_NEVER = -(1 << 62)
-
-
-class Unsure(Exception):
-    """The time stamps promise nothing; everything has to be decoded."""
 
 
 def sparse_frames(video: Video, wanted: Wanted) -> Iterator[Any]:
@@ -54,34 +43,28 @@ def sparse_frames(video: Video, wanted: Wanted) -> Iterator[Any]:
         raise Unsure from error
 
 
-class _Sparse:
+class _Sparse(Packets):
     """Packets are read into ``held`` until it is known what is wanted of them, then decoded."""
 
     def __init__(self, video: Video, wanted: Wanted) -> None:
-        self.video, self.wanted = video, wanted
-        self.container, self.stream, self.codec = video.container, video.stream, video.codec
-        self.base, self.holes = video.stream.time_base, Holes(video.codec)
-        self.packets: Iterator[Any] = self.container.demux(self.stream)
-        self.ended = False
-        self.read_to = _NEVER  # decoding time stamp of the last packet
-        self.held: deque[Any] = deque()
+        super().__init__(video)
+        self.wanted = wanted
         self.unsent: set[int] = set()  # time stamps of wanted frames in ``held``
         self.awaited: deque[int] = deque()  # and of all that were not given yet
         self.early: dict[int, Any] = {}  # frames decoded before it is known if they are wanted
-        self.limit = self.last = _NEVER  # the last time looked for, the frame on display then
+        self.limit = self.last = NEVER  # the last time looked for, the frame on display then
         self.restart = False  # the decoder begins anew at the first of ``held``
-        self.out = _NEVER  # time stamp of the frame that the decoder gave last
-        self.final = (_NEVER, 0)  # of the frame that is shown last, and the ticks that it says
+        self.out = NEVER  # time stamp of the frame that the decoder gave last
 
     def frames(self) -> Generator[Any, None, None]:
         """See ``sparse_frames``."""
-        first = self._first()
-        origin = self._seconds(first) if self.wanted.origin is None else self.wanted.origin
+        first = self.first()
+        origin = self.seconds(first) if self.wanted.origin is None else self.wanted.origin
         for seconds in self.wanted.times.tolist():
-            limit = max(first, self._ticks(origin, seconds))
-            if self._far(limit):
+            limit = max(first, self.ticks(origin, seconds))
+            if self.far(limit):
                 yield from self._finish()
-                self._seek(limit)
+                self.seek(limit)
             self._find(limit)
             yield from self._given()
             while self.held and (self.unsent or self.held[0].pts <= limit):
@@ -90,54 +73,13 @@ class _Sparse:
         if self.awaited:
             raise Unsure
 
-    def _first(self) -> int:
-        """The time stamp of the first frame that is shown."""
-        while len(self.held) < _REORDERING and self._read():
-            pass
-        shown = [packet.pts for packet in self.held if not packet.is_discard]
-        if not shown or not self.held[0].is_keyframe:
-            raise Unsure
-        # What is shown before the first key frame may not be decodable.
-        if min(shown) != self.held[0].pts and not self.held[0].is_discard:
-            raise Unsure
-        return int(min(shown))
-
-    def _seconds(self, stamp: int) -> float:
-        return float(stamp * self.base.numerator / self.base.denominator)
-
-    def _ticks(self, origin: float, seconds: float) -> int:
-        """The last time stamp that is not after ``seconds``, as decoding everything sees it."""
-        found = int((origin + seconds + TOLERANCE) / self.base) + 2
-        while self._seconds(found) - origin > seconds + TOLERANCE:
-            found -= 1
-        return found
-
-    def _read(self) -> bool:
-        """Hold one packet more; whether there was one."""
-        packet = None if self.ended else next(self.packets, None)
-        if packet is None or not packet.size:
-            self.ended = True
-            return False
-        if packet.is_corrupt or packet.pts is None or self.holes.found(packet):
-            raise Unsure
-        if packet.has_sidedata("encryption_info"):
-            raise Unsure
-        if packet.dts is not None:
-            if packet.dts < self.read_to:  # time stamps began again
-                raise Unsure
-            self.read_to = packet.dts
-        if not packet.is_discard:
-            self.final = max(self.final, (packet.pts, packet.duration or 0))
-        self.held.append(packet)
-        return True
-
     def _find(self, limit: int) -> None:
         """Which frame is on display at ``limit``: read on until none can come before it."""
-        while self.read_to <= limit and self._read():
+        while self.read_to <= limit and self.read():
             self._leave_out(limit)
         shown = [packet.pts for packet in self.held if not packet.is_discard]
         inside = [stamp for stamp in shown if stamp <= limit]
-        inside += [stamp for stamp in (*self.early, self.last) if _NEVER < stamp <= limit]
+        inside += [stamp for stamp in (*self.early, self.last) if NEVER < stamp <= limit]
         if not inside:
             raise Unsure
         found = max(inside)
@@ -163,18 +105,6 @@ class _Sparse:
         if len(self.held) > 1 and max(p.pts for p in self.held if p is not packet) < packet.pts:
             self.held = deque([packet])
             self.restart = True
-
-    def _far(self, limit: int) -> bool:
-        named = self.container.format.name.startswith(_SEEKABLE)
-        return named and not self.ended and limit - self.read_to > _FAR / self.base
-
-    def _seek(self, limit: int) -> None:
-        self.container.seek(limit, stream=self.stream, backward=True)
-        self.packets = self.container.demux(self.stream)
-        self.held.clear()
-        self.read_to = _NEVER
-        if not self._read() or not self.held[0].is_keyframe or self.held[0].pts > limit:
-            raise Unsure
 
     def _decode(self, packet: Any) -> Generator[Any, None, None]:
         if self.restart:

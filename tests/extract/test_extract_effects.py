@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -241,3 +242,45 @@ def test_a_cluster_that_does_not_answer_is_one_line(extract: Extract, tmp_path: 
     with pytest.raises(C4CError, match="--address is of a Ray cluster"):
         extract("--address", "127.0.0.1:9", folder=tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def long_gop(here: Path, tmp_path: Path) -> Path:
+    """A folder with a clip of 8 seconds whose only key frame is its first one."""
+    (tmp_path / "long").mkdir()
+    source, target = here / "data/videos/0.mp4", tmp_path / "long/0.mp4"
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream: Any = new.add_stream("libx264", rate=4, options={"g": "99", "sc_threshold": "0"})
+        stream.width, stream.height = old.streams.video[0].width, old.streams.video[0].height
+        for frame in old.decode(video=0):
+            image = av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24"), format="rgb24")
+            new.mux(stream.encode(image))
+        new.mux(stream.encode())
+    return tmp_path / "long"
+
+
+@pytest.mark.shows("extract", "--frame-mode", "--max-gap")
+def test_frames_are_taken_where_the_mode_says(extract: Extract, long_gop: Path) -> None:
+    root = ("--root", str(long_gop))
+    exact = extract(*root)
+    assert exact.fingerprint.frames == extract(*root, "--frame-mode", "exact").fingerprint.frames
+    for options, recorded, times in (
+        (("--frame-mode", "key"), "key max-gap=4", [0, 4]),
+        (("--frame-mode", "key", "--max-gap", "2"), "key max-gap=2", [0, 2, 4, 6]),
+    ):
+        own = extract(*root, *options)
+        assert own.fingerprint.frames == recorded
+        assert own.owner.identity != exact.owner.identity
+        assert own.clips().read(0)[1].tolist() == times
+        assert np.allclose(rows(own)[0], rows(exact)[0][times], atol=0.02)
+        with pytest.raises(C4CError, match=f"frames: near, {recorded}"):
+            extract(*root, "--frame-mode", "near", folder=own.path)
+    near = extract(*root, "--frame-mode", "near").clips().read(0)[1]
+    assert np.abs(near - np.arange(8)).max() <= 0.5
+
+
+def test_a_gap_or_decoder_that_a_mode_does_not_have_is_refused(extract: Extract) -> None:
+    with pytest.raises(C4CError, match="--max-gap is of --frame-mode key"):
+        extract("--frame-mode", "near", "--max-gap", "2")
+    with pytest.raises(C4CError, match="--frame-mode near needs --decoder pyav"):
+        extract("--frame-mode", "near", "--decoder", "decord")

@@ -11,6 +11,7 @@ import pytest
 from c4c.core.records import Clip
 from c4c.extract.video import decode, sparse
 from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.packets import Unsure
 
 RATE, SIDE = 20, 64
 OPEN = {"x264-params": "b-pyramid=normal:bframes=4:open-gop=1:keyint=30"}
@@ -62,7 +63,7 @@ def everything(clip: Clip, request: Request) -> Decoded:
     """The clip with nothing left out."""
 
     def unsure(*_: Any) -> Iterator[Any]:
-        raise sparse.Unsure
+        raise Unsure
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "sparse_frames", unsure)

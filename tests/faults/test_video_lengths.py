@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from c4c.core.records import Clip
-from c4c.extract.video import decode, sparse
+from c4c.extract.video import decode
 from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.packets import Unsure
 
 SECONDS = 3
 # Container, encoder of the picture, and of the sound that goes on three times as long.
@@ -67,7 +68,7 @@ def both_ways(clip: Clip, request: Request) -> Decoded:
     """The clip, once it is known that decoding everything gives the same."""
 
     def unsure(*_: Any) -> Iterator[Any]:
-        raise sparse.Unsure
+        raise Unsure
 
     quick = decode_clip(clip, request)
     with pytest.MonkeyPatch.context() as patch:
