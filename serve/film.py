@@ -53,7 +53,7 @@ _BEGINNINGS = (
     (0, b"GIF8", "image/gif"),
 )
 _PLAYED = ("video/mp4", "video/webm")
-_CODECS = ("h264", "vp8", "vp9", "libvpx-vp9", "av1", "libdav1d")
+_CODECS = ("h264", "vp8", "vp9", "av1", "libdav1d")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def run(task: str, handle: int, path: str, *numbers: str) -> None:
 
 def _look(path: str) -> dict[str, Any]:
     with open_video(path) as video:
-        codec = video.codec
+        codec = video.stream.codec_context  # the strict decoder of VP9 knows no size yet
         pixels = codec.format
         turned = round(video.rotation / 90) % 2
         size = (codec.width, codec.height)
