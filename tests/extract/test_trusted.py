@@ -215,6 +215,7 @@ def test_a_tag_is_a_tag_whatever_files_lie_around(
     monkeypatch.setattr(
         "c4c.extract.backbone.build._from_tag", lambda name, tag, local: asked.append(tag)
     )
+    monkeypatch.setattr("c4c.extract.backbone.build._preprocessing", lambda *_: (None, ""))
     from c4c.extract.backbone.build import build_model
 
     build_model("ViT-B-32", "openai")
