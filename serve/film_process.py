@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from c4c.extract.video.opening import Refused, duration, open_video
+from c4c.extract.video.display import Display
+from c4c.extract.video.length import length_of
+from c4c.extract.video.opening import Refused, first_frame, open_video
 
 _RATE = 25  # frames a second of a preview, at most
 _SIDE = 640  # pixels of its longer side, at most
@@ -42,16 +44,20 @@ def _look(path: str) -> dict[str, Any]:
     with open_video(path) as video:
         codec = video.stream.codec_context  # the strict decoder of VP9 knows no size yet
         pixels = codec.format
-        turned = round(video.rotation / 90) % 2
-        size = (codec.width, codec.height)
+        frame = first_frame(path, video.stream.index)
+        if frame is None:
+            raise Refused("has no frame")
+        width, height = video.display.size(frame)
+        if video.display.swaps_axes(frame):
+            width, height = height, width
         return {
             "container": video.container.format.name,
             "codec": codec.name,
             "bits": pixels.components[0].bits if pixels else 0,
             "pixels": pixels.name if pixels else "",
-            "width": size[turned],
-            "height": size[1 - turned],
-            "seconds": duration(video, path),
+            "width": width,
+            "height": height,
+            "seconds": length_of(video, path).seconds,
         }
 
 
@@ -73,7 +79,7 @@ def _convert(path: str, target: Any, start: float, seconds: float) -> None:
                 continue
             if time >= seconds:
                 break
-            picture = _scaled(frame, getattr(frame, "rotation", 0) or video.rotation)
+            picture = _scaled(frame, video.display)
             if out is None:
                 out = _stream(made, picture.shape)
             if picture.shape[:2] != (out.height, out.width):
@@ -96,12 +102,13 @@ def _stream(made: Any, shape: tuple[int, ...]) -> Any:
     return out
 
 
-def _scaled(frame: Any, rotation: int) -> Any:
-    """RGB pixels, upright, with even sides that are not too long."""
-    scale = min(1.0, _SIDE / max(frame.width, frame.height))
-    width, height = (max(2, int(side * scale) // 2 * 2) for side in (frame.width, frame.height))
+def _scaled(frame: Any, display: Display) -> Any:
+    """RGB pixels as they are shown, with even sides that are not too long."""
+    sides = display.size(frame)
+    scale = min(1.0, _SIDE / max(sides))
+    width, height = (max(2, int(side * scale) // 2 * 2) for side in sides)
     picture = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4))
+    return np.ascontiguousarray(display.upright(picture, frame))
 
 
 def _picture(path: str) -> bytes:

@@ -196,7 +196,7 @@ def _search(
     with Searcher.of(config) as searcher:
         answers: Iterator[Any]
         if each:
-            answers: Iterator[Any] = (searcher(query, config.top_k, **wanted) for query in several)
+            answers = (searcher(query, config.top_k, **wanted) for query in several)
         else:
             answers = searcher.stream(several, config.top_k, **wanted)
         answers = _remarked(answers, wanted["min_confidence"])
