@@ -1,5 +1,7 @@
 """The mistakes that are planted: each rule by hand, and what is left alone."""
 
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,22 @@ def test_names_beyond_ascii_do_not_shift_an_edit(operators: Any) -> None:
     source = 'x = "↦é", 1\n'.encode()
     (mutant,) = operators.mutants_of("f.py", source)
     assert mutant.apply(source).decode() == 'x = "↦é", 2\n'
+
+
+def test_the_list_fits_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or mistakes of a room that has moved are no longer planted, without a word."""
+    monkeypatch.syspath_prepend(HERE)
+    from plan import LIST, Plan, tracked
+
+    root = HERE.parents[1]
+    plan = Plan(root)
+    assert plan.stale == []
+    outside = ("tests/", "benchmarks/", "src/", ".", "setup.py")
+    sources = [path for path in tracked(root) if path.endswith(".py")]
+    own = [path for path in sources if not path.startswith(outside)]
+    untested = [path for path in own if not plan.tests_for(path)]
+    assert [path for path in untested if not path.endswith("__init__.py")] == []
+    table = tomllib.loads(LIST.read_text(encoding="utf-8"))["tests"]
+    assert [key for key in table if not any(fnmatch(path, key) for path in own)] == []
+    named = {one.partition("::")[0] for tests in table.values() for one in tests}
+    assert sorted(one for one in named if not (root / one).is_file()) == []
