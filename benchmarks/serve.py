@@ -9,7 +9,6 @@ loopback: clients that ask without a pause.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import socket
@@ -17,7 +16,9 @@ import statistics
 import threading
 import time
 
+import click
 import uvicorn
+from figures import json_option, show  # benchmarks/figures.py
 
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
@@ -68,21 +69,21 @@ def load(url: str, queries: list[str], seconds: float) -> tuple[list[float], int
     return times, len(errors)
 
 
-def main() -> None:
+@click.command()
+@json_option
+@click.argument("cache")
+@click.option("--clients", default=50, show_default=True)
+@click.option("--seconds", default=20.0, show_default=True)
+def main(cache: str, clients: int, seconds: float) -> None:
     """Print the figures, with the machine's load."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cache")
-    parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=20)
-    args = parser.parse_args()
-    texts = [one.text for m in Cache.open(args.cache).manifests.values() for one in m.captions]
-    queries = [texts[place % len(texts)] for place in range(args.clients)]
-    library = Library.open([args.cache])
+    texts = [one.text for m in Cache.open(cache).manifests.values() for one in m.captions]
+    queries = [texts[place % len(texts)] for place in range(clients)]
+    library = Library.open([cache])
     gallery = library.gallery(None).searcher.gallery  # type: ignore[union-attr]
-    print(f"{len(gallery)} clips, {gallery.windows} windows, {os.cpu_count()} cores")
+    show({"clips": len(gallery), "windows": gallery.windows, "cores": os.cpu_count()})
     rounds = sorted(a / b for a, b in (together(library, queries) for _ in range(3)))
-    print(f"{args.clients} waiting, together: {statistics.median(rounds):.1f} times as fast "
-          f"(3 rounds, {rounds[0]:.1f} to {rounds[-1]:.1f})")  # fmt: skip
+    faster = round(statistics.median(rounds), 2)
+    show({"waiting": clients, "times faster together": faster, "rounds": [rounds[0], rounds[-1]]})
     bound = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(make_app(library), log_level="warning"))
     thread = threading.Thread(target=server.run, args=([bound],))
@@ -90,14 +91,22 @@ def main() -> None:
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     load(url, queries[:4], 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    times, errors = load(url, queries, args.seconds)
+    times, errors = load(url, queries, seconds)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     p99 = sorted(times)[int(0.99 * len(times))]
-    rate = len(times) / args.seconds
-    print(f"{args.clients} clients for {args.seconds:g} s: {rate:.0f} answers/s, "
-          f"median {1000 * statistics.median(times):.0f} ms, "
-          f"p99 {1000 * p99:.0f} ms, {errors} errors, "
-          f"peak memory +{grown:.0f} MB, load of the machine {os.getloadavg()[0]:.1f}")  # fmt: skip
+    rate = len(times) / seconds
+    show(
+        {
+            "clients": clients,
+            "seconds": seconds,
+            "answers a second": round(rate, 1),
+            "median ms": round(1000 * statistics.median(times)),
+            "p99 ms": round(1000 * p99),
+            "errors": errors,
+            "peak MB more": round(grown),
+            "load of the machine": round(os.getloadavg()[0], 1),
+        }
+    )
     server.should_exit = True
     thread.join()
 
