@@ -42,7 +42,9 @@ def quick(command: str, option: str) -> bool:
     """Whether what is accepted is also done: the demo takes minutes, and training end to end
     has most of its options from the training of heads."""
     shared = {one.opts[0] for one in COMMANDS["train-head"].params}
-    return command != "demo" and not (command == "train-e2e" and option in shared)
+    if command in ("demo", "serve"):  # a server runs until it is stopped
+        return False
+    return not (command == "train-e2e" and option in shared)
 
 
 OPTIONS = list(options())
@@ -83,6 +85,7 @@ def given(
                                 "--test", "0"],
         "dataset make shapes-moments": ["--root", str(tmp_path / "made"), "--videos", "1"],
         "backbones": ["tiny"],
+        "serve": [str(small_cache)],
     }  # fmt: skip
 
 

@@ -232,7 +232,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_ok(
     path = films.make("growing.ts", options=INTRA)
     whole = decode_clip(Clip("x", str(path)))
     monkeypatch.setattr(
-        "c4c.extract.video.decode._judge", grow(path, "c4c.extract.video.decode._judge")
+        "c4c.extract.video.decode._decode_pyav", grow(path, "c4c.extract.video.decode._decode_pyav")
     )
     found = decode_clip(Clip("x", str(path)))
     assert whole.status == "ok"

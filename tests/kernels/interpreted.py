@@ -116,7 +116,7 @@ def test_contrastive_loss_and_its_gradient(batch, d, dtype, seed, layout):
         assert (one.grad - other.grad).abs().max() <= 4 * EPSILON[dtype] * 20 / batch + 1e-6
 
 
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=settings.default.max_examples // 8)
 @given(
     q=st.integers(1, 140),
     n=st.integers(1, 500),
