@@ -32,8 +32,8 @@ class Tile:
 # float16 ones, and go without tensor cores.
 TILES = {
     ("group_max", 2): Tile(128, 128, 64, 8, 3),
-    ("group_max", 4): Tile(64, 64, 32, 8, 2),
-    ("group_max", 0): Tile(64, 64, 32, 8, 2),
+    ("group_max", 4): Tile(64, 64, 16, 8, 2),
+    ("group_max", 0): Tile(64, 64, 16, 8, 2),
     ("rank", 2): Tile(128, 128, 64, 8, 3),
     ("rank", 4): Tile(64, 64, 32, 8, 3),
 }
