@@ -83,12 +83,6 @@ class Best:
             table[who[now], place[now] - low] = keys[now]
             self.keep(self.merged(table))
 
-    def merge(self, who: Tensor, keys: Tensor) -> None:
-        """Offer keys [n, m] for the queries ``who`` [n], each named at most once."""
-        every = torch.cat([self.keys[who], keys], 1)
-        self.keys[who] = every.topk(self.keys.shape[1], 1).values
-        self.threshold = unpack_keys(self.keys[:, -1])[0]
-
     def result(self) -> tuple[Tensor, Tensor]:
         """Scores float32 [Q, k] and indices int64 [Q, k], best first."""
         return unpack_keys(self.keys)
