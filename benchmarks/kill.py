@@ -36,8 +36,8 @@ from c4c.extract.pipeline import run_extract
 
 WARM = [
     "kill_cases", "open_clip", "c4c.extract.backbone.backbone", "c4c.extract.pipeline",
-    "c4c.retrieval.session",
-    "c4c.retrieval.evaluate", "c4c.study.run", "c4c.training.cached", "c4c.training.e2e",
+    "c4c.retrieval.searcher", "c4c.retrieval.evaluate", "c4c.study.run",
+    "c4c.training.cached", "c4c.training.e2e",
 ]  # fmt: skip
 LATE = (0.0, 0.0, 0.003, 0.03)  # seconds after the beginning of a commit at most
 

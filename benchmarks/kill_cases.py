@@ -16,16 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from c4c.cache.compact import compact
 from c4c.cache.inspect import damage
 from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
+from c4c.core.schema import read_record
+from c4c.extract import part
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import load_dataset
 from c4c.extract.pipeline import run_extract
 from c4c.heads.checkpoint import load_checkpoint, read_tensors, standing
+from c4c.retrieval import gallery_build
+from c4c.retrieval.gallery import STATE, Gallery, State
+from c4c.retrieval.gallery_refresh import SCHEMA
+from c4c.retrieval.searcher import Searcher
 from c4c.training.journal import read_journal
 
 # What stands: by name the bytes that may not change, or a count that may only grow.
@@ -101,6 +108,7 @@ class Extract(Case):
     """``c4c extract``: a shard that stands is whole, and stays."""
 
     def work(self, here: Path) -> None:
+        part._EVERY = 0.0  # so that every clip is kept in a piece before its shard is complete
         run_extract(self.extraction(here / "cache"))
 
     def stands(self, here: Path) -> Stands:
@@ -108,7 +116,9 @@ class Extract(Case):
 
     def result(self, here: Path) -> dict[str, Any]:
         plans = sorted((here / "cache").glob("*.*")) + sorted((here / "cache/manifests").iterdir())
-        return {**shards(here / "cache"), **{path.name: path.read_bytes() for path in plans}}
+        left = sorted(path.name for path in (here / "cache").glob("pieces/*/*/*"))
+        plain = {path.name: path.read_bytes() for path in plans}
+        return {**shards(here / "cache"), **plain, "pieces left": left}
 
     def wrong(self, here: Path, whole: dict[str, Any]) -> list[str]:
         now = shards(here / "cache")
@@ -348,6 +358,52 @@ class Frames(Case):
         return {str(path.relative_to(here)): path.read_bytes() for path in paths}
 
 
+class Index(Case):
+    """``c4c index`` of a cache that has grown: the gallery that stood answers, and is added to."""
+
+    def __init__(self, root: Path, base: Path, shared: Path) -> None:
+        super().__init__(root, base, shared)
+        run_extract(self.extraction(shared / "cache"))
+        self._index(shared)
+        run_extract(self.extraction(shared / "cache", ("train", "val", "test")))
+
+    def _index(self, here: Path) -> None:
+        with Searcher(here / "cache", device="cpu") as searcher:
+            assert len(searcher.gallery)
+
+    def begin(self, here: Path) -> None:
+        shutil.copytree(self.shared, here)
+
+    def work(self, here: Path) -> None:
+        gallery_build.PIECE_CLIPS = 2  # several pieces, so several commits
+        self._index(here)
+
+    def _gallery(self, here: Path) -> Gallery:
+        (path,) = (here / "cache/gallery").glob(f"*/{STATE}")
+        return Gallery(path.parent, read_record(path, State, SCHEMA))
+
+    def stands(self, here: Path) -> Stands:
+        gallery = self._gallery(here)
+        pieces: Stands = {
+            held.name: (gallery.folder / held.name).read_bytes() for held in gallery.state.pieces
+        }
+        return {"clips": len(gallery), **pieces}
+
+    def wrong(self, here: Path, whole: dict[str, Any]) -> list[str]:
+        gallery = self._gallery(here)
+        query = torch.nn.functional.normalize(torch.ones(1, gallery.pieces[0].clips.shape[1]))
+        _, pieces, _ = gallery.nearest("clips", query, 100)
+        answers = int((pieces >= 0).sum())
+        some = [] if answers == len(gallery) else [f"{answers} of {len(gallery)} clips answer"]
+        return some + list(gallery.damage())
+
+    def result(self, here: Path) -> dict[str, Any]:
+        held = self._gallery(here).state.pieces
+        files = {one.name for one in held}
+        left = sorted(path.name for path in (here / "cache/gallery").rglob("*.safetensors"))
+        return {"pieces": held, **self.stands(here), "left": set(left) - files}
+
+
 CASES: dict[str, type[Case]] = {
     "extract": Extract,
     "train-head": TrainHead,
@@ -356,6 +412,7 @@ CASES: dict[str, type[Case]] = {
     "compact": Compact,
     "repair": Repair,
     "frames": Frames,
+    "index": Index,
 }
 
 

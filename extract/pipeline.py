@@ -13,6 +13,7 @@ import numpy as np
 from c4c.cache.contents import Reader
 from c4c.cache.head_init import save_head_init
 from c4c.cache.open import DEFAULT, Cache, commit_shard, create_cache
+from c4c.cache.pieces import pieces_folder, remove_pieces
 from c4c.cache.plan import Manifest, Part
 from c4c.cache.seen import inherit
 from c4c.cache.shard import Shard, make_shard
@@ -178,6 +179,8 @@ def _extract_clips(
     clips = {clip.id: clip for clip in manifest.clips}
     parts = mine(decoded_parts(cache, manifest), config)
     todo = undone(cache, manifest, parts, "clips")
+    for part in set(parts) - set(todo):  # a killed run may have left them beside the shard
+        remove_pieces(pieces_folder(cache.path, manifest, part))
     if not todo:
         return
     stamps = {clip.path: manifest.files.get(clip.path, "") for clip in manifest.clips}

@@ -138,6 +138,18 @@ def test_whole_clips_are_kept_every_minute(
     assert len(features()) == 4
 
 
+def test_pieces_that_a_kill_left_beside_their_shard_are_removed(
+    folder: Path, extract: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_EVERY", 0.0)
+    with monkeypatch.context() as killed:  # after the shard's commit, before the pieces go
+        killed.setattr(work, "remove_pieces", lambda folder: None)
+        extract(folder)
+    assert list(Path("cache/pieces").rglob("*.h5"))
+    assert extract.fresh(folder) == []
+    assert not list(Path("cache/pieces").rglob("*.h5"))
+
+
 def test_a_search_answers_while_an_update_is_stopped_and_figures_are_refused(
     folder: Path, videos: list[Path], extract: Extraction, capsys: pytest.CaptureFixture[str]
 ) -> None:
