@@ -1,37 +1,68 @@
 """Questions answered together against one after the other, and a server under load.
 
-    python benchmarks/serve.py CACHE [--clients 50] [--seconds 20]
+    python benchmarks/serve.py [CACHE] [--clients 50] [--seconds 20] [--videos 3000]
 
 The first figure is below HTTP: as many questions as there are clients wait, and the batcher
 answers them together; beside it each alone by the same searcher. The second is over HTTP on
-loopback: clients that ask without a pause.
+loopback: ``c4c serve``, and clients that ask without a pause in a process of their own; its
+memory is read before and after. Without CACHE one is made, of features drawn at random: so many
+videos of a minute, a frame a second.
 """
 
 from __future__ import annotations
 
 import os
-import resource
-import socket
+import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import click
-import uvicorn
+import numpy as np
 from figures import json_option, show  # benchmarks/figures.py
 
-from c4c.cache.open import Cache
+from c4c import CacheWriter, Client, Searcher
 from c4c.core.errors import C4CError
+from c4c.extract.backbone.backbone import load_backbone
 from c4c.retrieval.asking import Ask
-from c4c.serve.app import make_app
 from c4c.serve.batching import Batcher, Options
-from c4c.serve.client import Client
-from c4c.serve.library import Library
+
+QUERY = "a {} {} moves {}"
+PARTS = (
+    ["red", "green", "blue", "yellow", "purple", "orange", "white"],
+    ["circle", "square", "triangle", "star", "ring", "cross"],
+    ["left", "right", "up", "down", "fast", "slowly"],
+)
 
 
-def together(library: Library, queries: list[str]) -> tuple[float, float]:
-    """Seconds for all queries one after the other, and by the batcher."""
-    searcher = library.gallery(None).searcher  # type: ignore[union-attr]
+def questions(count: int) -> list[str]:
+    """Sentences that differ, as far as there are."""
+    size = [len(part) for part in PARTS]
+    drawn = [np.unravel_index(place % int(np.prod(size)), size) for place in range(count)]
+    return [QUERY.format(*(PARTS[i][j] for i, j in enumerate(one))) for one in drawn]
+
+
+def drawn_cache(folder: Path, videos: int) -> Path:
+    """A cache of videos of a minute, whose features wander at random."""
+    backbone = load_backbone("tiny", device="cpu")
+    fingerprint = backbone.fingerprint("fps=1", "none", "final", 32)
+    draw = np.random.default_rng(0)
+    with CacheWriter(folder, "drawn", fingerprint) as writer:
+        for number in range(videos):
+            steps = draw.standard_normal((60, backbone.embed_dim), np.float32)
+            name = f"video-{number:06d}"
+            writer.add_clip(name, np.cumsum(steps, 0), np.arange(60.0), f"{name}.mp4")
+    return folder
+
+
+def together(searcher: Searcher, queries: list[str]) -> float:
+    """How much faster the batcher answers questions that wait than one after the other."""
     searcher(queries[0])
     began = time.perf_counter()
     for query in queries:
@@ -39,15 +70,14 @@ def together(library: Library, queries: list[str]) -> tuple[float, float]:
     alone = time.perf_counter() - began
     batcher = Batcher(searcher)
     began = time.perf_counter()
-    waiting = [batcher.ask(Ask((query,)), Options()) for query in queries]
-    for one in waiting:
-        one.result()
+    for waiting in [batcher.ask(Ask((query,)), Options()) for query in queries]:
+        waiting.result()
     batched = time.perf_counter() - began
     batcher.close()
-    return alone, batched
+    return alone / batched
 
 
-def load(url: str, queries: list[str], seconds: float) -> tuple[list[float], int]:
+def load(url: str, queries: list[str], seconds: float) -> tuple[list[float], list[str]]:
     """Seconds of each answer, and errors, of a client for each query."""
     until, times, errors = time.monotonic() + seconds, [], []
 
@@ -66,49 +96,62 @@ def load(url: str, queries: list[str], seconds: float) -> tuple[list[float], int
         thread.start()
     for thread in threads:
         thread.join()
-    return times, len(errors)
+    return times, errors
+
+
+def memory(process: int) -> float:
+    """Anonymous memory of a process in MB, without mapped files."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def under_load(cache: Path, queries: list[str], seconds: float) -> dict[str, float]:
+    """What ``c4c serve`` does while clients ask it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "c4c", "serve", str(cache), "--port", "0", "--device", "cpu"],
+        stderr=subprocess.PIPE, text=True,
+    ) as server, ProcessPoolExecutor(1, get_context("spawn")) as asking:  # fmt: skip
+        assert server.stderr
+        for line in server.stderr:
+            print(line, end="", file=sys.stderr)
+            if address := re.search(r"http://\S+", line):
+                break
+        url = address[0]
+        asking.submit(load, url, queries, min(5.0, seconds)).result()
+        before = memory(server.pid)
+        times, errors = asking.submit(load, url, queries, seconds).result()
+        busy, grown = os.getloadavg()[0], memory(server.pid) - before
+        server.terminate()
+    return {
+        "clients": len(queries),
+        "seconds": seconds,
+        "answers a second": round(len(times) / seconds, 1),
+        "median ms": round(1000 * statistics.median(times)),
+        "p99 ms": round(1000 * float(np.quantile(times, 0.99))),
+        "errors": len(errors),
+        "server MB more": round(grown, 1),
+        "load of the machine": round(busy, 1),
+    }
 
 
 @click.command()
 @json_option
-@click.argument("cache")
+@click.argument("cache", required=False, type=click.Path(path_type=Path))
 @click.option("--clients", default=50, show_default=True)
 @click.option("--seconds", default=20.0, show_default=True)
-def main(cache: str, clients: int, seconds: float) -> None:
+@click.option("--videos", default=3000, show_default=True, help="Of the cache that is made.")
+def main(cache: Path | None, clients: int, seconds: float, videos: int) -> None:
     """Print the figures, with the machine's load."""
-    texts = [one.text for m in Cache.open(cache).manifests.values() for one in m.captions]
-    queries = [texts[place % len(texts)] for place in range(clients)]
-    library = Library.open([cache])
-    gallery = library.gallery(None).searcher.gallery  # type: ignore[union-attr]
-    show({"clips": len(gallery), "windows": gallery.windows, "cores": os.cpu_count()})
-    rounds = sorted(a / b for a, b in (together(library, queries) for _ in range(3)))
-    faster = round(statistics.median(rounds), 2)
-    show({"waiting": clients, "times faster together": faster, "rounds": [rounds[0], rounds[-1]]})
-    bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(library), log_level="warning"))
-    thread = threading.Thread(target=server.run, args=([bound],))
-    thread.start()
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    load(url, queries[:4], 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    times, errors = load(url, queries, seconds)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    p99 = sorted(times)[int(0.99 * len(times))]
-    rate = len(times) / seconds
-    show(
-        {
-            "clients": clients,
-            "seconds": seconds,
-            "answers a second": round(rate, 1),
-            "median ms": round(1000 * statistics.median(times)),
-            "p99 ms": round(1000 * p99),
-            "errors": errors,
-            "peak MB more": round(grown),
-            "load of the machine": round(os.getloadavg()[0], 1),
-        }
-    )
-    server.should_exit = True
-    thread.join()
+    queries = questions(clients)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = cache or drawn_cache(Path(folder) / "cache", videos)
+        with Searcher(cache, device="cpu") as searcher:
+            gallery = searcher.gallery
+            show({"clips": len(gallery), "windows": gallery.windows, "cores": os.cpu_count()})
+            rounds = sorted(together(searcher, queries) for _ in range(5))
+        faster = [round(one, 2) for one in rounds]
+        show({"waiting": clients, "times faster together": faster[2], "rounds": faster})
+        show(under_load(cache, queries, seconds))
 
 
 if __name__ == "__main__":

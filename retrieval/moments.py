@@ -81,6 +81,7 @@ def find_moments(
         keep: whether a clip may answer.
     """
     taken: list[_Taken] = []
+    cosines_of: dict[tuple[int, int], npt.NDArray[np.float32]] = {}  # several windows of a clip
     of_video: dict[str, int] = {}
     for score, number, row in ranked:
         piece = pieces[number]
@@ -99,7 +100,9 @@ def find_moments(
             if named.path != other.named.path and named.path not in other.copies:
                 other.copies.append(named.path)
             continue
-        cosines = (frames.float() @ vector).numpy()
+        if (number, clip) not in cosines_of:
+            cosines_of[number, clip] = (frames.float() @ vector).numpy()
+        cosines = cosines_of[number, clip]
         moment = _moment(named, cosines, times, ends, (first, last), score, ordered)
         moment.window = (number, clip, first, last)
         taken.append(_Taken(moment, content, begin, until))
@@ -166,11 +169,16 @@ def tightened(cosines: npt.NDArray[np.float32], first: int, last: int) -> tuple[
         >>> tightened(np.array([0.1, 0.1, 0.1, 0.8, 0.9, 0.8, 0.2, 0.1]), 2, 7)
         (3, 6)
     """
-    outside = np.concatenate((cosines[:first], cosines[last:]))
-    inside = cosines[first:last]
-    if not len(outside) or outside.mean() >= inside.mean():
+    others = len(cosines) - (last - first)
+    if not others:
         return first, last
-    least, floor = (last - first + 1) // 2, (outside.mean() + inside.mean()) / 2
+    # In float64 the sums of equal cosines are exact, and their means equal.
+    inside = float(cosines[first:last].sum(dtype=np.float64))
+    mean = inside / (last - first)
+    outside = (float(cosines.sum(dtype=np.float64)) - inside) / others
+    if outside >= mean:
+        return first, last
+    least, floor = (last - first + 1) // 2, (outside + mean) / 2
     while last - first > least and cosines[first] < floor:
         first += 1
     while last - first > least and cosines[last - 1] < floor:

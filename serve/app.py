@@ -15,11 +15,12 @@ from starlette.responses import FileResponse, Response
 
 from c4c.core.errors import C4CError
 from c4c.core.version import __version__
-from c4c.serve.api import NotFound, Served, answer, router
+from c4c.serve.api import router
 from c4c.serve.batching import Busy
 from c4c.serve.film import Films
 from c4c.serve.guard import Guard
 from c4c.serve.library import Library
+from c4c.serve.routes import NotFound, Served, answer
 from c4c.serve.thumbnails import Thumbnails
 
 _PAGE = Path(__file__).parent / "page"

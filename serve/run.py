@@ -20,6 +20,7 @@ from c4c.core.files import read_text
 from c4c.core.progress import say
 from c4c.serve.app import make_app
 from c4c.serve.library import Library
+from c4c.serve.patience import Patient
 
 _CONNECTIONS = 512
 _GRACE = 5  # seconds in which requests that run may end
@@ -72,7 +73,7 @@ def run_serve(config: ServeConfig) -> None:
 def _settings(library: Library, names: Sequence[str], token: str | None) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(library, names, token),
-        http="h11",
+        http=Patient,
         ws="none",
         access_log=False,  # it would hold what people look for
         log_level="warning",

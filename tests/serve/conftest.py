@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from c4c.cache.open import Cache
 from c4c.serve.app import make_app
 from c4c.serve.library import Library
+from c4c.serve.patience import Patient
 
 QUERY = "a red circle moves left then a white cross grows"
 
@@ -41,7 +42,8 @@ def address(shapes_cache: Path) -> Iterator[str]:
     """Where a server listens on a real socket."""
     app = make_app(Library.open([shapes_cache], device="cpu"))
     bound = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    settings = uvicorn.Config(app, http=Patient, log_level="warning", access_log=False)
+    running = uvicorn.Server(settings)
     thread = threading.Thread(target=running.run, args=([bound],), daemon=True)
     thread.start()
     until = time.monotonic() + 60

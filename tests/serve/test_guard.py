@@ -1,11 +1,16 @@
 """Who may ask: names, origins, tokens and sizes; and what answers carry."""
 
+import contextlib
+import http.client
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from c4c.serve import patience
 from c4c.serve.app import make_app
 from c4c.serve.guard import MOST_BODY
 from c4c.serve.library import Library
@@ -119,3 +124,39 @@ def test_an_error_within_tells_nothing_and_logs_no_question(
     assert reply.status_code == 500 and "private" not in reply.text
     log = capsys.readouterr().err
     assert "RuntimeError" in log and "private" not in log
+
+
+def test_whoever_sends_a_request_byte_by_byte_is_shown_out(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes long before the connection would count as idle."""
+    monkeypatch.setattr(patience, "HEAD", 0.5)
+    host, _, port = address.removeprefix("http://").partition(":")
+    began = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=20) as slow:
+        slow.settimeout(0.05)
+        reply: bytes | None = None
+        for byte in b"GET / HTTP/1.1\r\nx: " + b"a" * 400:
+            with contextlib.suppress(TimeoutError):
+                try:
+                    slow.sendall(bytes([byte]))
+                    reply = slow.recv(100)
+                except ConnectionError:
+                    reply = b""
+            if reply == b"" or time.monotonic() - began > 15:
+                break
+    assert reply == b""
+
+
+def test_a_patient_client_asks_many_times_over_one_connection(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "HEAD", 0.3)
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=20)
+    for _ in range(4):
+        connection.request("GET", "/api/health")
+        assert connection.getresponse().read()
+        sock = connection.sock
+        time.sleep(0.2)
+    assert connection.sock is sock
+    connection.close()
