@@ -8,11 +8,10 @@ from starlette.responses import Response
 from c4c.core.version import __version__
 from c4c.serve import api_search, api_videos, models
 from c4c.serve.guard import COOKIE, cookie_of, same
-from c4c.serve.routes import ERRORS, answer, served_by
+from c4c.serve.routes import answer, served_by
 
-router = APIRouter(responses=ERRORS)
-router.include_router(api_search.router)
-router.include_router(api_videos.router)
+router = APIRouter()
+ROUTERS = (router, api_search.router, api_videos.router)
 
 
 @router.get("/api/health", response_model=models.Health, tags=["server"])

@@ -15,12 +15,12 @@ from starlette.responses import FileResponse, Response
 
 from c4c.core.errors import C4CError
 from c4c.core.version import __version__
-from c4c.serve.api import router
+from c4c.serve.api import ROUTERS
 from c4c.serve.batching import Busy
 from c4c.serve.film import Films
 from c4c.serve.guard import Guard
 from c4c.serve.library import Library
-from c4c.serve.routes import NotFound, Served, answer
+from c4c.serve.routes import ERRORS, NotFound, Served, answer
 from c4c.serve.thumbnails import Thumbnails
 
 _PAGE = Path(__file__).parent / "page"
@@ -47,7 +47,8 @@ def make_app(library: Library, names: Sequence[str] = (), token: str | None = No
         lifespan=_lifespan,
     )
     app.state.served = Served(library, Thumbnails(), Films(), token)
-    app.include_router(router)
+    for router in ROUTERS:
+        app.include_router(router, responses=ERRORS)
     for path in ("/", "/library", "/video/{name}"):
         app.add_api_route(path, _page, include_in_schema=False, response_class=FileResponse)
     for path in _FILES:
