@@ -104,6 +104,10 @@ def shards(cache: Path) -> dict[str, bytes]:
     return {str(path.relative_to(cache)): path.read_bytes() for path in found}
 
 
+# What verify says of a cache that is not complete yet; whether what stood has gone is told apart.
+NOT_YET = (" is missing; ", "head-init.safetensors does not exist; ")
+
+
 class Extract(Case):
     """``c4c extract``: a shard that stands is whole, and stays."""
 
@@ -112,10 +116,14 @@ class Extract(Case):
         run_extract(self.extraction(here / "cache"))
 
     def stands(self, here: Path) -> Stands:
-        return dict(shards(here / "cache"))
+        init = here / "cache/head-init.safetensors"
+        start = {init.name: init.read_bytes()} if init.exists() else {}
+        return {**shards(here / "cache"), **start}
 
     def result(self, here: Path) -> dict[str, Any]:
-        plans = sorted((here / "cache").glob("*.*")) + sorted((here / "cache/manifests").iterdir())
+        # What a kill leaves under a temporary name is compaction's, once it is old.
+        plans = sorted((here / "cache").glob("[!.]*.*"))
+        plans += sorted((here / "cache/manifests").glob("[!.]*"))
         left = sorted(path.name for path in (here / "cache").glob("pieces/*/*/*"))
         plain = {path.name: path.read_bytes() for path in plans}
         return {**shards(here / "cache"), **plain, "pieces left": left}
@@ -124,7 +132,8 @@ class Extract(Case):
         now = shards(here / "cache")
         found = [f"{name} is not whole" for name, data in now.items() if whole.get(name) != data]
         if (here / "cache/cache.json").exists():
-            found += [line for line in damage(here / "cache") if " is missing; " not in line]
+            lines = damage(here / "cache")
+            found += [line for line in lines if not any(words in line for words in NOT_YET)]
         return found
 
 

@@ -172,7 +172,7 @@ def _stale(cache: Path) -> list[Path]:
     """Old temporary files, by the file system's clock and not by this machine's."""
     with tempfile.NamedTemporaryFile(dir=cache, prefix=".tmp-") as probe:
         now = os.stat(probe.name).st_mtime
-    places = ((cache / "tmp", ""), (cache, ".tmp-"), (cache / "manifests", ".tmp-"))
+    places = ((cache / "tmp", ""), (cache, ".tmp"), (cache / "manifests", ".tmp"))
     return [path for folder, prefix in places for path in _older(folder, prefix, now - _STALE)]
 
 

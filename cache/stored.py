@@ -26,7 +26,8 @@ from c4c.core.inside import is_there, open_regular, refuse_links
 def write_shard(path: Path, shard: Shard, owner: Owner) -> None:
     """Commit ``shard`` under ``path``: write aside, sync, verify, link, sync the folder.
 
-    When another process committed the same name first, its file stays and this one goes.
+    When another process committed the same name first, its file stays and this one goes; if that
+    one is removed at once, as pieces are when their shard is complete, this one is put there.
 
     Args:
         path: the final name, below the owner's folder.
@@ -38,8 +39,14 @@ def write_shard(path: Path, shard: Shard, owner: Owner) -> None:
         Misplaced: a shard of another cache stands there.
     """
     image = pack_shard(shard, owner.mark(path))
-    if not write_once(path, image, owner.path / "tmp", check=_insist):
-        read_shard(path, owner)
+    while not write_once(path, image, owner.path / "tmp", check=_insist):
+        try:
+            read_shard(path, owner)
+        except C4CError:
+            if os.path.lexists(path):
+                raise
+        else:
+            return
 
 
 def _insist(path: Path) -> None:

@@ -33,9 +33,16 @@ __all__ = [
 ]
 
 
+_TRIES = 20  # to put a file into a folder that others remove when it is empty
+
+
 def remove_temporary(folder: Path) -> None:
-    """Remove what killed runs left of ``write_atomic``: for the one writer of a folder."""
-    for left in folder.glob(".tmp-*"):
+    """Remove what killed runs left of ``write_atomic``: for the one writer of a folder.
+
+    Libraries that write a file for it may put one of their own beside it first (``.tmp`` and
+    letters).
+    """
+    for left in folder.glob(".tmp*"):
         if not left.is_symlink() and left.is_file():
             left.unlink(missing_ok=True)
 
@@ -124,12 +131,21 @@ def write_once(
             write_synced(temporary, data)
             if check is not None:
                 check(temporary)
-            won = give_name(temporary, path)
+            won = _named(temporary, path)
     except OSError as error:
         raise C4CError(f"Cannot write {path}: {error.strerror or error}.") from None
     if not won:
         is_there(path, aside.parent)
     return won
+
+
+def _named(temporary: Path, path: Path) -> bool:
+    """Give a file its final name; its folder may go while nothing is in it, and is made again."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return give_name(temporary, path)
+        make_folder(path.parent)
+    return give_name(temporary, path)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from c4c.core.errors import C4CError
-from c4c.core.files import read_json, write_atomic, write_json
+from c4c.core.files import read_json, remove_temporary, write_atomic, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -35,3 +35,11 @@ def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(C4CError, match="Cannot write"):
         write_atomic(tmp_path / "file" / "below.json", b"x")
+
+
+def test_what_a_killed_library_left_beside_a_file_is_removed_too(tmp_path: Path) -> None:
+    """safetensors puts a file of its own beside the one that it is asked for."""
+    for name in (".tmp-0123456789ab.safetensors", ".tmppjIPoD", "kept.safetensors", ".kept"):
+        (tmp_path / name).write_bytes(b"x")
+    remove_temporary(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".kept", "kept.safetensors"]
