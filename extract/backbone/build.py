@@ -52,7 +52,8 @@ def build_model(
 
     Args:
         name: open_clip's name, ``tiny`` or ``auto``.
-        pretrained: tag, file, checkpoint folder, ``none``, or ``shipped`` of ``tiny``.
+        pretrained: tag, file, checkpoint folder, ``none`` (random weights, always the
+            same), or ``shipped`` of ``tiny``.
         preprocess: tag of this model whose preprocessing counts, whatever the weights say.
         tokenizer: local folder or file of the tokenizer; ``None`` is the model's own.
 
@@ -98,7 +99,10 @@ def _build(name: str, pretrained: str, preprocess: str | None, local: Path | Non
     tag = None
     if pretrained == "none":
         check_memory(name, loaded=False)
-        model = _from_config(name, {}, {}, local)
+        # Always the same, so that a run can go on and its cache can be searched.
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            model = _from_config(name, {}, {}, local)
     elif needs_file(name, pretrained):
         model, known = _from_file(name, pretrained, local)
     elif name == TINY:

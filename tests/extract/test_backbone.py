@@ -15,7 +15,6 @@ from c4c.extract.datasets.shapes_render import render_clip
 
 @pytest.fixture(scope="module")
 def tiny() -> Backbone:
-    torch.manual_seed(0)
     return load_backbone("tiny", "none")
 
 

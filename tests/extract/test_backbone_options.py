@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from families import FAMILIES, known_families, make_tokenizer
 from open_clip import factory
@@ -36,7 +35,6 @@ def here(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     (here / "data/captions.jsonl").write_text("\n".join(lines) + "\n")
     make_tokenizer(here / "words")
     with known_families():
-        torch.manual_seed(0)
         backbone = load_backbone(NAME, "none", "cpu", "float32")
         backbone.preprocessing = SQUASH
         backbone.save(here / "w.safetensors")

@@ -35,7 +35,6 @@ def known() -> Iterator[None]:
 
 
 def build(name: str, folder: Path, **more: Any) -> Backbone:
-    torch.manual_seed(0)
     local = folder if "hf_tokenizer_name" in FAMILIES[name]["text_cfg"] else None
     settings = {"pretrained": "none", "device": "cpu", "precision": "float32", **more}
     return load_backbone(f"small-{name}", tokenizer=local, **settings)

@@ -10,7 +10,6 @@ from c4c.extract.backbone.patch3d import add_patch3d, encode_video, has_patch3d
 
 @pytest.fixture
 def tiny() -> Backbone:
-    torch.manual_seed(0)
     return load_backbone("tiny", "none", device="cpu")
 
 
