@@ -157,7 +157,8 @@ class Victim:
             if found.get(key) != self.whole.get(key) or key not in found
         ]
         for key in sorted(differing)[:5]:
-            self._note(f"the finished run differs from the undisturbed one: {key}")
+            shown = str(found.get(key))[:200] if isinstance(found.get(key), list) else ""
+            self._note(f"the finished run differs from the undisturbed one: {key} {shown}")
         self.count["completed"] += 1
         shutil.rmtree(self.here)
         self._anew()
