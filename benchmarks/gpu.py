@@ -34,6 +34,7 @@ WAVES = (
     {"times of the loss": 75},
     {"times of pooling": 60},
     {"times of ranks": 45},
+    {"times of files": 60},
     {"times of libraries": 60},
     {"times of compiled code": 90},
 )

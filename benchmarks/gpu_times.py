@@ -1,8 +1,11 @@
 """The times of gpu.py: every kernel beside the ceilings of the same process, and its peers."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gpu_bench import DTYPES, HALVES, Bench
 from torch import Tensor
@@ -203,6 +206,33 @@ def time_loss(bench: Bench) -> None:
                 )
 
 
+def time_files(bench: Bench) -> None:
+    """A memory-mapped gallery, against reading the file (what the system keeps of it is warm)."""
+    total, width = bench.size(2_000_000, 300), bench.size(512, 16)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gallery.npy"
+        held = np.lib.format.open_memmap(path, "w+", np.float16, (total, width))
+        for low in range(0, total, 1 << 18):
+            part = held[low : low + (1 << 18)]
+            part[:] = bench.rows(len(part), width, torch.float16, low).cpu().numpy()
+        held.flush()
+        gallery = np.load(path, mmap_mode="r")
+        for count in (1, bench.size(AT_ONCE, 6)):
+            queries = bench.rows(count, width, torch.float16, 1)
+            case = f"top-k from a file, fp16, Q = {count:,}"
+            work = (torch.float16, 2.0 * count * total * width, float(gallery.nbytes))
+            bench.timed(case, "c4c", lambda q=queries: topk_similarity(q, gallery, 10), *work)
+            bench.timed(case, "reading the file", lambda: read(gallery), *work)
+
+
+def read(rows: np.ndarray[Any, Any]) -> None:
+    """Copy rows into memory, a block at a time into the same place."""
+    room = np.empty_like(rows[: 1 << 17])
+    for low in range(0, len(rows), len(room)):
+        part = rows[low : low + len(room)]
+        np.copyto(room[: len(part)], part)
+
+
 def time_libraries(bench: Bench) -> None:
     """Exact search by FAISS and cuVS, where they can be imported."""
     total, width, count = bench.size(1_000_000, 100), bench.size(512, 16), bench.size(1000, 4)
@@ -271,6 +301,7 @@ TIMES = {
     "times of ranks": time_ranks,
     "times of pooling": time_pool,
     "times of the loss": time_loss,
+    "times of files": time_files,
     "times of libraries": time_libraries,
     "times of compiled code": time_compiled,
 }

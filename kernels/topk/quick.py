@@ -41,20 +41,21 @@ class Quick:
     of_groups: Tensor
 
     @classmethod
-    def of(cls, queries: Tensor, gallery: Tensor, group: int) -> "Quick":
+    def of(cls, queries: Tensor, gallery: Tensor, group: int, first: int = 0) -> "Quick":
         """Round what is worth rounding.
 
         Args:
             queries: [Q, D].
             gallery: [N, D], on the same device.
             group: rows of a group.
+            first: index of the gallery's row 0, for messages.
 
         Raises:
             C4CError: a row of the gallery is NaN or infinite.
         """
         longest = _of_groups(_norms(gallery), group)
         if not bool(torch.isfinite(longest).all()):
-            check_finite(gallery, "gallery row", 0)
+            check_finite(gallery, "gallery row", first)
         lengths, dtype = _norms(queries), quick_dtype(queries, gallery)
         of_queries, of_rows = torch.zeros_like(lengths), torch.zeros_like(longest)
         if dtype not in (None, queries.dtype):

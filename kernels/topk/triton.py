@@ -57,22 +57,28 @@ ROWS, DEPTH = 128, 64
 
 def topk(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Scores float32 [Q, k] and indices int64 [Q, k], best first."""
+    return unpack_keys(best_keys(queries, gallery, k))
+
+
+def best_keys(queries: Tensor, gallery: Tensor, k: int, first: int = 0) -> Tensor:
+    """The keys int64 [Q, k] of the best rows, best first; ``first`` is the index of row 0."""
     queries, gallery = rows_of(queries), rows_of(gallery)
     keys = torch.full((len(queries), k), LOWEST, dtype=torch.int64, device=queries.device)
     if not (len(queries) and len(gallery)):
-        return unpack_keys(keys)
+        return keys
     group = group_size(k)
     if len(queries) <= FEW:
         every = torch.arange(len(queries), device=queries.device)
-        _Search(queries, gallery, group, keys).from_all(every)
+        _Search(queries, gallery, group, keys).from_all(every, first)
     else:
-        quick = Quick.of(queries, gallery, group)
+        quick = Quick.of(queries, gallery, group, first)
         step = queries_at_a_time(quick.of_groups.shape[1])
         parts = (one.split(step) for one in (queries, keys, quick.queries, quick.of_queries))
         for some, into, rounded, slack in zip(*parts, strict=True):
             bounds = group_maxima(rounded, quick.gallery, group)
             _Search(some, gallery, group, into).run(bounds.addmm_(slack, quick.of_groups))
-    return unpack_keys(keys)
+    # A key has the index in its low half, counted down.
+    return torch.where(keys == LOWEST, keys, keys - first) if first else keys
 
 
 def queries_at_a_time(groups: int) -> int:
@@ -172,8 +178,8 @@ class _Search:
         keys = pack_keys(scores, rows).masked_fill_(rows >= len(self.gallery), LOWEST)
         return keys.topk(min(self.k, keys.shape[1]), 1).values
 
-    def from_all(self, who: Tensor) -> None:
-        """Take the best of all rows, a block at a time."""
+    def from_all(self, who: Tensor, first: int = 0) -> None:
+        """Take the best of all rows, a block at a time; ``first`` is the index of row 0."""
         queries, step = self.queries[who], max(1, SCORES // len(who))
         best = self.keys.new_full((len(who), self.k), LOWEST)
         for low in range(0, len(self.gallery), step):
@@ -181,7 +187,7 @@ class _Search:
             scores = group_maxima(queries, block, 1)
             # A row with NaN or infinity spoils its score with any query.
             if not bool(torch.isfinite(scores[0]).all()):
-                check_finite(block, "gallery row", low)
+                check_finite(block, "gallery row", first + low)
             rows = torch.arange(low, low + scores.shape[1], device=who.device)
             keys = pack_keys(scores, rows).topk(min(self.k, len(rows)), 1).values
             best = torch.cat([best, keys], 1).topk(self.k, 1).values

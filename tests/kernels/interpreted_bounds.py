@@ -3,6 +3,9 @@
 test_triton.py runs this file in a process of its own, like interpreted.py.
 """
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -12,8 +15,8 @@ from c4c.core.errors import C4CError
 from c4c.kernels import ground_truth_ranks, masked_mean_pool, topk_similarity
 from c4c.kernels.ranks import triton as ranks_triton
 from c4c.kernels.ranks.naive import ground_truth_ranks_reference
+from c4c.kernels.topk import blocks, quick, stream
 from c4c.kernels.topk import op as topk_op
-from c4c.kernels.topk import quick
 from c4c.kernels.topk import triton as topk_triton
 from c4c.kernels.topk.naive import topk_similarity_reference
 
@@ -386,3 +389,81 @@ def test_the_operator_obeys_torch_library(keep):
     frames = torch.randn(6, 5, requires_grad=True)
     rows = (torch.tensor([0, 2]), torch.tensor([2, 4]))
     torch.library.opcheck(torch.ops.c4c.masked_mean_pool.default, (frames, *rows, keep))
+
+
+# Galleries that are brought to the device a block at a time.
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stream, "BYTES", 16 * 2 * 200)
+    monkeypatch.setattr(stream, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 50)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("kind", ["a file", "blocks", "blocks of several dtypes"])
+def test_a_gallery_that_lies_elsewhere_gives_the_same_rows(kind, tmp_path):
+    queries, gallery = randn(6, 16, seed=1).half(), randn(530, 16).half()
+    gallery[500] = gallery[3]
+    expected = topk_similarity(queries, gallery, 9)
+    if kind == "a file":
+        np.save(tmp_path / "rows.npy", gallery.numpy())
+        elsewhere = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    else:
+        cuts = gallery.split([1, 0, 130, 260, 139])
+        kinds = [torch.float32, torch.half, torch.double, torch.half, torch.bfloat16]
+        if kind == "blocks":
+            elsewhere = [part.numpy() if len(part) % 2 else part for part in cuts]
+        else:
+            gallery = torch.cat([part.to(t).float() for part, t in zip(cuts, kinds, strict=True)])
+            expected = topk_similarity(queries, gallery, 9)
+            elsewhere = (part.to(t) for part, t in zip(cuts, kinds, strict=True))
+    scores, rows = topk_similarity(queries, elsewhere, 9)
+    assert rows.equal(expected[1])
+    torch.testing.assert_close(scores, expected[0])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_next_block_is_read_while_one_is_searched(monkeypatch):
+    """Not in turn: the first search waits until a later block has been read."""
+    second, inner = threading.Event(), topk_triton.best_keys
+
+    def pieces():
+        for number in range(4):
+            if number == 1:
+                second.set()
+            yield randn(200, 16, seed=number)
+
+    def waiting(*arguments):
+        assert second.wait(20)
+        return inner(*arguments)
+
+    monkeypatch.setattr(topk_triton, "best_keys", waiting)
+    queries = randn(5, 16, seed=9)
+    found = topk_similarity(queries, pieces(), 3)
+    whole = torch.cat([randn(200, 16, seed=number) for number in range(4)])
+    assert found[1].equal(topk_similarity_reference(queries, whole, 3)[1])
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("queries", [2, 6])
+def test_faults_of_a_stream_are_told_with_their_rows(queries):
+    rows = randn(700, 16)
+    rows[444, 2] = torch.nan
+    with pytest.raises(C4CError, match="gallery row 444 "):
+        topk_similarity(randn(queries, 16), iter(rows.split(64)), 3)
+    with pytest.raises(C4CError, match="widths differ"):
+        topk_similarity(randn(queries, 16), [rows[:90], rows[:90, :8]], 3)
+
+    def failing():
+        yield rows[:300]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        topk_similarity(randn(queries, 16), failing(), 3)
+
+
+def test_streams_of_nothing():
+    scores, rows = topk_similarity(randn(5, 16), [], 3)
+    assert (rows == -1).all() and (scores == -torch.inf).all()
