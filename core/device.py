@@ -31,3 +31,12 @@ def pick_device(name: str | None) -> torch.device:
             f"--device {name} cannot be used: {reason}. Pass cpu, cuda or cuda:1, or leave it out."
         ) from None
     return device
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``tensor`` on ``device``; a copy to a GPU runs beside what the program does next.
+
+    It is from pinned memory, which the GPU reads by itself; what is computed there waits for it.
+    """
+    leaves = tensor.device.type == "cpu" and device.type == "cuda"
+    return (tensor.pin_memory() if leaves else tensor).to(device, non_blocking=leaves)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from c4c.cache.open import Cache, CaptionFeatures, ClipFeatures, find_cache
 from c4c.cache.seen import FILE as SEEN
 from c4c.cache.seen import Seen
-from c4c.core.device import pick_device
+from c4c.core.device import pick_device, to_device
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
 from c4c.core.records import FeatureBatch, Leak
@@ -118,10 +118,12 @@ class CachedTask(Task):
             np.random.default_rng(seed),
         )
         texts = self._captions.batch(self._rows[captions])
-        return FeatureInputs(self._place(batch), texts.to(self.device))
+        return FeatureInputs(self._place(batch), to_device(texts, self.device))
 
     def _place(self, batch: FeatureBatch) -> FeatureBatch:
-        return FeatureBatch(batch.features.to(self.device), batch.lengths.to(self.device))
+        return FeatureBatch(
+            to_device(batch.features, self.device), to_device(batch.lengths, self.device)
+        )
 
     def encode(self, inputs: Any, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """They are features already."""

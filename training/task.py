@@ -123,7 +123,8 @@ class Task(ABC):
         with self.autocast():
             clips, sentences = self.head.encode_clips(batch), self.head.encode_text(text)
         scale = self.head.logit_scale.exp()
-        return contrastive_loss(sentences.float(), clips.float(), scale)
+        dtype = loss_dtype(self.config.precision, self.device.type)
+        return contrastive_loss(sentences.to(dtype), clips.to(dtype), scale)
 
     def objective(self, similarity: Tensor) -> Tensor:
         """The run's loss from the logits [B, B] of a batch."""
@@ -136,6 +137,15 @@ class Task(ABC):
         with self.autocast():
             logits: Tensor = self.head(batch, text)
         return logits
+
+
+def loss_dtype(precision: str, device: str) -> torch.dtype:
+    """What vectors are handed to the loss in; it sums in float32 in any case.
+
+    On a GPU the products of a run in bfloat16 go through the tensor cores; a CPU multiplies
+    float32 as it is.
+    """
+    return torch.bfloat16 if precision == "bfloat16" and device == "cuda" else torch.float32
 
 
 def put_back(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from c4c.core.device import to_device
 from c4c.core.errors import C4CError
 from c4c.core.files import parse_json
 from c4c.core.fit import Fit
@@ -104,7 +105,7 @@ class Preprocessing:
 
     def normalised(self, images: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Bytes [n, 3, H, W] to floats of mean 0 and deviation 1 in the training data."""
-        scaled = images.to(device).float().div_(255)
+        scaled = to_device(images, device).float().div_(255)
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)
         return scaled.sub_(mean).div_(std).to(dtype)

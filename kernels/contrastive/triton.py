@@ -11,6 +11,7 @@ repeats bit for bit.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 import triton
@@ -80,9 +81,24 @@ def _strips(text: Tensor, video: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 def _product(one: Tensor, other: Tensor) -> Tensor:
     """``one @ other`` in float32; halves are multiplied as they are and summed in float32."""
-    if one.is_cuda and one.dtype != torch.float32:
+    if one.dtype != torch.float32 and sums_wide(one.device):
         return torch.mm(one, other, out_dtype=torch.float32)
     return one.float() @ other.float()
+
+
+@cache
+def sums_wide(device: torch.device) -> bool:
+    """Whether torch makes products in float32 of halves on this device, which is found by trying.
+
+    It does on NVIDIA's GPUs, not on a CPU; elsewhere halves are widened first, and go without
+    tensor cores.
+    """
+    halves = torch.ones(16, 16, device=device, dtype=torch.float16)
+    try:
+        torch.mm(halves, halves, out_dtype=torch.float32)
+    except (TypeError, RuntimeError):
+        return False
+    return True
 
 
 @triton.jit

@@ -45,6 +45,6 @@ def cancelled(dtype: torch.dtype, counts: Tensor, dim: int) -> Tensor:
     """The norm [N] up to which a sum of ``counts`` [N] unit frames is rounding, not direction.
 
     Sums of D squares and of n frames were rounded at each step, up or down: errors grow as
-    the square root of the number of steps. csrc/pool.h and pool_triton.py do the same.
+    the square root of the number of steps. csrc/pool.h and triton.py do the same.
     """
     return noise(dtype) * counts * (counts + dim).sqrt()

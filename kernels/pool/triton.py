@@ -58,8 +58,32 @@ def _inverse(square, nothing):
 
 
 @triton.jit
+def _rows_of_clip(starts, counts, n, total):
+    """Where a clip begins, how many frames it has, and whether all of them are frames."""
+    start = tl.load(starts + n)
+    count = tl.load(counts + n)
+    inside = (start >= 0) & (count >= 0) & (count <= total - start)
+    return start, tl.where(inside, count, 0), inside
+
+
+@triton.jit
+def _unit_frames(
+    frames, start, count, t, stride, dim, T: tl.constexpr, D: tl.constexpr, SMALLEST: tl.constexpr
+):
+    """T unit frames from frame ``t`` on [T, D], one over their norms, their rows, who is live."""
+    o_t = tl.arange(0, T)
+    o_d = tl.arange(0, D)
+    live = (o_t[:, None] < count - t) & (o_d[None, :] < dim)
+    rows = start + t + o_t
+    b_x = tl.load(frames + rows[:, None] * stride + o_d[None, :], mask=live, other=0.0)
+    b_x = b_x.to(tl.float32)
+    inverse = _inverse(tl.sum(b_x * b_x, 1), SMALLEST)[:, None]
+    return b_x * inverse, inverse, rows, live
+
+
+@triton.jit
 def _cancelled(count, dim, NOISE: tl.constexpr):
-    """As in pool.py: the norm up to which a sum of unit frames is what rounding left."""
+    """As in naive.py: the norm up to which a sum of unit frames is what rounding left."""
     frames = count.to(tl.float32)
     return NOISE * frames * tl.sqrt(frames + dim)
 
@@ -77,21 +101,14 @@ def pool_forward_kernel(
 ):  # fmt: skip
     """The sum of a clip's unit frames, normalised; padding is never loaded."""
     n = tl.program_id(0).to(tl.int64)
-    start = tl.load(starts + n)
-    count = tl.load(counts + n)
-    inside = (start >= 0) & (count >= 0) & (count <= total - start)
-    count = tl.where(inside, count, 0)
-    o_t = tl.arange(0, T)
+    start, count, inside = _rows_of_clip(starts, counts, n, total)
     o_d = tl.arange(0, D)
     live_d = o_d < dim
     # Nothing beyond the frames is read; a clip that reaches there is no number.
     acc = tl.where(inside, tl.zeros((D,), dtype=tl.float32), float("nan"))
     for t in range(0, count, T):
-        live = (o_t[:, None] < count - t) & live_d[None, :]
-        rows = start + t + o_t
-        b_x = tl.load(frames + rows[:, None] * stride + o_d[None, :], mask=live, other=0.0)
-        b_x = b_x.to(tl.float32)
-        acc += tl.sum(b_x * _inverse(tl.sum(b_x * b_x, 1), SMALLEST)[:, None], 0)
+        b_u, _, _, _ = _unit_frames(frames, start, count, t, stride, dim, T, D, SMALLEST)
+        acc += tl.sum(b_u, 0)
     if KEEP:
         tl.store(summed + n * dim + o_d, acc, mask=live_d)
     b_y = acc * _inverse(tl.sum(acc * acc, 0), _cancelled(count, dim, NOISE))
@@ -105,11 +122,7 @@ def pool_backward_kernel(
 ):  # fmt: skip
     """Each normalisation passes on what is at right angles to its result, over the norm."""
     n = tl.program_id(0).to(tl.int64)
-    start = tl.load(starts + n)
-    count = tl.load(counts + n)
-    inside = (start >= 0) & (count >= 0) & (count <= total - start)
-    count = tl.where(inside, count, 0)
-    o_t = tl.arange(0, T)
+    start, count, _ = _rows_of_clip(starts, counts, n, total)
     o_d = tl.arange(0, D)
     live_d = o_d < dim
     b_s = tl.load(summed + n * dim + o_d, mask=live_d, other=0.0)
@@ -118,12 +131,9 @@ def pool_backward_kernel(
     b_u = b_s * scale
     b_h = (b_g - b_u * tl.sum(b_u * b_g, 0)) * scale
     for t in range(0, count, T):
-        live = (o_t[:, None] < count - t) & live_d[None, :]
-        rows = start + t + o_t
-        b_x = tl.load(frames + rows[:, None] * stride + o_d[None, :], mask=live, other=0.0)
-        b_x = b_x.to(tl.float32)
-        inverse = _inverse(tl.sum(b_x * b_x, 1), SMALLEST)[:, None]
-        b_u2 = b_x * inverse
-        b_o = (b_h[None, :] - b_u2 * tl.sum(b_u2 * b_h[None, :], 1)[:, None]) * inverse
+        b_f, inverse, rows, live = _unit_frames(
+            frames, start, count, t, stride, dim, T, D, SMALLEST
+        )
+        b_o = (b_h[None, :] - b_f * tl.sum(b_f * b_h[None, :], 1)[:, None]) * inverse
         p_o = out + rows[:, None] * dim + o_d[None, :]
         tl.store(p_o, b_o.to(out.dtype.element_ty), mask=live)

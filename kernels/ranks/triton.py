@@ -32,6 +32,8 @@ SPLITS = 32
 GROUP = 32
 # Words of one launch, and close rows that are decided after it: what fits in 64 MB.
 WORDS = 1 << 24
+# Values of pairs that are widened to float64 at a time.
+PAIRS = 1 << 25
 # Words that are taken apart at a time.
 APART = 1 << 18
 
@@ -41,12 +43,12 @@ def rank_counts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For each query, float64 [Q]: clips above, wrong ones tied, right ones at the top."""
     queries, gallery = rows_of(queries), rows_of(gallery)
-    exact = pair_scores(queries, gallery, owner, rows)
+    exact = pair_scores(queries, gallery, owner, rows, PAIRS)
     best = exact.new_full((len(queries),), -torch.inf).scatter_reduce_(0, owner, exact, "amax")
     hits = torch.bincount(owner[exact == best[owner]], minlength=len(queries)).double()
     if not len(queries) or not len(gallery):
         return torch.where(torch.isfinite(best), 0.0, -1.0), -hits, hits
-    margin = margin_of(queries, gallery)
+    margin = margin_of(queries, gallery, len(gallery))
     # Rounded outwards: what is within the margin stays so.
     low = (best - margin).float().nextafter(best.new_tensor(-torch.inf, dtype=torch.float32))
     high = (best + margin).float().nextafter(best.new_tensor(torch.inf, dtype=torch.float32))
@@ -57,7 +59,7 @@ def rank_counts(
     equal[open_] = 0.0
     for some in _portions(open_, close.sum(0), len(gallery)):
         for who, where in _list(queries, gallery, low, high, some):
-            again = pair_scores(queries, gallery, who, where)
+            again = pair_scores(queries, gallery, who, where, PAIRS)
             greater += torch.bincount(who[again > best[who]], minlength=len(best))
             equal += torch.bincount(who[again == best[who]], minlength=len(best))
     return torch.where(torch.isfinite(best), greater, -1.0), equal - hits, hits

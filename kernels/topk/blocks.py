@@ -51,14 +51,18 @@ def score_block(best: Best, queries: Tensor, block: Tensor, first: int) -> None:
 
 def blocks_of(gallery: Block | Iterable[Block]) -> Iterator[tuple[int, Tensor]]:
     """The gallery as blocks (index of the first row, rows [n, D])."""
+    return ((first, _as_tensor(rows)) for first, rows in pieces_of(gallery))
+
+
+def pieces_of(gallery: Block | Iterable[Block]) -> Iterator[tuple[int, Block]]:
+    """The same, where they lie."""
     pieces: Iterable[Block] = [gallery] if isinstance(gallery, Tensor | np.ndarray) else gallery
     first = 0
     for piece in pieces:
         if len(piece.shape) != 2:
             raise C4CError(f"{OP}: a gallery block has shape {list(piece.shape)}; expected [n, D].")
         for low in range(0, len(piece), BLOCK_ROWS):
-            rows = piece[low : low + BLOCK_ROWS]
-            yield first + low, _as_tensor(rows)
+            yield first + low, piece[low : low + BLOCK_ROWS]
         first += len(piece)
         if first > INDEX_MASK:
             raise C4CError(f"{OP}: the gallery has more than {INDEX_MASK} rows; split it.")

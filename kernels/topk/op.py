@@ -2,7 +2,8 @@
 
 The gallery may lie in memory, be memory-mapped, come as a stream of blocks, be on a GPU,
 or be a `GalleryIndex` (an int8 copy that makes exact search on a CPU several times
-faster). All of them give the same answer.
+faster). To queries on a GPU a gallery that lies elsewhere is brought a block at a time. All of
+them give the same answer.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from c4c.core.errors import C4CError
 from c4c.kernels.dispatch import check_matrix, check_same, use_triton
-from c4c.kernels.topk.blocks import OP, Block, blocks_of, check_finite, search_blocks
+from c4c.kernels.topk.blocks import (
+    OP,
+    Block,
+    blocks_of,
+    check_finite,
+    pieces_of,
+    search_blocks,
+)
+from c4c.kernels.topk.stream import search_stream
 
 MAX_K = 1024
 # So many queries pay for an index that is built for them alone.
@@ -56,12 +65,14 @@ def topk_similarity(
     check_finite(queries, "query")
     if isinstance(gallery, Searchable):
         return gallery.search(queries, k)
-    if isinstance(gallery, Tensor):
+    if isinstance(gallery, Tensor) and (gallery.is_cuda or not queries.is_cuda):
         check_matrix(OP, "gallery", gallery)
         check_same(OP, "widths", queries.shape[1], gallery.shape[1], "use one backbone for both")
         # What is chosen has no gradient.
         scores, indices = torch.ops.c4c.topk_similarity(queries.detach(), gallery.detach(), k)
         return scores, indices
+    if use_triton(queries):
+        return search_stream(queries, pieces_of(gallery), k)
     return search_blocks(queries, blocks_of(gallery), k)
 
 

@@ -2,11 +2,15 @@
 
 The first pass is a plain tiled product whose tiles leave only the maximum of every few
 neighbouring rows; what rounding may have taken from it bounds what a row of that group can
-score. The groups with the k best bounds and a few spare ones are taken, their rows are
-scored again in float32 where they lie, and the result stands if the k-th best score is above
-the bound of every group left out. Where it is not, four times as many groups are taken, once.
+score (quick.py, which also has float32 rows multiplied in half precision). The groups with the k
+best bounds and a few spare ones are taken, their rows are scored again in float32 where they lie,
+and the result stands if the k-th best score is above the bound of every group left out. Where it
+is not, four times as many groups are taken, once.
 Where bounds still do not separate (a query of zeros, thousands of near copies), the scores of
 all rows are made, a block at a time, and the best taken.
+
+For a few queries the scores of all rows are made at once: reading the gallery takes the time,
+and bounds, which need the lengths of its rows, would read it twice.
 
 Where the maxima do not fit, queries are cut and not the gallery: so each query is decided
 once, against all rows, and takes its few groups of the whole gallery.
@@ -22,6 +26,7 @@ from torch import Tensor
 
 from c4c.kernels.dispatch import launching
 from c4c.kernels.topk.blocks import check_finite
+from c4c.kernels.topk.quick import Quick
 from c4c.kernels.topk.select import LOWEST, pack_keys, unpack_keys
 from c4c.kernels.triton_support import (
     divisible,
@@ -39,6 +44,8 @@ MAXIMA = 1 << 26
 SCORES = 1 << 25
 # The least queries that share a pass over the gallery: fewer would leave tiles empty.
 LEAST = 128
+# So few queries are scored with all rows.
+FEW = 4
 # Groups that are taken beside the k best, and how many times as many when these do not do.
 SPARE = 8
 MORE = 4
@@ -50,15 +57,33 @@ ROWS, DEPTH = 128, 64
 
 def topk(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Scores float32 [Q, k] and indices int64 [Q, k], best first."""
+    return unpack_keys(best_keys(queries, gallery, k))
+
+
+def best_keys(queries: Tensor, gallery: Tensor, k: int, first: int = 0) -> Tensor:
+    """The keys int64 [Q, k] of the best rows, best first; ``first`` is the index of row 0."""
     queries, gallery = rows_of(queries), rows_of(gallery)
     keys = torch.full((len(queries), k), LOWEST, dtype=torch.int64, device=queries.device)
-    if len(queries) and len(gallery):
-        group = group_size(k)
-        longest = _longest(gallery, group)
-        step = max(LEAST, MAXIMA // len(longest))
-        for some, into in zip(queries.split(step), keys.split(step), strict=True):
-            _Search(some, gallery, group, into).run(longest)
-    return unpack_keys(keys)
+    if not (len(queries) and len(gallery)):
+        return keys
+    group = group_size(k)
+    if len(queries) <= FEW:
+        every = torch.arange(len(queries), device=queries.device)
+        _Search(queries, gallery, group, keys).from_all(every, first)
+    else:
+        quick = Quick.of(queries, gallery, group, first)
+        step = queries_at_a_time(quick.of_groups.shape[1])
+        parts = (one.split(step) for one in (queries, keys, quick.queries, quick.of_queries))
+        for some, into, rounded, slack in zip(*parts, strict=True):
+            bounds = group_maxima(rounded, quick.gallery, group)
+            _Search(some, gallery, group, into).run(bounds.addmm_(slack, quick.of_groups))
+    # A key has the index in its low half, counted down.
+    return torch.where(keys == LOWEST, keys, keys - first) if first else keys
+
+
+def queries_at_a_time(groups: int) -> int:
+    """How many queries share a pass over a gallery of so many groups."""
+    return max(LEAST, MAXIMA // groups)
 
 
 def group_size(k: int) -> int:
@@ -109,15 +134,6 @@ def group_scores(
     return out
 
 
-def _longest(gallery: Tensor, group: int) -> Tensor:
-    """The norm of the longest row of each group: one long row widens no other group's bound."""
-    norms = torch.linalg.vector_norm(gallery, dim=1, dtype=torch.float32)
-    longest = torch.nn.functional.pad(norms, (0, -len(norms) % group)).view(-1, group).amax(1)
-    if not bool(torch.isfinite(longest).all()):
-        check_finite(gallery, "gallery row", 0)
-    return longest
-
-
 class _Search:
     """The k best rows of a gallery for some queries; ``keys`` [Q, k] takes them."""
 
@@ -125,13 +141,13 @@ class _Search:
         self.queries, self.gallery, self.group, self.keys = queries, gallery, group, keys
         self.k = keys.shape[1]
 
-    def run(self, longest: Tensor) -> None:
+    def run(self, bounds: Tensor) -> None:
         """Fill ``keys``.
 
         Args:
-            longest: float32 [groups], norm of the longest row of each group.
+            bounds: float32 [Q, groups]; what no row of a group scores more than, in exact numbers
+                or in float32.
         """
-        bounds = self._bounds(longest)
         open_ = torch.arange(len(self.queries), device=self.queries.device)
         for take in (self.k + SPARE, MORE * (self.k + SPARE)):
             open_ = self.from_groups(open_, bounds, min(take, bounds.shape[1]))
@@ -139,13 +155,6 @@ class _Search:
                 return
         for some in open_.split(TOGETHER):
             self.from_all(some)
-
-    def _bounds(self, longest: Tensor) -> Tensor:
-        """What no row of a group scores more than, in exact numbers or in float32 [Q, groups]."""
-        # What rounding takes in the first pass, and what it gives when rows are scored again.
-        unit = 2 * self.queries.shape[1] * torch.finfo(torch.float32).eps
-        lengths = torch.linalg.vector_norm(self.queries, dim=1, dtype=torch.float32)
-        return group_maxima(self.queries, self.gallery, self.group).addr_(lengths, unit * longest)
 
     def from_groups(self, who: Tensor, bounds: Tensor, take: int) -> Tensor:
         """Take the best of the ``take`` groups with the largest bounds; who is still open."""
@@ -169,12 +178,16 @@ class _Search:
         keys = pack_keys(scores, rows).masked_fill_(rows >= len(self.gallery), LOWEST)
         return keys.topk(min(self.k, keys.shape[1]), 1).values
 
-    def from_all(self, who: Tensor) -> None:
-        """Take the best of all rows, a block at a time."""
+    def from_all(self, who: Tensor, first: int = 0) -> None:
+        """Take the best of all rows, a block at a time; ``first`` is the index of row 0."""
         queries, step = self.queries[who], max(1, SCORES // len(who))
         best = self.keys.new_full((len(who), self.k), LOWEST)
         for low in range(0, len(self.gallery), step):
-            scores = group_maxima(queries, self.gallery[low : low + step], 1)
+            block = self.gallery[low : low + step]
+            scores = group_maxima(queries, block, 1)
+            # A row with NaN or infinity spoils its score with any query.
+            if not bool(torch.isfinite(scores[0]).all()):
+                check_finite(block, "gallery row", first + low)
             rows = torch.arange(low, low + scores.shape[1], device=who.device)
             keys = pack_keys(scores, rows).topk(min(self.k, len(rows)), 1).values
             best = torch.cat([best, keys], 1).topk(self.k, 1).values

@@ -150,11 +150,12 @@ def test_topk_of_queries_that_come_in_portions(monkeypatch):
     torch.testing.assert_close(scores, expected[0])
 
 
-def test_topk_names_rows_that_are_not_finite():
+@pytest.mark.parametrize("queries", [2, 9])
+def test_topk_names_rows_that_are_not_finite(queries):
     gallery = torch.ones(300, 8)
     gallery[222, 3] = torch.inf
     with pytest.raises(C4CError, match="gallery row 222 "):
-        topk_similarity(torch.ones(2, 8), gallery, 3)
+        topk_similarity(torch.ones(queries, 8), gallery, 3)
 
 
 @settings(max_examples=settings.default.max_examples // 8)

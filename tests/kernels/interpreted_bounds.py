@@ -3,6 +3,9 @@
 test_triton.py runs this file in a process of its own, like interpreted.py.
 """
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -12,6 +15,8 @@ from c4c.core.errors import C4CError
 from c4c.kernels import ground_truth_ranks, masked_mean_pool, topk_similarity
 from c4c.kernels.ranks import triton as ranks_triton
 from c4c.kernels.ranks.naive import ground_truth_ranks_reference
+from c4c.kernels.topk import blocks, quick, stream
+from c4c.kernels.topk import op as topk_op
 from c4c.kernels.topk import triton as topk_triton
 from c4c.kernels.topk.naive import topk_similarity_reference
 
@@ -43,6 +48,9 @@ class Largest(TorchDispatchMode):
         self.bytes = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.c4c.topk_similarity.default:  # looked into
+            with self:
+                return topk_op._topk._init_fn(*args, **(kwargs or {}))
         found = function(*args, **(kwargs or {}))
         for one in found if isinstance(found, tuple | list) else [found]:
             # Views and what is written into are no new memory.
@@ -54,6 +62,18 @@ class Largest(TorchDispatchMode):
             if fresh:
                 self.bytes = max(self.bytes, one.numel() * one.element_size())
         return found
+
+
+@pytest.fixture(autouse=True)
+def bounds_for_few_queries_too(monkeypatch):
+    monkeypatch.setattr(topk_triton, "FEW", 0)
+
+
+@pytest.fixture(params=["float32", "copied"])
+def float32_rows(request, monkeypatch):
+    """Rows in float32 as they are, and in a copy of halves, as for many queries."""
+    monkeypatch.setattr(quick, "COPIED", 0 if request.param == "copied" else 1 << 30)
+    return request.param
 
 
 @pytest.fixture
@@ -69,6 +89,18 @@ def ways(monkeypatch):
 
     monkeypatch.setattr(topk_triton._Search, "from_all", counting)
     return settled
+
+
+def test_few_queries_read_the_gallery_once(monkeypatch):
+    """The lengths of its rows, which bounds need, are not made; NaN is seen all the same."""
+    monkeypatch.undo()
+    monkeypatch.delattr(topk_triton, "Quick")
+    monkeypatch.setattr(topk_triton, "SCORES", 4 * 100)  # rows come in blocks
+    queries, gallery = randn(topk_triton.FEW, 24, seed=1), randn(350, 24)
+    assert_the_best(queries, gallery, topk_similarity(queries, gallery, 7), 7)
+    gallery[222, 3] = -torch.inf
+    with pytest.raises(C4CError, match="gallery row 222 "):
+        topk_similarity(queries, gallery, 7)
 
 
 # Two dtypes: compared in float32, as on a CPU.
@@ -100,14 +132,14 @@ def test_no_copy_of_the_gallery_is_made(dtypes):
 
 
 def unlucky(kind):
-    rows = normalize(randn(4000, 24))
-    queries = normalize(randn(4, 24, seed=1))
+    rows = normalize(randn(4000, 32))
+    queries = normalize(randn(4, 32, seed=1))
     if kind == "a query of zeros":
         queries[2] = 0
     elif kind == "near copies":
-        rows[1000:3000] = queries[1] + 1e-7 * randn(2000, 24, seed=2)
+        rows[1000:3000] = queries[1] + 1e-7 * randn(2000, 32, seed=2)
     elif kind == "a common direction":
-        rows = 1e-7 * rows + torch.ones(24)
+        rows = 1e-7 * rows + torch.ones(32)
     elif kind == "one long row":
         rows[3210] *= 1e5
         queries[queries @ rows[3210] > 0] *= -1  # among the worst
@@ -116,36 +148,100 @@ def unlucky(kind):
 
 @pytest.mark.parametrize("kind", ["a query of zeros", "near copies", "a common direction"])
 def test_where_bounds_do_not_separate_all_scores_are_made_a_block_at_a_time(
-    kind, ways, monkeypatch
+    kind, ways, float32_rows, monkeypatch
 ):
     monkeypatch.setattr(topk_triton, "SCORES", 4 * 700)
     monkeypatch.setattr(topk_triton, "MAXIMA", 2 * 125)
     monkeypatch.setattr(topk_triton, "LEAST", 2)  # queries at a time
+    monkeypatch.setattr(quick, "AT_ONCE", 32 * 1000)
     queries, gallery = unlucky(kind)
     with Largest() as largest:
         found = topk_similarity(queries, gallery, 5)
     assert_the_best(queries, gallery, found, 5)
     if kind == "near copies":  # whether rounding separates them is the machine's
         assert set(ways) <= {1}
+    elif float32_rows == "copied":
+        assert set(ways) >= {"a query of zeros": {2}}.get(kind, {0, 1, 2, 3})
     else:
         assert set(ways) == {"a query of zeros": {2}}.get(kind, {0, 1, 2, 3})
     # Keys of the rows of four times as many groups as are wanted at least; never rows themselves.
-    assert largest.bytes <= 8 * 2 * 4 * (5 + topk_triton.SPARE) * 32
+    copy = gallery.nbytes // 2 if float32_rows == "copied" else 0
+    assert largest.bytes <= max(copy, 8 * 2 * 4 * (5 + topk_triton.SPARE) * 32)
     if kind == "a query of zeros":
         assert found[1][2].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_one_long_row_widens_the_bound_of_its_own_group_alone(ways):
+def test_one_long_row_widens_the_bound_of_its_own_group_alone(ways, float32_rows):
     queries, gallery = unlucky("one long row")
     assert_the_best(queries, gallery, topk_similarity(queries, gallery, 5), 5)
     assert ways == []
 
 
-def test_rows_too_long_to_square_are_found_all_the_same(ways):
+def test_rows_too_long_to_square_are_found_all_the_same(ways, float32_rows):
     queries, gallery = normalize(randn(3, 8)), 1e25 * normalize(randn(3000, 8, seed=1))
     assert_the_best(queries, gallery / 1e25, topk_similarity(queries, gallery / 1e25, 4), 4)
     found = topk_similarity(queries, gallery, 4)
     assert found[1].equal(topk_similarity_reference(queries, gallery, 4)[1])
+
+
+# Halves for the tensor cores.
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "count", "expected"),
+    [
+        ((torch.float32, torch.float32), 64, torch.float16),
+        ((torch.float32, torch.float32), 63, torch.float32),
+        ((torch.float16, torch.float32), 64, torch.float16),
+        ((torch.float32, torch.float16), 5, torch.float16),
+        ((torch.float32, torch.bfloat16), 5, torch.bfloat16),
+        ((torch.float16, torch.bfloat16), 5, torch.bfloat16),
+        ((torch.bfloat16, torch.bfloat16), 5, torch.bfloat16),
+    ],
+)
+def test_the_first_pass_multiplies_halves_where_that_pays(dtypes, count, expected, monkeypatch):
+    """And what comes out is what float32 says."""
+    queries = normalize(randn(count, 48, seed=1)).to(dtypes[0])
+    gallery = normalize(randn(900, 48)).to(dtypes[1])
+    seen, inner = [], topk_triton.group_maxima
+
+    def seeing(some, rows, group):
+        seen.append((some.dtype, rows.dtype))
+        return inner(some, rows, group)
+
+    monkeypatch.setattr(topk_triton, "group_maxima", seeing)
+    found = topk_similarity(queries, gallery, 5)
+    assert seen == [(expected, expected)]
+    assert_the_best(queries.float(), gallery.float(), found, 5)
+
+
+@pytest.mark.parametrize("size", [1.0, 3e4, 1e5, 1e20, 1e-6, 1e-12, 1e-21])
+def test_halves_bound_rows_that_they_hardly_hold(size, monkeypatch):
+    """Too large for float16, without digits in it, or nothing at all there."""
+    monkeypatch.setattr(quick, "COPIED", 0)
+    queries, gallery = randn(3, 20, seed=1), size * randn(700, 20)
+    found = topk_similarity(queries, gallery, 4)[1]
+    assert found.equal(topk_similarity_reference(queries, gallery, 4)[1])
+    found = topk_similarity(size * queries, gallery / size, 4)[1]
+    assert found.equal(topk_similarity_reference(size * queries, gallery / size, 4)[1])
+
+
+def test_rows_that_float16_cannot_tell_apart_keep_their_order(monkeypatch):
+    monkeypatch.setattr(quick, "COPIED", 0)
+    order = torch.randperm(900, generator=torch.Generator().manual_seed(5))
+    gallery = torch.zeros(900, 16)
+    gallery[:, 0], gallery[:, 1] = 0.5 + 1e-6 * order, 1.0
+    queries = torch.zeros(3, 16)
+    queries[:, 0] = torch.tensor([1.0, 1.0001, -1.0])
+    found = topk_similarity(queries, gallery, 6)[1]
+    assert found.equal(topk_similarity_reference(queries, gallery, 6)[1])
+
+
+def test_a_copy_for_which_there_is_no_room_is_not_made(monkeypatch):
+    monkeypatch.setattr(quick, "_room", lambda gallery: False)
+    queries, gallery = randn(70, 24, seed=1), randn(400, 24)
+    assert quick.quick_dtype(queries, gallery) is None
+    assert_the_best(queries, gallery, topk_similarity(queries, gallery, 3), 3)
 
 
 # What the first pass may round away.
@@ -293,3 +389,81 @@ def test_the_operator_obeys_torch_library(keep):
     frames = torch.randn(6, 5, requires_grad=True)
     rows = (torch.tensor([0, 2]), torch.tensor([2, 4]))
     torch.library.opcheck(torch.ops.c4c.masked_mean_pool.default, (frames, *rows, keep))
+
+
+# Galleries that are brought to the device a block at a time.
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stream, "BYTES", 16 * 2 * 200)
+    monkeypatch.setattr(stream, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 50)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("kind", ["a file", "blocks", "blocks of several dtypes"])
+def test_a_gallery_that_lies_elsewhere_gives_the_same_rows(kind, tmp_path):
+    queries, gallery = randn(6, 16, seed=1).half(), randn(530, 16).half()
+    gallery[500] = gallery[3]
+    expected = topk_similarity(queries, gallery, 9)
+    if kind == "a file":
+        np.save(tmp_path / "rows.npy", gallery.numpy())
+        elsewhere = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    else:
+        cuts = gallery.split([1, 0, 130, 260, 139])
+        kinds = [torch.float32, torch.half, torch.double, torch.half, torch.bfloat16]
+        if kind == "blocks":
+            elsewhere = [part.numpy() if len(part) % 2 else part for part in cuts]
+        else:
+            gallery = torch.cat([part.to(t).float() for part, t in zip(cuts, kinds, strict=True)])
+            expected = topk_similarity(queries, gallery, 9)
+            elsewhere = (part.to(t) for part, t in zip(cuts, kinds, strict=True))
+    scores, rows = topk_similarity(queries, elsewhere, 9)
+    assert rows.equal(expected[1])
+    torch.testing.assert_close(scores, expected[0])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_next_block_is_read_while_one_is_searched(monkeypatch):
+    """Not in turn: the first search waits until a later block has been read."""
+    second, inner = threading.Event(), topk_triton.best_keys
+
+    def pieces():
+        for number in range(4):
+            if number == 1:
+                second.set()
+            yield randn(200, 16, seed=number)
+
+    def waiting(*arguments):
+        assert second.wait(20)
+        return inner(*arguments)
+
+    monkeypatch.setattr(topk_triton, "best_keys", waiting)
+    queries = randn(5, 16, seed=9)
+    found = topk_similarity(queries, pieces(), 3)
+    whole = torch.cat([randn(200, 16, seed=number) for number in range(4)])
+    assert found[1].equal(topk_similarity_reference(queries, whole, 3)[1])
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("queries", [2, 6])
+def test_faults_of_a_stream_are_told_with_their_rows(queries):
+    rows = randn(700, 16)
+    rows[444, 2] = torch.nan
+    with pytest.raises(C4CError, match="gallery row 444 "):
+        topk_similarity(randn(queries, 16), iter(rows.split(64)), 3)
+    with pytest.raises(C4CError, match="widths differ"):
+        topk_similarity(randn(queries, 16), [rows[:90], rows[:90, :8]], 3)
+
+    def failing():
+        yield rows[:300]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        topk_similarity(randn(queries, 16), failing(), 3)
+
+
+def test_streams_of_nothing():
+    scores, rows = topk_similarity(randn(5, 16), [], 3)
+    assert (rows == -1).all() and (scores == -torch.inf).all()

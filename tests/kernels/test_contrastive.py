@@ -79,3 +79,14 @@ def test_the_operator_obeys_torch_library():
     text, video = pairs(4, 3, torch.float32)
     inputs = (text.requires_grad_(), video.requires_grad_(), torch.tensor(2.0, requires_grad=True))
     torch.library.opcheck(torch.ops.c4c.contrastive_loss.default, inputs)
+
+
+def test_products_of_halves_are_in_float32_whether_or_not_torch_makes_them_so():
+    """On a CPU it does not, and halves are widened first; the meta device stands for a GPU."""
+    gpu = pytest.importorskip("c4c.kernels.contrastive.triton")
+    one, other = (torch.randn(3, 5).half() for _ in range(2))
+    assert not gpu.sums_wide(torch.device("cpu"))
+    assert gpu._product(one, other.T).equal(one.float() @ other.float().T)
+    assert gpu.sums_wide(torch.device("meta"))
+    far = gpu._product(one.to("meta"), other.to("meta").T)
+    assert (far.dtype, far.shape) == (torch.float32, (3, 3))

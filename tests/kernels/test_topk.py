@@ -10,6 +10,7 @@ from c4c.core.errors import C4CError
 from c4c.kernels import GalleryIndex, native, topk_similarity
 from c4c.kernels.topk import blocks as blocks_module
 from c4c.kernels.topk import index as index_module
+from c4c.kernels.topk import lanes as lanes_module
 from c4c.kernels.topk import op as op_module
 from c4c.kernels.topk.blocks import score_block
 from c4c.kernels.topk.naive import topk_similarity_reference
@@ -149,7 +150,7 @@ def test_blocks_do_not_show(monkeypatch, few, width):
     monkeypatch.setattr(blocks_module, "BLOCK_ROWS", 96)
     monkeypatch.setattr(blocks_module, "BLOCK_BYTES", 1)
     monkeypatch.setattr(index_module, "QUERIES", 7)
-    monkeypatch.setattr(index_module, "PAIRS", 1000)
+    monkeypatch.setattr(lanes_module, "PAIRS", 1000)
     monkeypatch.setattr(index_module, "FEW", few)
     for same in (gallery, GalleryIndex(gallery)):
         scores, indices = topk_similarity(queries, same, 20)
@@ -165,8 +166,8 @@ def test_where_the_bounds_do_not_prune_rows_are_done_in_float32(monkeypatch, pai
         done.append(len(block))
         score_block(best, queries, block, first)
 
-    monkeypatch.setattr(index_module, "score_block", counting)
-    monkeypatch.setattr(index_module, "PAIRS", pairs)
+    monkeypatch.setattr(lanes_module, "score_block", counting)
+    monkeypatch.setattr(lanes_module, "PAIRS", pairs)
     gallery, queries = data(kind, n=9000).round(), data("few directions", n=30, seed=1)
     expected = topk_similarity_reference(queries, gallery, 9)
     scores, indices = topk_similarity(queries, GalleryIndex(gallery), 9)
@@ -184,8 +185,8 @@ def test_the_bounds_are_tried_again_after_rows_they_could_not_prune(monkeypatch)
         done.append(len(block))
         score_block(best, queries, block, first)
 
-    monkeypatch.setattr(index_module, "score_block", counting)
-    monkeypatch.setattr(index_module, "PAIRS", 64 * 320)
+    monkeypatch.setattr(lanes_module, "score_block", counting)
+    monkeypatch.setattr(lanes_module, "PAIRS", 64 * 320)
     gallery, queries = data("random", n=20000), data("random", n=128, seed=1)
     gallery[:3000] = gallery[0]
     found = topk_similarity(queries, GalleryIndex(gallery), 10)

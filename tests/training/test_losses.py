@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from c4c.heads import HEADS
+from c4c.training import task as task_module
 from c4c.training.losses import mil_nce, symmetric_cross_entropy
 
 TaskMaker = Callable[..., Any]
@@ -92,3 +93,36 @@ def test_bfloat16_is_used_where_it_is_asked_for_and_parameters_stay_wide(
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
     # Unit means and cosines of meanP are made in float32 either way.
     assert (losses[1].item() != losses[0].item()) == (name not in ("meanP", "seqLSTM"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "dtype"),
+    [
+        ("float32", "cuda", torch.float32),
+        ("bfloat16", "cuda", torch.bfloat16),
+        ("bfloat16", "cpu", torch.float32),
+    ],
+)
+def test_only_a_gpu_is_given_vectors_in_the_precision_of_the_run(
+    precision: str, device: str, dtype: torch.dtype
+) -> None:
+    assert task_module.loss_dtype(precision, device) == dtype
+
+
+def test_vectors_in_half_precision_give_the_same_loss_and_gradient_but_for_rounding(
+    feature_task: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, gradients = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(task_module, "loss_dtype", lambda *_, dtype=dtype: dtype)
+        task = feature_task(head="meanP")
+        batch, text = task.inputs(range(6))
+        text = text.clone().requires_grad_()
+        loss = task.loss(batch, text)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(text.grad)
+    # A cosine is rounded by about 2**-9 / sqrt(D), and then times 100.
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+    aligned = torch.nn.functional.cosine_similarity(gradients[0], gradients[1], dim=1)
+    assert (aligned > 0.99).all()
