@@ -27,12 +27,14 @@ from c4c.study.data import (
     needed_splits,
     splits_of,
 )
+from c4c.study.pace import note_pace
 from c4c.study.plan import Run, digest
 from c4c.study.result import SCHEMA, read_result
 from c4c.study.spec import Study
 
 if TYPE_CHECKING:
     from c4c.retrieval.evaluate import Evaluation
+    from c4c.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,9 @@ def perform(job: Job) -> None:
 
 def _perform(job: Job) -> None:
     begun = time.monotonic()
+    whole = not (job.folder / "train").exists()  # of a run that goes on, time says little
     ways = {"e2e": _end_to_end, "cached": _cached, "zero-shot": _untrained}
-    found = ways[job.study.mode](job)
+    found, trained = ways[job.study.mode](job)
     run = job.run
     content = {
         "schema": SCHEMA,
@@ -144,39 +147,51 @@ def _perform(job: Job) -> None:
         "seconds": round(time.monotonic() - begun, 1),
         "version": __version__,
         "revision": revision(),
+        **trained,
         "evaluation": found.as_dict(),
     }
     write_json(job.result, sealed(content))
+    if whole:
+        note_pace(job.study, job.config, run, job.folder, time.monotonic() - begun)
 
 
-def _cached(job: Job) -> Evaluation:
+def _trained(config: TrainConfig, checkpoint: Path) -> dict[str, Any]:
+    """What a result says of its training: every setting, parameters, figures of each epoch."""
+    from c4c.heads.checkpoint import load_checkpoint
+    from c4c.training.journal import read_journal
+
+    held = load_checkpoint(checkpoint)
+    tensors = [*held.head.parameters(), *(held.backbone_state or {}).values()]
+    return {
+        "training": config.numbers(),
+        "parameters": sum(tensor.numel() for tensor in tensors),
+        "curve": [row for row in read_journal(checkpoint.parent / "log.jsonl") if "epoch" in row],
+    }
+
+
+def _cached(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     from c4c.retrieval.session import RetrieveConfig, run_evaluate
     from c4c.training.cached import train_head
     from c4c.training.config import TrainHeadConfig
 
     cache = extraction(job.config, job.run.dataset).cache
     splits = splits_of(job.config, job.run)
-    result = train_head(
-        TrainHeadConfig(
-            cache=cache, eval_split=splits.eval_split, **_training(job), **job.run.settings
-        )
+    config = TrainHeadConfig(
+        cache=cache, eval_split=splits.eval_split, **_training(job), **job.run.settings
     )
-    return run_evaluate(
-        RetrieveConfig(
-            cache=cache,
-            checkpoint=result.checkpoint,
-            split=splits.report,
-            device=job.device,
-        )
+    best = train_head(config).checkpoint
+    found = run_evaluate(
+        RetrieveConfig(cache=cache, checkpoint=best, split=splits.report, device=job.device)
     )
+    return found, _trained(config, best)
 
 
-def _untrained(job: Job) -> Evaluation:
+def _untrained(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     """Mean pooling of the features as they are."""
     from c4c.retrieval.session import RetrieveConfig, run_evaluate
 
     run = job.run
-    return run_evaluate(
+    found = run_evaluate(
         RetrieveConfig(
             cache=extraction(job.config, run.dataset, backbone=run.settings["backbone"]).cache,
             split=splits_of(job.config, run).report,
@@ -184,9 +199,10 @@ def _untrained(job: Job) -> Evaluation:
             device=job.device,
         )
     )
+    return found, {}
 
 
-def _end_to_end(job: Job) -> Evaluation:
+def _end_to_end(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     """Train both, then extract the test split with the trained backbone."""
     from dataclasses import replace
 
@@ -201,32 +217,30 @@ def _end_to_end(job: Job) -> Evaluation:
         settings["pretrained"] = str(_pretrained(job.study, config))
     splits = splits_of(config, run)
     base = extraction(config, run.dataset, (splits.report,))
-    result = train_e2e(
-        TrainE2EConfig(
-            dataset=run.dataset,
-            root=base.root,
-            videos=base.videos,
-            captions=base.captions,
-            eval_split=splits.eval_split,
-            **_training(job),
-            **named_backbone(config, settings),
-        )
+    training = TrainE2EConfig(
+        dataset=run.dataset,
+        root=base.root,
+        videos=base.videos,
+        captions=base.captions,
+        eval_split=splits.eval_split,
+        **_training(job),
+        **named_backbone(config, settings),
     )
+    best = train_e2e(training).checkpoint
     cache = job.folder / "cache"
     run_extract(
         replace(
             base,
             cache=cache,
             backbone=settings.get("backbone", base.backbone),
-            pretrained=str(result.checkpoint),
+            pretrained=str(best),
             device=job.device,
         )
     )
-    return run_evaluate(
-        RetrieveConfig(
-            cache=cache, checkpoint=result.checkpoint, split=splits.report, device=job.device
-        )
+    found = run_evaluate(
+        RetrieveConfig(cache=cache, checkpoint=best, split=splits.report, device=job.device)
     )
+    return found, _trained(training, best)
 
 
 def _training(job: Job) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +76,10 @@ class _Result:
     version: str
     revision: str
     evaluation: _Evaluation
+    # Later than the rest: results without them stay readable.
+    training: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    curve: tuple[dict[str, Any], ...] = ()
 
 
 def read_result(path: Path, run: Run) -> dict[str, Any]:

@@ -1,0 +1,239 @@
+"""What a study would take (``c4c study --dry-run``): runs, features, disk and time.
+
+Videos are opened to learn how long they are; nothing is written. Times are those that this
+machine was measured at: for features by an earlier extraction or by the first clip, for runs by
+the last run of the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c4c.core.progress import duration
+from c4c.extract.config import ExtractConfig
+from c4c.retrieval.table import render
+from c4c.study.config import StudyConfig
+from c4c.study.data import extraction, named_backbone, needed_splits, splits_of, to_be_made
+from c4c.study.execute import Job, study_folder
+from c4c.study.pace import expected
+from c4c.study.plan import Run, plan_study
+from c4c.study.spec import Study
+
+if TYPE_CHECKING:
+    from c4c.training.config import TrainE2EConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Features, or frames to train on, that runs of a study need.
+
+    Attributes:
+        what: of which dataset, and what.
+        folder: where they lie.
+        clips: how many clips the splits have; ``None`` before the dataset is made.
+        missing: how many of them are still to be done.
+        frames: of these, at most.
+        size: bytes that they take at most.
+        seconds: that they take; ``None`` when that is not known.
+    """
+
+    what: str
+    folder: Path
+    clips: int | None
+    missing: int = 0
+    frames: int = 0
+    size: int = 0
+    seconds: float | None = None
+
+    def cells(self) -> list[str]:
+        """A row of the table."""
+        if self.clips is None:
+            return [f"{self.what}: made first", *["–"] * 5, str(self.folder)]
+        spent = "not known" if self.seconds is None else duration(self.seconds)
+        counts = [str(self.clips), str(self.missing), str(self.frames)]
+        return [self.what, *counts, _megabytes(self.size), spent, str(self.folder)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """One run: whether it is done, and what it takes where it is not.
+
+    Attributes:
+        run: the run.
+        state: ``done``, ``begun`` or ``to do``.
+        takes: seconds and bytes; ``None`` when no run of its kind was timed on this machine.
+    """
+
+    run: Run
+    state: str
+    takes: tuple[float, int] | None
+
+    def cells(self) -> list[str]:
+        """A row of the table."""
+        spent = duration(self.takes[0]) if self.takes else "not known"
+        return [self.run.key, self.state, "–" if self.state == "done" else spent]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyForecast:
+    """What a study would take.
+
+    Attributes:
+        study: the study.
+        folder: where it keeps everything.
+        runs: all of its runs, also those of other parts.
+        todo: those that this part would do.
+        needs: what they need.
+        devices: how many runs go on at once.
+    """
+
+    study: Study
+    folder: Path
+    runs: tuple[Outlook, ...]
+    todo: tuple[Outlook, ...]
+    needs: tuple[Need, ...]
+    devices: int
+
+    def lines(self) -> list[str]:
+        """The forecast for people."""
+        done = sum(one.state == "done" for one in self.runs)
+        head = f"study {self.study.name}: {done} of {len(self.runs)} runs are done in {self.folder}"
+        table = render([["run", "state", "about"], *(one.cells() for one in self.runs)])
+        told = [head, *table.split("\n")]
+        if self.needs:
+            names = ["needed", "clips", "missing", "frames", "disk", "about", "in"]
+            told += ["", *render([names, *(one.cells() for one in self.needs)]).split("\n")]
+        return [*told, "", *self._sums()]
+
+    def _sums(self) -> Iterator[str]:
+        features = [one.seconds for one in self.needs if one.seconds is not None]
+        known = [one.takes for one in self.todo if one.takes is not None]
+        training = sum(seconds for seconds, _ in known) / self.devices
+        size = sum(one.size for one in self.needs) + sum(size for _, size in known)
+        yield (
+            f"time: about {duration(sum(features) + training)}, of it {duration(training)} for "
+            f"{len(known)} of {len(self.todo)} runs to do, on {self.devices} at once"
+        )
+        yield f"disk: about {_megabytes(size)}"
+        unknown = len(self.todo) - len(known)
+        if unknown or len(features) < len(self.needs):
+            data = len(self.needs) - len(features)
+            yield (
+                f"not counted, as nothing of their kind was timed on this machine yet: {unknown} "
+                f"runs, {data} of the rows above; with --slice 0/{len(self.runs)} one run is done"
+            )
+
+
+def forecast_study(config: StudyConfig) -> StudyForecast:
+    """What ``run_study`` would do.
+
+    Raises:
+        C4CError: no such study, settings that cannot be, or data that cannot be used.
+    """
+    study, config, runs = plan_study(config)
+    outlooks = [_outlook(study, config, run) for run in runs]
+    part, parts = config.part
+    todo = [one for one in outlooks[part::parts] if one.state != "done"]
+    needs = _needs(study, config, [one.run for one in todo])
+    return StudyForecast(
+        study,
+        study_folder(study, config),
+        tuple(outlooks),
+        tuple(todo),
+        tuple(needs),
+        min(len(todo), len(config.devices)) or 1,
+    )
+
+
+def _outlook(study: Study, config: StudyConfig, run: Run) -> Outlook:
+    job = Job(run, study, config, None)
+    if job.result.exists():
+        return Outlook(run, "done", None)
+    state = "begun" if (job.folder / "train").exists() else "to do"
+    takes = None if to_be_made(config, run.dataset) else expected(study, config, run)
+    return Outlook(run, state, takes)
+
+
+def _needs(study: Study, config: StudyConfig, runs: Sequence[Run]) -> Iterator[Need]:
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        own = [run for run in runs if run.dataset == dataset]
+        if to_be_made(config, dataset):
+            yield Need(dataset, extraction(config, dataset).root or Path(dataset), None)
+        elif study.mode == "e2e":
+            yield from _frames(config, dataset, own)
+        elif study.mode == "zero-shot":
+            splits = tuple(dict.fromkeys(splits_of(config, run).report for run in own))
+            for backbone in dict.fromkeys(run.settings["backbone"] for run in own):
+                yield _features(dataset, extraction(config, dataset, splits, backbone))
+        else:
+            splits = needed_splits(config, dataset, own)
+            yield _features(dataset, extraction(config, dataset, splits))
+
+
+def _features(dataset: str, config: ExtractConfig) -> Need:
+    from c4c.extract.forecast import forecast
+    from c4c.extract.pipeline import cache_folder, datasets_of
+
+    clips = sum(len(one.clips) for one in datasets_of(config))
+    found = forecast(config)
+    seconds = found.seconds / found.rate.speed if found.rate else None
+    return Need(
+        f"{dataset} features",
+        cache_folder(config),
+        clips,
+        found.clips,
+        found.frames,
+        found.size,
+        seconds if found.clips else 0.0,
+    )
+
+
+def _frames(config: StudyConfig, dataset: str, runs: Sequence[Run]) -> Iterator[Need]:
+    """Frames that end-to-end trainings read, once for each way of taking them."""
+    from c4c.training.config import TrainE2EConfig
+
+    seen: set[tuple[Any, ...]] = set()
+    for run in runs:
+        chosen = splits_of(config, run)
+        splits = tuple(one for one in (chosen.train, chosen.select) if one)
+        kept = {key: value for key, value in run.settings.items() if key != "post_pretrain"}
+        training = TrainE2EConfig(dataset=dataset, **named_backbone(config, kept))
+        way = (splits, training.backbone, training.fps, training.max_frames, training.sampling)
+        if way not in seen:
+            seen.add(way)
+            yield _frames_of(training, extraction(config, dataset), dict.fromkeys(splits))
+
+
+def _frames_of(training: TrainE2EConfig, base: ExtractConfig, splits: Iterable[str]) -> Need:
+    """Frames of some splits: those that a frame cache has are there."""
+    from c4c.extract.pipeline import datasets_of, loaded_backbone
+    from c4c.extract.video.decode import Request
+    from c4c.training.frames import frames_folder
+
+    folder = training.frame_cache or Path("c4c-cache") / f"{training.dataset}-frames"
+    names = ("backbone", "pretrained", "fps", "max_frames", "sampling", "decoder")
+    own = {name: getattr(training, name) for name in names}
+    # Of the folder of frames nothing is a feature, so all clips count as not extracted.
+    wanted = replace(base, cache=folder, splits=tuple(splits), **own)
+    backbone = loaded_backbone(wanted)
+    fit = backbone.preprocessing.fit
+    request = Request(wanted.fps, wanted.max_frames, wanted.sampling, wanted.decoder, fit)
+    datasets = datasets_of(wanted)
+    missing = tuple(
+        one.split
+        for one in datasets
+        if not frames_folder(folder, one, backbone, request)[0].exists()
+    )
+    what, clips = f"{training.dataset} frames", sum(len(one.clips) for one in datasets)
+    if not missing:
+        return Need(what, folder, clips, seconds=0.0)
+    need = _features(training.dataset, replace(wanted, splits=missing))
+    height, width = fit.shape
+    return replace(need, what=what, clips=clips, size=need.frames * 3 * height * width)
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"
