@@ -58,7 +58,7 @@ class Edition:
     render: Callable[[tuple[Event, ...], Look], npt.NDArray[np.uint8]]
 
 
-SHAPES_EDITION = Edition(
+EDITION = Edition(
     "shapes",
     tuple(Event(*parts) for parts in itertools.product(COLOURS, SHAPES, OPPOSITE)),
     render_clip,
@@ -92,7 +92,7 @@ class Scene:
         return " then ".join(str(event) for event in self.events)
 
 
-def plan_scenes(recipe: Recipe, edition: Edition = SHAPES_EDITION) -> list[Scene]:
+def plan_scenes(recipe: Recipe, edition: Edition = EDITION) -> list[Scene]:
     """Every clip of every split; no caption stands twice.
 
     Raises:
@@ -144,7 +144,7 @@ def _twins(
     return scenes
 
 
-def make_shapes(root: Path, recipe: Recipe, edition: Edition = SHAPES_EDITION) -> bool:
+def make_shapes(root: Path, recipe: Recipe, edition: Edition = EDITION) -> bool:
     """Write the benchmark to ``root``: whole under its name, or not there.
 
     Returns:
@@ -223,7 +223,7 @@ def load(source: DatasetSource, split: str) -> Dataset:
     Raises:
         C4CError: the folder is not one that ``make_shapes`` wrote, or not all of it.
     """
-    return load_edition(SHAPES_EDITION, source, split)
+    return load_edition(EDITION, source, split)
 
 
 def load_edition(edition: Edition, source: DatasetSource, split: str) -> Dataset:

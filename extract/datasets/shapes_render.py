@@ -38,6 +38,7 @@ _DIRECTIONS = {
     "moves up": (0, -1),
     "moves down": (0, 1),
 }
+_ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE] + 0.5  # middles of the pixels
 _TRAVEL = 36.0  # pixels from the first whole second to the last
 _RADIUS = 11.0
 _GROWTH = 1.2  # change of the radius over an event, as a share of it
@@ -158,8 +159,7 @@ def pose_at(action: str, phase: float, look: Look) -> Pose:
 
 def around(pose: Pose) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Of each pixel's middle, how far right of and below a pose it is, [64, 64] both."""
-    rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-    return columns - pose.x, rows - pose.y
+    return _COLUMNS - pose.x, _ROWS - pose.y
 
 
 def _coverage(shape: str, pose: Pose) -> npt.NDArray[np.float64]:

@@ -45,43 +45,45 @@ Floats = npt.NDArray[np.float64]
 
 def render_clip(events: tuple[Event, ...], look: Look) -> npt.NDArray[np.uint8]:
     """Every frame of a clip, uint8 [len(events) * 4 * 4, 64, 64, 3]: the events in turn."""
-    return np.stack(
-        [
-            _draw(event, phase_at(step / FPS), look)
-            for event in events
-            for step in range(SECONDS * FPS)
-        ]
-    )
+    phases = [phase_at(step / FPS) for step in range(SECONDS * FPS)]
+    backgrounds = _backgrounds(look, np.array(phases))
+    frames = [
+        _draw(background, event, pose_at(event.action, phase, look))
+        for event in events
+        for background, phase in zip(backgrounds, phases, strict=True)
+    ]
+    return np.stack(frames)
 
 
-def _draw(event: Event, phase: float, look: Look) -> npt.NDArray[np.uint8]:
-    pose = pose_at(event.action, phase, look)
-    cover = np.clip(0.5 - _distance(event.shape, pose), 0, 1)[..., None]
-    colour = np.asarray(COLOURS[event.colour]) * _shade(event.texture, pose)[..., None]
-    return np.rint(_background(look, phase) * (1 - cover) + colour * cover).astype(np.uint8)
+def _draw(background: Floats, event: Event, pose: Pose) -> npt.NDArray[np.uint8]:
+    u, v = around(pose)
+    cover = np.clip(0.5 - _distance(event.shape, u, v, pose.radius), 0, 1)[..., None]
+    colour = np.asarray(COLOURS[event.colour]) * _shade(event.texture, u, v)[..., None]
+    return np.rint(background + (colour - background) * cover).astype(np.uint8)
 
 
-def _background(look: Look, phase: float) -> Floats:
-    """A grating that drifts to and fro, [64, 64, 3].
+def _backgrounds(look: Look, phases: Floats) -> Floats:
+    """A grating that drifts to and fro, at each phase: [P, 64, 64, 3].
 
     Its place is the same at a phase and at the negative one, so an event backwards has the same
     frames; and the same at the beginning and the end of an event, so events can change places.
     """
     generator = np.random.default_rng(look.noise)
     angle, wave = generator.uniform(0, np.pi), generator.uniform(9, 18)
-    grain = generator.integers(0, 12, (SIZE, SIZE, 1))
-    second = generator.uniform(40, 110, 3)
-    drift = _DRIFT * np.cos(2 * np.pi * phase * (SECONDS - 1) / SECONDS)
+    first = look.background + generator.integers(0, 12, (SIZE, SIZE, 1))
+    change = generator.uniform(40, 110, 3) - look.background
+    drift = _DRIFT * np.cos(2 * np.pi * phases * (SECONDS - 1) / SECONDS)
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
-    along = columns * np.cos(angle) + rows * np.sin(angle) + drift
-    share = (0.5 + 0.5 * np.sin(2 * np.pi * along / wave))[..., None]
-    background: Floats = np.asarray(look.background) * (1 - share) + second * share + grain
+    here = 2 * np.pi / wave * (columns * np.cos(angle) + rows * np.sin(angle))
+    there = (2 * np.pi / wave * drift)[:, None, None]
+    # The sine of a sum: so sines are taken of one picture and not of each.
+    share = 0.5 + 0.5 * (np.sin(here) * np.cos(there) + np.cos(here) * np.sin(there))
+    background: Floats = first + change * share[..., None]
     return background
 
 
-def _shade(texture: str, pose: Pose) -> Floats:
+def _shade(texture: str, u: Floats, v: Floats) -> Floats:
     """How bright each pixel of a textured shape is, [64, 64], 0 to 1."""
-    u, v = around(pose)
     waves = np.sin(2 * np.pi * u / _PERIOD)
     if texture == "dotted":
         waves = waves + np.sin(2 * np.pi * v / _PERIOD) - 0.5
@@ -89,22 +91,18 @@ def _shade(texture: str, pose: Pose) -> Floats:
     return _DARK + (1 - _DARK) * bright
 
 
-def _distance(shape: str, pose: Pose) -> Floats:
+def _distance(shape: str, u: Floats, v: Floats, radius: float) -> Floats:
     """How far each pixel is outside a shape (inside, if negative), [64, 64]."""
-    radius = pose.radius
-    u, v = around(pose)
-    reach = np.hypot(u, v)
+    distance: Floats
     if shape == "ring":
-        distance = np.abs(reach - 0.8 * radius) - 0.3 * radius
+        distance = np.abs(np.hypot(u, v) - 0.8 * radius) - 0.3 * radius
     elif shape == "diamond":
         distance = (np.abs(u) + np.abs(v) - 1.2 * radius) / np.sqrt(2)
     elif shape == "bar":
         distance = np.maximum(np.abs(u) - 1.25 * radius, np.abs(v) - 0.4 * radius)
     else:  # a star with five points
-        turned = np.arctan2(u, -v)
-        distance = reach - radius * (0.8 + 0.45 * np.cos(5 * turned))
-    found: Floats = distance
-    return found
+        distance = np.hypot(u, v) - radius * (0.8 + 0.45 * np.cos(5 * np.arctan2(u, -v)))
+    return distance
 
 
 EDITION = shapes.Edition(
