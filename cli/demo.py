@@ -48,18 +48,18 @@ class DemoResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Street:
-    """One edition, from its videos to its figures.
+class Street:
+    """One edition of shapes, from its videos to its figures.
 
     Attributes:
         edition: what its videos show.
+        recipe: how many there are, and the seed of them and of every training.
         home: folder of everything that is made of it.
-        seed: of its videos and trainings.
     """
 
     edition: Edition
+    recipe: Recipe
     home: Path
-    seed: int
 
     @property
     def dataset(self) -> str:
@@ -78,7 +78,7 @@ class _Street:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
     """What came out on one edition: evaluations by head, and the cached head chosen on val."""
 
     dataset: str
@@ -100,12 +100,11 @@ def run_demo(config: DemoConfig) -> DemoResult:
 
 def _run(config: DemoConfig) -> DemoResult:
     from c4c.core.files import write_atomic
-    from c4c.extract.datasets import shapes, shapes_unseen
+    from c4c.extract.datasets import shapes
 
     begun, seed = time.monotonic(), config.seed
-    seen = _walk(_Street(shapes.EDITION, config.out, seed), shapes.Recipe(seed, val=_VAL))
-    street = _Street(shapes_unseen.EDITION, config.out / "unseen", seed)
-    unseen = _walk(street, shapes.Recipe(seed, **_UNSEEN))
+    seen = walk(Street(shapes.EDITION, shapes.Recipe(seed, val=_VAL), config.out))
+    unseen = walk(unseen_street(config.out / "unseen", seed))
     report = config.out / "report.html"
     write_atomic(report, _page(config, seen, unseen).encode())
     seconds = time.monotonic() - begun
@@ -119,15 +118,27 @@ def _run(config: DemoConfig) -> DemoResult:
     return DemoResult(f"{tables}\n{words}", report, figures)
 
 
-def _walk(street: _Street, recipe: Recipe) -> _Outcome:
+def unseen_street(home: Path, seed: int) -> Street:
+    """The street of the edition that the backbone has never seen."""
+    from c4c.extract.datasets import shapes, shapes_unseen
+
+    return Street(shapes_unseen.EDITION, shapes.Recipe(seed, **_UNSEEN), home)
+
+
+def walk(street: Street) -> Outcome:
+    """Videos, features, heads, end to end; what an earlier run finished is kept.
+
+    Raises:
+        C4CError: the folder holds something else, or it cannot be written.
+    """
     from c4c.cache.open import Cache
     from c4c.extract.config import ExtractConfig
     from c4c.extract.datasets.shapes import make_shapes
     from c4c.extract.pipeline import run_extract
 
     name = street.dataset
-    say(f"{name} 1/4 videos, seed {street.seed}")
-    make_shapes(street.root, recipe, street.edition)
+    say(f"{name} 1/4 videos, seed {street.recipe.seed}")
+    make_shapes(street.root, street.recipe, street.edition)
     say(f"{name} 2/4 extraction: every frame through CLIP once")
     run_extract(ExtractConfig(dataset=name, root=street.root, cache=street.cache, backbone="tiny"))
     say(f"{name} 3/4 heads, trained on the cache")
@@ -135,10 +146,10 @@ def _walk(street: _Street, recipe: Recipe) -> _Outcome:
     best = _best(on_val)
     say(f"{name} 4/4 end to end: head and backbone together, from {best}")
     found[E2E] = _train_end_to_end(street, best)
-    return _Outcome(name, found, best, Cache.open(street.cache))
+    return Outcome(name, found, best, Cache.open(street.cache))
 
 
-def _train_heads(street: _Street) -> tuple[dict[str, Evaluation], dict[str, dict[str, float]]]:
+def _train_heads(street: Street) -> tuple[dict[str, Evaluation], dict[str, dict[str, float]]]:
     """Every head: its evaluation on test, and its figures on val, by which one is chosen."""
     from c4c.heads import HEADS
     from c4c.retrieval.session import RetrieveConfig, run_evaluate
@@ -152,7 +163,7 @@ def _train_heads(street: _Street) -> tuple[dict[str, Evaluation], dict[str, dict
                 head=name,
                 cache=street.cache,
                 out=street.home / "runs" / name,
-                seed=street.seed,
+                seed=street.recipe.seed,
                 resume="auto",
                 **preset("small", street.dataset, "train-head", name),
             )
@@ -170,7 +181,7 @@ def _best(on_val: dict[str, dict[str, float]]) -> str:
     return max(loose, key=lambda name: (on_val[name]["twin_accuracy"], on_val[name]["t2v_r1"]))
 
 
-def _train_end_to_end(street: _Street, head: str) -> Evaluation:
+def _train_end_to_end(street: Street, head: str) -> Evaluation:
     """Go on from the best cached head with the backbone in the loop; extract with the result."""
     from c4c.extract.config import ExtractConfig
     from c4c.extract.pipeline import run_extract
@@ -186,7 +197,7 @@ def _train_end_to_end(street: _Street, head: str) -> Evaluation:
             init_head=street.home / "runs" / head / "best",
             out=street.home / "runs" / "e2e",
             frame_cache=street.home / "frames",
-            seed=street.seed,
+            seed=street.recipe.seed,
             resume="auto",
             **preset("small", street.dataset, "train-e2e", head),
         )
@@ -218,7 +229,7 @@ def _table(dataset: str, found: dict[str, Evaluation]) -> str:
     return render(rows)
 
 
-def _page(config: DemoConfig, seen: _Outcome, unseen: _Outcome) -> str:
+def _page(config: DemoConfig, seen: Outcome, unseen: Outcome) -> str:
     from c4c.heads import MEAN
     from c4c.retrieval.report import Row, render_report
 
@@ -239,7 +250,7 @@ def _page(config: DemoConfig, seen: _Outcome, unseen: _Outcome) -> str:
     return render_report(title, _lead(seen, unseen), rows, examples, foot)
 
 
-def _lead(seen: _Outcome, unseen: _Outcome) -> str:
+def _lead(seen: Outcome, unseen: Outcome) -> str:
     from c4c.heads import MEAN
 
     mean, order = seen.found[MEAN].twins or 0.0, seen.found[seen.best].twins or 0.0
@@ -253,7 +264,7 @@ def _lead(seen: _Outcome, unseen: _Outcome) -> str:
     )
 
 
-def _examples(street: _Outcome, names: tuple[str, str]) -> list[Example]:
+def _examples(street: Outcome, names: tuple[str, str]) -> list[Example]:
     """Queries spread over the split, with the two first clips by each of two heads."""
     import numpy as np
 

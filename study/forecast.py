@@ -210,28 +210,21 @@ def _frames(config: StudyConfig, dataset: str, runs: Sequence[Run]) -> Iterator[
 def _frames_of(training: TrainE2EConfig, base: ExtractConfig, splits: Iterable[str]) -> Need:
     """Frames of some splits: those that a frame cache has are there."""
     from c4c.extract.pipeline import datasets_of, loaded_backbone
-    from c4c.extract.video.decode import Request
-    from c4c.training.frames import frames_folder
+    from c4c.training.split_frames import cache_folder, has_frames
 
-    folder = training.frame_cache or Path("c4c-cache") / f"{training.dataset}-frames"
+    folder = cache_folder(training)
     names = ("backbone", "pretrained", "fps", "max_frames", "sampling", "decoder")
     own = {name: getattr(training, name) for name in names}
     # Of the folder of frames nothing is a feature, so all clips count as not extracted.
     wanted = replace(base, cache=folder, splits=tuple(splits), **own)
     backbone = loaded_backbone(wanted)
-    fit = backbone.preprocessing.fit
-    request = Request(wanted.fps, wanted.max_frames, wanted.sampling, wanted.decoder, fit)
     datasets = datasets_of(wanted)
-    missing = tuple(
-        one.split
-        for one in datasets
-        if not frames_folder(folder, one, backbone, request)[0].exists()
-    )
+    missing = tuple(one.split for one in datasets if not has_frames(training, one, backbone))
     what, clips = f"{training.dataset} frames", sum(len(one.clips) for one in datasets)
     if not missing:
         return Need(what, folder, clips, seconds=0.0)
     need = _features(training.dataset, replace(wanted, splits=missing))
-    height, width = fit.shape
+    height, width = backbone.preprocessing.fit.shape
     return replace(need, what=what, clips=clips, size=need.frames * 3 * height * width)
 
 

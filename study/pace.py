@@ -62,7 +62,7 @@ def expected(study: Study, config: StudyConfig, run: Run) -> tuple[float, int] |
 
 def _captions_seen(config: StudyConfig, run: Run) -> int:
     """Captions of the split that is trained on, times epochs; 1 where nothing is trained."""
-    epochs = run.settings.get("epochs", 0)
+    epochs: int = run.settings.get("epochs", 0)
     if not epochs:
         return 1
     split = run.settings.get("train_split", "train")

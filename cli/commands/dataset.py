@@ -77,7 +77,11 @@ def _recipe(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, default in (("--test", 200), ("--val", 100), ("--train", 1800)):
         click.option(name, type=COUNT, default=default, show_default=True, help="Clips.")(command)
     click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")(command)
-    root = {"required": True, "type": click.Path(path_type=Path), "help": "Folder to write."}
+    root: dict[str, Any] = {
+        "required": True,
+        "type": click.Path(path_type=Path),
+        "help": "Folder to write.",
+    }
     return click.option("--root", **root)(command)
 
 
