@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
-import subprocess
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +17,7 @@ from c4c.core.lock import one_writer
 from c4c.core.progress import say
 from c4c.core.schema import sealed
 from c4c.core.version import __version__
+from c4c.heads import MEAN
 from c4c.study.config import STUDIES, StudyConfig
 from c4c.study.data import (
     extraction,
@@ -29,12 +28,11 @@ from c4c.study.data import (
 )
 from c4c.study.pace import note_pace
 from c4c.study.plan import Run, digest
-from c4c.study.result import SCHEMA, read_result
-from c4c.study.spec import Study
+from c4c.study.result import SCHEMA, of_training, read_result, revision
+from c4c.study.spec import Settings, Study
 
 if TYPE_CHECKING:
     from c4c.retrieval.evaluate import Evaluation
-    from c4c.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +153,6 @@ def _perform(job: Job) -> None:
         note_pace(job.study, job.config, run, job.folder, time.monotonic() - begun)
 
 
-def _trained(config: TrainConfig, checkpoint: Path) -> dict[str, Any]:
-    """What a result says of its training: every setting, parameters, figures of each epoch."""
-    from c4c.heads.checkpoint import load_checkpoint
-    from c4c.training.journal import read_journal
-
-    held = load_checkpoint(checkpoint)
-    tensors = [*held.head.parameters(), *(held.backbone_state or {}).values()]
-    return {
-        "training": config.numbers(),
-        "parameters": sum(tensor.numel() for tensor in tensors),
-        "curve": [row for row in read_journal(checkpoint.parent / "log.jsonl") if "epoch" in row],
-    }
-
-
 def _cached(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     from c4c.retrieval.session import RetrieveConfig, run_evaluate
     from c4c.training.cached import train_head
@@ -183,7 +167,7 @@ def _cached(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     found = run_evaluate(
         RetrieveConfig(cache=cache, checkpoint=best, split=splits.report, device=job.device)
     )
-    return found, _trained(config, best)
+    return found, of_training(config, best)
 
 
 def _untrained(job: Job) -> tuple[Evaluation, dict[str, Any]]:
@@ -240,7 +224,7 @@ def _end_to_end(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     found = run_evaluate(
         RetrieveConfig(cache=cache, checkpoint=best, split=splits.report, device=job.device)
     )
-    return found, _trained(training, best)
+    return found, of_training(training, best)
 
 
 def _training(job: Job) -> dict[str, Any]:
@@ -281,16 +265,10 @@ def _extract_variants(config: StudyConfig, dataset: str, runs: list[Run]) -> Non
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:
     """The checkpoint of the post-pretraining; trained when it is not there."""
-    from c4c.heads import MEAN
     from c4c.training.config import TrainE2EConfig
     from c4c.training.e2e import train_e2e
 
-    if not study.pretrain:
-        raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
-    head = study.settings.get("head", MEAN)
-    settings = named_backbone(config, {"head": head, "resume": "auto", **study.pretrain})
-    # Other settings are another post-pretraining: it never passes for this one.
-    out = study_folder(study, config) / f"pretrain_{digest(settings)}"
+    settings, out = pretraining(study, config)
     if (out / "done.json").exists():
         return out / "best"  # whatever path the file names
     result = train_e2e(TrainE2EConfig(out=out, **settings))
@@ -298,13 +276,15 @@ def _pretrained(study: Study, config: StudyConfig) -> Path:
     return result.checkpoint
 
 
-def revision() -> str:
-    """The git revision of c4c's source; empty when it is installed from elsewhere."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
-    try:
-        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(here.parents[1])}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
+def pretraining(study: Study, config: StudyConfig) -> tuple[Settings, Path]:
+    """Settings and folder of the post-pretraining.
+
+    Raises:
+        C4CError: the study has none.
+    """
+    if not study.pretrain:
+        raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
+    head = study.settings.get("head", MEAN)
+    settings = named_backbone(config, {"head": head, "resume": "auto", **study.pretrain})
+    # Other settings are another post-pretraining: it never passes for this one.
+    return settings, study_folder(study, config) / f"pretrain_{digest(settings)}"

@@ -16,8 +16,15 @@ from c4c.core.progress import duration
 from c4c.extract.config import ExtractConfig
 from c4c.retrieval.table import render
 from c4c.study.config import StudyConfig
-from c4c.study.data import extraction, named_backbone, needed_splits, splits_of, to_be_made
-from c4c.study.execute import Job, study_folder
+from c4c.study.data import (
+    extraction,
+    named_backbone,
+    needed_splits,
+    source_of,
+    splits_of,
+    to_be_made,
+)
+from c4c.study.execute import Job, pretraining, study_folder
 from c4c.study.pace import expected
 from c4c.study.plan import Run, plan_study
 from c4c.study.spec import Study
@@ -33,7 +40,7 @@ class Need:
     Attributes:
         what: of which dataset, and what.
         folder: where they lie.
-        clips: how many clips the splits have; ``None`` before the dataset is made.
+        clips: how many clips the splits have; ``None`` when it is made first and nothing is known.
         missing: how many of them are still to be done.
         frames: of these, at most.
         size: bytes that they take at most.
@@ -51,7 +58,7 @@ class Need:
     def cells(self) -> list[str]:
         """A row of the table."""
         if self.clips is None:
-            return [f"{self.what}: made first", *["–"] * 5, str(self.folder)]
+            return [f"{self.what}: made first", *["–"] * 4, "not known", str(self.folder)]
         spent = "not known" if self.seconds is None else duration(self.seconds)
         counts = [str(self.clips), str(self.missing), str(self.frames)]
         return [self.what, *counts, _megabytes(self.size), spent, str(self.folder)]
@@ -158,10 +165,14 @@ def _outlook(study: Study, config: StudyConfig, run: Run) -> Outlook:
 
 
 def _needs(study: Study, config: StudyConfig, runs: Sequence[Run]) -> Iterator[Need]:
+    if any(run.settings.get("post_pretrain") for run in runs):
+        _, folder = pretraining(study, config)
+        if not (folder / "done.json").exists():
+            yield Need("post-pretraining", folder, None)
     for dataset in dict.fromkeys(run.dataset for run in runs):
         own = [run for run in runs if run.dataset == dataset]
         if to_be_made(config, dataset):
-            yield Need(dataset, extraction(config, dataset).root or Path(dataset), None)
+            yield Need(dataset, source_of(config, dataset).root, None)
         elif study.mode == "e2e":
             yield from _frames(config, dataset, own)
         elif study.mode == "zero-shot":

@@ -106,3 +106,13 @@ def test_a_synthetic_dataset_is_not_made_by_asking(here: Path) -> None:
     words = study("cached.toml", "--dry-run")
     assert "shapes: made first" in words
     assert not (here / "c4c-data").exists()
+
+
+def test_a_post_pretraining_that_comes_first_is_named(here: Path) -> None:
+    (here / "both.toml").write_text(
+        'mode = "e2e"\nsettings = { head = "meanP", epochs = 1, batch = 16, max_frames = 4 }\n'
+        '[grid]\npost_pretrain = [true]\n[pretrain]\ndataset = "shapes"\nepochs = 1\n'
+    )
+    words = study("both.toml", "--backbone", "tiny", "--dry-run")
+    assert "post-pretraining: made first" in words
+    assert "shapes frames" in words

@@ -17,10 +17,11 @@ from c4c.core.errors import C4CError
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.study.config import StudyConfig
-from c4c.study.execute import Job, revision
+from c4c.study.execute import Job
 from c4c.study.paper import published
 from c4c.study.plan import plan_runs
 from c4c.study.report import html_page, markdown, verdicts
+from c4c.study.result import revision
 from c4c.study.run import as_csv
 from c4c.study.spec import Study, built_in, load_study, make_study
 from c4c.study.summary import label, summarise_runs
