@@ -27,7 +27,7 @@ from c4c.heads.checkpoint import Checkpoint, save_checkpoint
 from c4c.retrieval.metrics import places_of
 from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
-from c4c.training.config import TrainE2EConfig, TrainResult
+from c4c.training.config import TrainE2EConfig
 from c4c.training.evaluation import Answers, answer_notes, answers, figures
 from c4c.training.frame_store import FrameStore
 from c4c.training.frames import DecodedFrames
@@ -35,6 +35,7 @@ from c4c.training.layers import checkpoint_layers, freeze
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
+from c4c.training.result import TrainResult
 from c4c.training.split_frames import decoders, frames_wanted, split_frames
 from c4c.training.splits import load_split, seen_by, settle, splits_to_evaluate, stamped
 from c4c.training.task import Task, put_back
