@@ -1,7 +1,7 @@
-"""How long runs of a study took on this machine: notes in the user's own folder, for dry runs.
+"""How long runs of a study take on this machine, for dry runs.
 
-A small JSON file for each kind of run beside those of extraction (``c4c.extract.rates``). What
-cannot be noted or read is not known.
+Runs leave a note in the user's own folder: a small JSON file for each kind of run, beside those of
+extraction (``c4c.extract.rates``). Where none was timed yet, a step on made-up inputs is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
@@ -21,6 +22,9 @@ from c4c.study.config import StudyConfig
 from c4c.study.data import source_of
 from c4c.study.plan import Run, digest
 from c4c.study.spec import Study
+
+if TYPE_CHECKING:
+    from c4c.training.config import TrainConfig
 
 # Settings that a step takes no longer or shorter for; epochs and the split are counted instead.
 _FREE = ("epochs", "lr", "coef_lr", "weight_decay", "warmup", "clip_norm", "order", "train_split")
@@ -49,15 +53,53 @@ def note_pace(study: Study, config: StudyConfig, run: Run, folder: Path, seconds
             write_json(path, asdict(Pace(seconds / _captions_seen(config, run), size)))
 
 
-def expected(study: Study, config: StudyConfig, run: Run) -> tuple[float, int] | None:
-    """Seconds and bytes that a run takes, by the last one of its kind; ``None``: none was timed."""
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What a run takes.
+
+    Attributes:
+        seconds: of time.
+        size: bytes that it leaves.
+        tried: whether only a step was timed, and not a run.
+    """
+
+    seconds: float
+    size: int
+    tried: bool = False
+
+
+def expected(study: Study, config: StudyConfig, run: Run) -> Takes | None:
+    """What a run takes, by the last one of its kind; ``None`` where none was timed."""
     path = _file(study, config, run)
     if path is None or not path.is_file():
         return None
     with contextlib.suppress(C4CError):
         pace = read_record(path, Pace)
-        return pace.seconds * _captions_seen(config, run), pace.size
+        return Takes(pace.seconds * _captions_seen(config, run), pace.size)
     return None
+
+
+def tried(config: StudyConfig, run: Run, training: TrainConfig, dim: int) -> Takes:
+    """What a run takes, by a step that is taken now; evaluation comes on top.
+
+    Args:
+        config: of the study.
+        run: the run.
+        training: its settings.
+        dim: D of cached features.
+
+    Raises:
+        C4CError: weights that cannot be used.
+    """
+    from c4c.training.config import TrainHeadConfig
+    from c4c.training.trial import try_step
+
+    if isinstance(training, TrainHeadConfig) and not training.learns:
+        return Takes(0.0, 0, tried=True)
+    found = try_step(training, dim)
+    # The best checkpoint, and the last one with the two moments of every parameter.
+    size = 4 * found.parameters * (1 + 3)
+    return Takes(found.seconds * _captions_seen(config, run), size, tried=True)
 
 
 def _captions_seen(config: StudyConfig, run: Run) -> int:
