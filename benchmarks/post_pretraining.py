@@ -23,8 +23,9 @@ from c4c.extract.datasets.shapes import Recipe, Scene, make_shapes, plan_scenes,
 from c4c.extract.datasets.shapes_render import FPS, SECONDS, render_clip
 from c4c.extract.pipeline import run_extract
 from c4c.retrieval.session import RetrieveConfig, run_evaluate
-from c4c.training.config import TrainE2EConfig, TrainResult
+from c4c.training.config import TrainE2EConfig
 from c4c.training.e2e import train_e2e
+from c4c.training.result import TrainResult
 
 _STRETCHES = 6  # of a narrated video
 _LENGTH = 2 * SECONDS  # seconds of a stretch: two events

@@ -12,6 +12,7 @@ from c4c.core.files import read_toml
 from c4c.core.schema import Rest, parse
 
 FILE = "c4c.toml"
+MADE = ("shapes", "shapes-unseen")  # synthetic: made where they do not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ def dataset_source(
     if data:
         where = f"$C4C_DATA/{name}"
         return DatasetSource(name, Path(os.path.expanduser(data)) / name, videos, captions, where)
-    if name == "shapes":
-        return DatasetSource(name, Path("c4c-data/shapes"), videos, captions, "the default")
+    if name in MADE:
+        return DatasetSource(name, Path("c4c-data") / name, videos, captions, "the default")
     raise C4CError(
         f"Where is dataset '{name}'? Looked for --root (not given), a root in {FILE} "
         f"[datasets.{name}] (none) and $C4C_DATA (not set). Pass --root FOLDER."

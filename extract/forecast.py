@@ -40,6 +40,7 @@ class Forecast:
         seconds: of video.
         rate: how fast; ``None`` when the first clip cannot be decoded.
         measured: whether that was measured just now, and not by an earlier run.
+        frames: of the clips, at most.
         size: bytes that the features take at most.
     """
 
@@ -48,6 +49,7 @@ class Forecast:
     seconds: float
     rate: Rate | None
     measured: bool
+    frames: int
     size: int
 
 
@@ -66,8 +68,9 @@ def forecast(config: ExtractConfig) -> Forecast:
     if measured:
         rate = _measured(clips[:_TRIES], config)
     most = min(mean * config.fps, config.max_frames or float("inf"))
-    size = int(len(clips) * most * 2 * (rate.width if rate else 0))
-    return Forecast(len(clips), len(lengths), mean * len(clips), rate, measured, size)
+    frames = round(len(clips) * most)
+    size = frames * 2 * (rate.width if rate else 0)
+    return Forecast(len(clips), len(lengths), mean * len(clips), rate, measured, frames, size)
 
 
 def _todo(config: ExtractConfig) -> list[Clip]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from c4c.cache.open import Cache
     from c4c.heads.base import Head
     from c4c.retrieval.evaluate import Evaluation
-    from c4c.training.config import TrainResult
+    from c4c.training.result import TrainResult
 
 
 @takes(TrainHeadConfig, "cache")

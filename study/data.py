@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from c4c.core.config import DatasetSource, dataset_source
+from c4c.core.config import MADE, DatasetSource, dataset_source
 from c4c.core.errors import C4CError
 from c4c.core.presets import preset
 from c4c.core.progress import say
@@ -52,7 +52,7 @@ def splits_of(config: StudyConfig, run: Run) -> Splits:
     """
     from c4c.extract.datasets import divisions
 
-    ways = divisions(_source(config, run.dataset))
+    ways = divisions(source_of(config, run.dataset))
     known = tuple(dict.fromkeys(split for way in ways for split in way))
     train = run.settings.get("train_split", "train")
     way = next((one for one in ways if train in one), ())
@@ -77,7 +77,8 @@ def _role(role: str, way: Sequence[str]) -> str | None:
     return next((one for one in way if one == role or one.startswith(f"{role}-")), None)
 
 
-def _source(config: StudyConfig, dataset: str) -> DatasetSource:
+def source_of(config: StudyConfig, dataset: str) -> DatasetSource:
+    """Where a dataset of the study lies."""
     return dataset_source(dataset, config.root, config.videos, config.captions)
 
 
@@ -134,11 +135,15 @@ def named_backbone(config: StudyConfig, settings: dict[str, Any]) -> dict[str, A
 
 
 def make_shapes_once(config: StudyConfig, dataset: str) -> None:
-    """The synthetic dataset is made where it does not exist."""
-    from c4c.extract.datasets.shapes import Recipe, make_shapes
+    """The synthetic datasets are made where they do not exist, before several runs need them."""
+    from c4c.extract.datasets import load_dataset
 
-    if dataset == "shapes":
-        source = _source(config, dataset)
-        if not source.root.exists():
-            say(f"making the dataset shapes in {source.root}")
-            make_shapes(source.root, Recipe())
+    if to_be_made(config, dataset):
+        source = source_of(config, dataset)
+        say(f"making the dataset {dataset} in {source.root}")
+        load_dataset(source, "train")
+
+
+def to_be_made(config: StudyConfig, dataset: str) -> bool:
+    """Whether a dataset is synthetic and does not exist yet."""
+    return dataset in MADE and not source_of(config, dataset).root.exists()

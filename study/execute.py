@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
-import subprocess
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +17,7 @@ from c4c.core.lock import one_writer
 from c4c.core.progress import say
 from c4c.core.schema import sealed
 from c4c.core.version import __version__
+from c4c.heads import MEAN
 from c4c.study.config import STUDIES, StudyConfig
 from c4c.study.data import (
     extraction,
@@ -27,9 +26,10 @@ from c4c.study.data import (
     needed_splits,
     splits_of,
 )
+from c4c.study.pace import note_pace
 from c4c.study.plan import Run, digest
-from c4c.study.result import SCHEMA, read_result
-from c4c.study.spec import Study
+from c4c.study.result import SCHEMA, of_training, read_result, revision
+from c4c.study.spec import Settings, Study
 
 if TYPE_CHECKING:
     from c4c.retrieval.evaluate import Evaluation
@@ -130,8 +130,9 @@ def perform(job: Job) -> None:
 
 def _perform(job: Job) -> None:
     begun = time.monotonic()
+    whole = not (job.folder / "train").exists()  # of a run that goes on, time says little
     ways = {"e2e": _end_to_end, "cached": _cached, "zero-shot": _untrained}
-    found = ways[job.study.mode](job)
+    found, trained = ways[job.study.mode](job)
     run = job.run
     content = {
         "schema": SCHEMA,
@@ -144,39 +145,37 @@ def _perform(job: Job) -> None:
         "seconds": round(time.monotonic() - begun, 1),
         "version": __version__,
         "revision": revision(),
+        **trained,
         "evaluation": found.as_dict(),
     }
     write_json(job.result, sealed(content))
+    if whole:
+        note_pace(job.study, job.config, run, job.folder, time.monotonic() - begun)
 
 
-def _cached(job: Job) -> Evaluation:
+def _cached(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     from c4c.retrieval.session import RetrieveConfig, run_evaluate
     from c4c.training.cached import train_head
     from c4c.training.config import TrainHeadConfig
 
     cache = extraction(job.config, job.run.dataset).cache
     splits = splits_of(job.config, job.run)
-    result = train_head(
-        TrainHeadConfig(
-            cache=cache, eval_split=splits.eval_split, **_training(job), **job.run.settings
-        )
+    config = TrainHeadConfig(
+        cache=cache, eval_split=splits.eval_split, **_training(job), **job.run.settings
     )
-    return run_evaluate(
-        RetrieveConfig(
-            cache=cache,
-            checkpoint=result.checkpoint,
-            split=splits.report,
-            device=job.device,
-        )
+    best = train_head(config).checkpoint
+    found = run_evaluate(
+        RetrieveConfig(cache=cache, checkpoint=best, split=splits.report, device=job.device)
     )
+    return found, of_training(config, best)
 
 
-def _untrained(job: Job) -> Evaluation:
+def _untrained(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     """Mean pooling of the features as they are."""
     from c4c.retrieval.session import RetrieveConfig, run_evaluate
 
     run = job.run
-    return run_evaluate(
+    found = run_evaluate(
         RetrieveConfig(
             cache=extraction(job.config, run.dataset, backbone=run.settings["backbone"]).cache,
             split=splits_of(job.config, run).report,
@@ -184,9 +183,10 @@ def _untrained(job: Job) -> Evaluation:
             device=job.device,
         )
     )
+    return found, {}
 
 
-def _end_to_end(job: Job) -> Evaluation:
+def _end_to_end(job: Job) -> tuple[Evaluation, dict[str, Any]]:
     """Train both, then extract the test split with the trained backbone."""
     from dataclasses import replace
 
@@ -201,32 +201,30 @@ def _end_to_end(job: Job) -> Evaluation:
         settings["pretrained"] = str(_pretrained(job.study, config))
     splits = splits_of(config, run)
     base = extraction(config, run.dataset, (splits.report,))
-    result = train_e2e(
-        TrainE2EConfig(
-            dataset=run.dataset,
-            root=base.root,
-            videos=base.videos,
-            captions=base.captions,
-            eval_split=splits.eval_split,
-            **_training(job),
-            **named_backbone(config, settings),
-        )
+    training = TrainE2EConfig(
+        dataset=run.dataset,
+        root=base.root,
+        videos=base.videos,
+        captions=base.captions,
+        eval_split=splits.eval_split,
+        **_training(job),
+        **named_backbone(config, settings),
     )
+    best = train_e2e(training).checkpoint
     cache = job.folder / "cache"
     run_extract(
         replace(
             base,
             cache=cache,
             backbone=settings.get("backbone", base.backbone),
-            pretrained=str(result.checkpoint),
+            pretrained=str(best),
             device=job.device,
         )
     )
-    return run_evaluate(
-        RetrieveConfig(
-            cache=cache, checkpoint=result.checkpoint, split=splits.report, device=job.device
-        )
+    found = run_evaluate(
+        RetrieveConfig(cache=cache, checkpoint=best, split=splits.report, device=job.device)
     )
+    return found, of_training(training, best)
 
 
 def _training(job: Job) -> dict[str, Any]:
@@ -267,16 +265,10 @@ def _extract_variants(config: StudyConfig, dataset: str, runs: list[Run]) -> Non
 
 def _pretrained(study: Study, config: StudyConfig) -> Path:
     """The checkpoint of the post-pretraining; trained when it is not there."""
-    from c4c.heads import MEAN
     from c4c.training.config import TrainE2EConfig
     from c4c.training.e2e import train_e2e
 
-    if not study.pretrain:
-        raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
-    head = study.settings.get("head", MEAN)
-    settings = named_backbone(config, {"head": head, "resume": "auto", **study.pretrain})
-    # Other settings are another post-pretraining: it never passes for this one.
-    out = study_folder(study, config) / f"pretrain_{digest(settings)}"
+    settings, out = pretraining(study, config)
     if (out / "done.json").exists():
         return out / "best"  # whatever path the file names
     result = train_e2e(TrainE2EConfig(out=out, **settings))
@@ -284,13 +276,15 @@ def _pretrained(study: Study, config: StudyConfig) -> Path:
     return result.checkpoint
 
 
-def revision() -> str:
-    """The git revision of c4c's source; empty when it is installed from elsewhere."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
-    try:
-        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(here.parents[1])}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
+def pretraining(study: Study, config: StudyConfig) -> tuple[Settings, Path]:
+    """Settings and folder of the post-pretraining.
+
+    Raises:
+        C4CError: the study has none.
+    """
+    if not study.pretrain:
+        raise C4CError(f"study '{study.name}' has post_pretrain but no [pretrain] settings.")
+    head = study.settings.get("head", MEAN)
+    settings = named_backbone(config, {"head": head, "resume": "auto", **study.pretrain})
+    # Other settings are another post-pretraining: it never passes for this one.
+    return settings, study_folder(study, config) / f"pretrain_{digest(settings)}"

@@ -9,12 +9,14 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import get_type_hints
 
+from c4c.core.device import pick_device
 from c4c.core.errors import C4CError, suggestion
 from c4c.core.presets import preset, preset_datasets, preset_list
 from c4c.core.schema import parse
 from c4c.extract.datasets import DATASETS
+from c4c.heads import MEAN
 from c4c.study.config import StudyConfig
-from c4c.study.spec import Settings, Study
+from c4c.study.spec import Settings, Study, load_study
 
 # What a study does itself; the rest goes to the training as it is.
 _OWN = frozenset({"post_pretrain"})
@@ -66,6 +68,23 @@ def digest(value: object) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
+def plan_study(config: StudyConfig) -> tuple[Study, StudyConfig, list[Run]]:
+    """The study that a user asked for, what it is told, and its runs.
+
+    Raises:
+        C4CError: no such study or device, or settings that cannot be.
+    """
+    for device in config.devices:
+        pick_device(device)
+    study = load_study(config.name)
+    if config.mode == study.mode:
+        config = replace(config, mode=None)  # as if it had not been said: the same runs
+    if config.mode:
+        study = replace(study, mode=config.mode)
+    study = with_backbones(study, config)
+    return study, config, plan_runs(study, config)
+
+
 def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
     """Every run of a study, seed by seed, so that a part of them is already a whole table.
 
@@ -111,8 +130,8 @@ def with_backbones(study: Study, config: StudyConfig) -> Study:
         if len(config.backbones) > 1:
             raise C4CError(f"study '{study.name}' takes one --backbone; zero-shot takes several.")
         return study
-    if study.settings.get("head", "meanP") != "meanP" or config.settings.get("head"):
-        raise C4CError(f"study '{study.name}' trains no head: it averages frames (meanP).")
+    if study.settings.get("head", MEAN) != MEAN or config.settings.get("head"):
+        raise C4CError(f"study '{study.name}' trains no head: it averages frames ({MEAN}).")
     for key in sorted(set(config.settings) - _UNTRAINED):
         raise C4CError(
             f"--set {key}: study '{study.name}' trains nothing, and has no such setting."

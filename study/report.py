@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 import math
 import re
-import tomllib
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from c4c.core.terminal import visible
-from c4c.retrieval.page import Bar, bars, items, page, table
+from c4c.retrieval.page import Bar, bars, escape, items, page, table
+from c4c.study.details import CURVES, curve_rows, curves, drawing, settings_rows
+from c4c.study.paper import paper_lines, rows, short_rows
 from c4c.study.spec import Study
 from c4c.study.summary import ALPHA, CHANCE, Figure, Variant
 
@@ -23,6 +23,10 @@ _NAMES = {
     "v2t_r1": "v2t R@1",
     "twins": "twins",
 }
+_BOTH = (
+    "As papers print it: mean ± standard deviation over seeds; MdR and MnR are the median and the "
+    "mean rank. Published figures, with their source, were not measured here."
+)
 _TWINS = (
     "Twins are clips with the same frames in another order: twin accuracy is how often a "
     "caption's own clip outranks its twin. A head that does not see order is at 50 %."
@@ -67,13 +71,13 @@ def _change_verdict(study: Study, one: Variant) -> str:
 def rows_of(variants: Sequence[Variant]) -> list[list[str]]:
     """The table: a row a variant, each figure with its interval and deviation over seeds."""
     shown = [name for name in _NAMES if any(name in one.figures for one in variants)]
-    rows = [["dataset", "variant", "seeds", *(_NAMES[name] for name in shown), "gallery"]]
+    told = [["dataset", "variant", "seeds", *(_NAMES[name] for name in shown), "gallery"]]
     for one in variants:
         cells = [_cell(one.figures[name]) if name in one.figures else "–" for name in shown]
         there, whole = one.gallery
         gallery = f"{there}" if there == whole else f"{there} of {whole}"
-        rows.append([one.dataset, one.label, str(one.seeds), *cells, gallery])
-    return rows
+        told.append([one.dataset, one.label, str(one.seeds), *cells, gallery])
+    return told
 
 
 def _cell(figure: Figure) -> str:
@@ -82,54 +86,21 @@ def _cell(figure: Figure) -> str:
     return f"{own.value:.1f}{spread} [{own.low:.1f}, {own.high:.1f}]"
 
 
-def published(
-    study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]] = ()
-) -> list[list[str]]:
-    """The paper's figures of the same variants, then those of other models on the same data.
-
-    Args:
-        study: the study.
-        variants: what was found.
-        results: of its runs, whose settings count too.
-
-    Returns:
-        The rows of a table with its header; empty when there are no figures.
-    """
-    figures = tomllib.loads((files("c4c.study") / "published.toml").read_text("utf-8"))["figures"]
-    columns = ["t2v_r1", "t2v_r5", "t2v_r10", "t2v_mean_rank", "v2t_r1"]
-    rows = [["published", "variant", *(_NAMES[name] for name in columns)]]
-    others: dict[str, list[str]] = {}
-    for one in variants:
-        settings = {"train_split": "train", **study.settings, **one.settings}
-        settings |= _settings(one, results)
-        settings["backbone"] = str(settings.get("backbone")).partition(":")[0]
-        for entry in figures:
-            there = (entry["dataset"], entry["study"]) == (one.dataset, study.name)
-            if not there or not entry["variant"].items() <= settings.items():
-                continue
-            cells = [f"{entry[name]:.1f}" if name in entry else "–" for name in columns]
-            if entry["variant"]:
-                rows.append([entry["note"], one.label, *cells])
-            else:
-                others[entry["note"]] = [entry["note"], "another model", *cells]
-    rows += others.values()
-    return rows if len(rows) > 1 else []
+def paper_markdown(
+    study: Study, variants: Sequence[Variant], results: Sequence[dict[str, Any]]
+) -> str:
+    """The table as papers print it, in Markdown."""
+    return _markdown_table(rows(paper_lines(study, variants, results)))
 
 
-def _settings(one: Variant, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """All settings of a variant's first run."""
-    own = (
-        result.get("settings", {})
-        for result in results
-        if (result["dataset"], result["variant"]) == (one.dataset, one.settings)
-    )
-    return next(own, {})
-
-
-def source() -> str:
-    """Where the published figures are from."""
-    text = (files("c4c.study") / "published.toml").read_text("utf-8")
-    return str(tomllib.loads(text)["source"])
+def _curves(
+    variants: Sequence[Variant], results: Sequence[dict[str, Any]]
+) -> Iterator[tuple[str, dict[str, dict[int, float]]]]:
+    """What each chart shows, and its curves; none where no epoch was evaluated."""
+    for dataset in dict.fromkeys(one.dataset for one in variants):
+        for name, words in CURVES.items():
+            if found := curves(dataset, name, variants, results):
+                yield f"{dataset}, {words} after each epoch, on the split that chooses", found
 
 
 def _notes(variants: Sequence[Variant]) -> list[str]:
@@ -167,8 +138,10 @@ def markdown(
     lines = verdicts(study, variants)
     parts = [f"# {plain(study.question)}", "\n".join(f"- {plain(line)}" for line in lines)]
     parts.append(_markdown_table(rows_of(variants)))
-    if rows := published(study, variants, results):
-        parts += [f"Published, not measured here ({source()}):", _markdown_table(rows)]
+    parts += [f"## Both directions\n\n{_BOTH}", paper_markdown(study, variants, results)]
+    parts += ["## Settings", _markdown_table(settings_rows(variants, results))]
+    for words, found in _curves(variants, results):
+        parts += [f"## {plain(words)}", _markdown_table(curve_rows(found))]
     if notes := _notes(variants):
         parts.append("\n".join(f"- note: {plain(note)}" for note in notes))
     if any(one.order for one in variants):
@@ -204,8 +177,11 @@ def html_page(
     parts = [items(verdicts(study, variants)), table(_stacked(rows_of(variants)))]
     parts += [_plot(variants, "twins", _TWINS, CHANCE, "var(--one)")]
     parts += [_plot(variants, "t2v_r1", "Text to video.", None, "var(--two)")]
-    if rows := published(study, variants, results):
-        parts += [f"<h2>Published, not measured here</h2><p>{source()}</p>", table(rows)]
+    both = table(short_rows(paper_lines(study, variants, results)))
+    parts += [f"<h2>Both directions</h2><p>{_BOTH}</p>", both]
+    for words, found in _curves(variants, results):
+        parts += [f"<h2>{escape(words)}</h2>", drawing(found)]
+    parts += ["<h2>Settings</h2>", table(settings_rows(variants, results))]
     if notes := _notes(variants):
         parts += ["<h2>Notes</h2>", items(notes)]
     return page(study.question, how_made(study, results, wanted), parts)

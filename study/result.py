@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from c4c.core.errors import C4CError
 from c4c.core.files import read_json
 from c4c.core.schema import Range, parse
 from c4c.retrieval.compare import Row
 from c4c.study.plan import Run
+
+if TYPE_CHECKING:
+    from c4c.training.config import TrainConfig
 
 SCHEMA = 1
 _REMEDY = "remove it and run the study again"
@@ -76,6 +81,10 @@ class _Result:
     version: str
     revision: str
     evaluation: _Evaluation
+    # Later than the rest: results without them stay readable.
+    training: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    curve: tuple[dict[str, Any], ...] = ()
 
 
 def read_result(path: Path, run: Run) -> dict[str, Any]:
@@ -93,3 +102,29 @@ def read_result(path: Path, run: Run) -> dict[str, Any]:
     ):
         raise C4CError(f"{path} is the result of another run; {_REMEDY}.")
     return content
+
+
+def of_training(config: TrainConfig, checkpoint: Path) -> dict[str, Any]:
+    """What a result says of its training: every setting, parameters, figures of each epoch."""
+    from c4c.heads.checkpoint import load_checkpoint
+    from c4c.training.journal import read_journal
+
+    held = load_checkpoint(checkpoint)
+    tensors = [*held.head.parameters(), *(held.backbone_state or {}).values()]
+    return {
+        "training": config.numbers(),
+        "parameters": sum(tensor.numel() for tensor in tensors),
+        "curve": [row for row in read_journal(checkpoint.parent / "log.jsonl") if "epoch" in row],
+    }
+
+
+def revision() -> str:
+    """The git revision of c4c's source; empty when it is installed from elsewhere."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    try:
+        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(here.parents[1])}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

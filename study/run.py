@@ -6,11 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic, write_json
 from c4c.core.lock import one_writer
@@ -18,10 +17,12 @@ from c4c.core.progress import say
 from c4c.core.terminal import visible
 from c4c.retrieval.table import render
 from c4c.study.config import StudyConfig
+from c4c.study.details import settings_of
 from c4c.study.execute import results_of, run_jobs, study_folder
-from c4c.study.plan import plan_runs, with_backbones
-from c4c.study.report import html_page, markdown, rows_of, verdicts
-from c4c.study.spec import Study, load_study
+from c4c.study.paper import latex, paper_lines
+from c4c.study.plan import plan_study
+from c4c.study.report import how_made, html_page, markdown, paper_markdown, rows_of, verdicts
+from c4c.study.spec import Study
 from c4c.study.summary import summarise_runs
 
 
@@ -30,7 +31,8 @@ class StudyResult:
     """What a study left.
 
     Attributes:
-        folder: with runs.csv, runs.jsonl, summary.json, report.md and report.html.
+        folder: with runs.csv, runs.jsonl, summary.json, report.md, report.html, and the table as
+            papers print it in table.md and table.tex.
         table: figures and verdicts as text.
         done: runs that are done.
         wanted: runs of the whole study.
@@ -49,15 +51,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         C4CError: no such study, settings that cannot be, or data that cannot be used.
         Interrupted: stopped on request; run again to go on.
     """
-    for device in config.devices:
-        pick_device(device)
-    study = load_study(config.name)
-    if config.mode == study.mode:
-        config = replace(config, mode=None)  # as if it had not been said: the same runs
-    if config.mode:
-        study = replace(study, mode=config.mode)
-    study = with_backbones(study, config)
-    runs = plan_runs(study, config)
+    study, config, runs = plan_study(config)
     folder = study_folder(study, config)
     run_jobs(study, config, runs)
     with one_writer(folder, wait=True):  # of parts that end together, the last has all results
@@ -78,6 +72,9 @@ def _tell(study: Study, folder: Path, results: list[dict[str, Any]], wanted: int
     told = (study, variants, results, wanted)
     write_atomic(folder / "report.md", markdown(*told).encode())
     write_atomic(folder / "report.html", html_page(*told).encode())
+    write_atomic(folder / "table.md", f"{paper_markdown(study, variants, results)}\n".encode())
+    paper = latex(paper_lines(study, variants, results), how_made(study, results, wanted))
+    write_atomic(folder / "table.tex", paper.encode())
     say(f"{len(results)} of {wanted} runs are done; report: {folder / 'report.html'}")
     text = "\n".join([render(rows_of(variants)), *map(visible, verdicts(study, variants))])
     return StudyResult(folder, text, len(results), wanted)
@@ -97,9 +94,10 @@ def tidy(result: dict[str, Any]) -> dict[str, Any]:
     row["twin_accuracy"] = found["twin_accuracy"]
     row |= {"gallery": there["gallery"], "gallery_expected": there["gallery_expected"]}
     row |= {key: source[key] for key in ("split", "chosen_on", "model", "weights", "checkpoint")}
+    row["parameters"] = result.get("parameters")
     row |= {key: result[key] for key in ("seconds", "version", "revision")}
     row["notes"] = "; ".join(found["notes"])
-    return row
+    return {**row, **{key: value for key, value in settings_of(result).items() if key not in row}}
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -95,14 +95,20 @@ def label(settings: Settings) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
+def results_of_variant(variant: Variant, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of one variant on one dataset, a seed each."""
+    wanted = (variant.dataset, variant.settings)
+    return [one for one in results if (one["dataset"], one["variant"]) == wanted]
+
+
 @dataclass(slots=True)
 class _Values:
-    """Values a query of one variant, averaged over seeds, for each figure."""
+    """Values of one variant, [seeds, queries] for each figure."""
 
+    seeds: list[int] = field(default_factory=list)
     keys: dict[str, list[str]] = field(default_factory=dict)
     clusters: dict[str, list[str]] = field(default_factory=dict)
-    mean: dict[str, Floats] = field(default_factory=dict)
-    by_seed: dict[str, list[float]] = field(default_factory=dict)
+    of: dict[str, Floats] = field(default_factory=dict)
 
 
 def summarise_runs(study: Study, results: Sequence[dict[str, Any]], seed: int = 0) -> list[Variant]:
@@ -134,7 +140,7 @@ def summarise_runs(study: Study, results: Sequence[dict[str, Any]], seed: int = 
 
 
 def _values(runs: Sequence[dict[str, Any]]) -> _Values:
-    found = _Values()
+    found = _Values([one["seed"] for one in runs])
     results = {
         way: [parse_results(one["evaluation"], Path("result.json"), way) for one in runs]
         for way in ("t2v", "v2t")
@@ -152,8 +158,7 @@ def _values(runs: Sequence[dict[str, Any]]) -> _Values:
             continue
         found.keys[name] = keys
         found.clusters[name] = [parsed[0].queries[key].cluster for key in keys]
-        found.mean[name] = values.mean(axis=0)
-        found.by_seed[name] = values.mean(axis=1).tolist()
+        found.of[name] = values
     return found
 
 
@@ -166,13 +171,14 @@ def _variant(
     seed: int,
 ) -> Variant:
     figures = {}
-    for name, mean in values.mean.items():
-        spread = float(np.std(values.by_seed[name], ddof=1)) if len(runs) > 1 else math.nan
-        own = interval(mean, values.clusters[name], seed)
+    for name, own_values in values.of.items():
+        spread = float(np.std(own_values.mean(1), ddof=1)) if len(runs) > 1 else math.nan
+        own = interval(own_values.mean(0), values.clusters[name], seed)
         figures[name] = Figure(own, spread, _change(name, values, base, seed))
     order = None
-    if "twins" in values.mean:
-        order = interval(values.mean["twins"] - CHANCE, values.clusters["twins"], seed)
+    if "twins" in values.of:
+        wins = values.of["twins"].mean(0)
+        order = interval(wins - CHANCE, values.clusters["twins"], seed)
     there = runs[0]["evaluation"]["metrics"]["t2v"]
     notes = dict.fromkeys(note for one in runs for note in one["evaluation"]["notes"])
     gallery = (there["gallery"], there["gallery_expected"])
@@ -180,16 +186,23 @@ def _variant(
 
 
 def _change(name: str, values: _Values, base: _Values | None, seed: int) -> Interval | None:
-    """The difference to the baseline on the queries that both hold."""
-    if base is None or name not in base.mean:
+    """The difference to the baseline on the seeds and the queries that both hold."""
+    if base is None or name not in base.of:
         return None
-    place = {key: i for i, key in enumerate(base.keys[name])}
-    rows = [(i, place[key]) for i, key in enumerate(values.keys[name]) if key in place]
-    if not rows:
+    seeds, their_seeds = _paired(values.seeds, base.seeds)
+    mine, theirs = _paired(values.keys[name], base.keys[name])
+    if not seeds or not mine:
         return None
-    mine, theirs = np.array(rows).T
+    own = values.of[name][seeds][:, mine].mean(0)
     clusters = [values.clusters[name][i] for i in mine]
-    return interval(values.mean[name][mine] - base.mean[name][theirs], clusters, seed)
+    return interval(own - base.of[name][their_seeds][:, theirs].mean(0), clusters, seed)
+
+
+def _paired(mine: Sequence[Any], theirs: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """Places in both of what both hold, in the order of the first."""
+    place = {one: i for i, one in enumerate(theirs)}
+    shared = [i for i, one in enumerate(mine) if one in place]
+    return shared, [place[mine[i]] for i in shared]
 
 
 def _corrected(variants: list[Variant]) -> list[Variant]:

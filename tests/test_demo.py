@@ -31,7 +31,13 @@ def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
     # what may come between.
     for figures_of in (twins, first):
         assert figures_of["end to end"] >= max(figures_of[name] for name in cached) - 1
+    # What the backbone has never seen: frozen features do little, and training it pays.
+    unseen = {name: one["metrics"]["t2v"]["r1"] for name, one in told["unseen"].items()}
+    assert unseen["end to end"] >= max(unseen[name] for name in cached) + 5
+    assert 45 <= told["unseen"][MEAN]["twin_accuracy"] <= 55
+    assert "shapes-unseen test" in done.stdout
     page = (out / "report.html").read_text()
+    assert "shapes-unseen: end to end" in page
     assert told["seed"] == 11
     assert "c4c demo --seed 11" in page
     assert "<svg" in page

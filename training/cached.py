@@ -24,10 +24,11 @@ from c4c.heads.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from c4c.heads.projections import Projections
 from c4c.retrieval.metrics import places_of
 from c4c.training.batches import Indices
-from c4c.training.config import TrainHeadConfig, TrainResult
+from c4c.training.config import TrainHeadConfig
 from c4c.training.evaluation import BLOCK, Answers, answer_notes, answers, figures
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
+from c4c.training.result import TrainResult
 from c4c.training.splits import seen_by, settle
 from c4c.training.task import Task, put_back
 

@@ -1,21 +1,17 @@
-"""What a training is told: one frozen record a command, and what a training gives back."""
+"""What a training is told: one frozen record a command."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from c4c.core.errors import C4CError
 from c4c.core.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS
 from c4c.core.sampling import ORDERS, SAMPLERS
 from c4c.core.settings import changed, check, setting
 from c4c.heads import HEADS
-
-if TYPE_CHECKING:
-    from c4c.heads.base import Head
 
 # What may differ between a run and its resumption: it changes the numbers by rounding at most.
 _FREE = frozenset(
@@ -266,41 +262,3 @@ class TrainE2EConfig(TrainConfig):
         TrainConfig.__post_init__(self)
         if self.frames == "decode" and self.objective == "mil-nce":
             raise C4CError("--frames decode is for --objective contrastive; use the cache.")
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training leaves. It stands for its best checkpoint wherever a path to one is taken.
-
-    Attributes:
-        checkpoint: folder of the best checkpoint (the last one when nothing was evaluated).
-        last: folder of the last checkpoint.
-        metrics: figures of the best checkpoint on the evaluated split, ``t2v_r1`` and so on;
-            empty when nothing was evaluated.
-        steps: optimizer steps taken, over all resumptions.
-        notes: what must be said beside the metrics.
-    """
-
-    checkpoint: Path
-    last: Path
-    metrics: dict[str, float] = field(default_factory=dict)
-    steps: int = 0
-    notes: tuple[str, ...] = ()
-
-    def __fspath__(self) -> str:
-        return str(self.checkpoint)
-
-    def __repr__(self) -> str:
-        figures = f", R@1 {self.metrics['t2v_r1']:.1f}" if "t2v_r1" in self.metrics else ""
-        return f"TrainResult('{self.checkpoint}', {self.steps} steps{figures})"
-
-    @cached_property
-    def head(self) -> Head:
-        """The head of the best checkpoint, in float32 on the CPU, in evaluation mode.
-
-        Raises:
-            C4CError: the checkpoint is gone or damaged.
-        """
-        from c4c.heads.checkpoint import load_checkpoint
-
-        return load_checkpoint(self.checkpoint).head

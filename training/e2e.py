@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,44 +14,34 @@ import torch
 from torch import Tensor, nn
 
 from c4c.cache.seen import FILE as SEEN
-from c4c.core.cores import cores
 from c4c.core.errors import C4CError
-from c4c.core.progress import say
 from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone.activation import with_activation
 from c4c.extract.backbone.backbone import Backbone, load_backbone
 from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
-from c4c.extract.video.decode import Request, decoder_version
+from c4c.extract.video.decode import decoder_version
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import Checkpoint, save_checkpoint
 from c4c.retrieval.metrics import places_of
 from c4c.training.batches import Indices
 from c4c.training.cached import RUNS, start_head
-from c4c.training.config import TrainE2EConfig, TrainResult
+from c4c.training.config import TrainE2EConfig
 from c4c.training.evaluation import Answers, answer_notes, answers, figures
 from c4c.training.frame_store import FrameStore
-from c4c.training.frames import DecodedFrames, open_frames
+from c4c.training.frames import DecodedFrames
+from c4c.training.layers import checkpoint_layers, freeze
 from c4c.training.loop import Run
 from c4c.training.parallel import many_processes
 from c4c.training.recipes import RECIPES
+from c4c.training.result import TrainResult
+from c4c.training.split_frames import decoders, frames_wanted, split_frames
 from c4c.training.splits import load_split, seen_by, settle, splits_to_evaluate, stamped
 from c4c.training.task import Task, put_back
 
 _EVAL_CLIPS = 32  # clips encoded at once while evaluating
 _EVAL_TEXTS = 256  # and captions
-# What lies below the first transformer layer of the two towers; a 3d patch is new, so it learns.
-_STEM = re.compile(
-    r"^(visual\.(conv1|class_embedding|positional_embedding|ln_pre)"
-    r"|visual\.trunk\.(patch_embed|cls_token|pos_embed|norm_pre|stem)"
-    r"|(text\.)?(token_embedding|positional_embedding)"
-    r"|text\.transformer\.embeddings)"
-)
-_LAYER = re.compile(
-    r"^(?:(?:visual|text)\.)?(?:transformer\.resblocks|trunk\.blocks"
-    r"|transformer\.encoder\.layer)\.(\d+)\."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,37 +224,6 @@ def _inside(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device)[None] < lengths[:, None]
 
 
-def freeze(model: nn.Module, layers: int, stem_at_0: bool = False) -> None:
-    """Leave the first ``layers`` transformer layers of each tower, and what lies below, as is.
-
-    -1 freezes nothing. The authors' code freezes what lies below even for 0 (``stem_at_0``);
-    otherwise 0 freezes nothing.
-    """
-    least = 0 if stem_at_0 else 1
-    names = [name for name, _ in model.named_parameters()]
-    if layers > 0 and not any(_LAYER.match(name) for name in names if name.startswith("visual.")):
-        say("--freeze-layers: the vision tower has no row of layers, so all of it is trained")
-    for name, parameter in model.named_parameters():
-        layer = _LAYER.match(name)
-        low = bool(_STEM.match(name)) or (layer is not None and int(layer.group(1)) < layers)
-        parameter.requires_grad_(not (layers >= least and low))
-
-
-def checkpoint_layers(backbone: Backbone) -> None:
-    """Hold the input of each transformer layer for the way back, not what is inside it.
-
-    Raises:
-        C4CError: the towers cannot do that.
-    """
-    try:
-        backbone.model.set_grad_checkpointing(True)
-    except (AttributeError, NotImplementedError, AssertionError):
-        raise C4CError(
-            f"{backbone.name} has layers that cannot be computed again; leave --grad-checkpointing "
-            "out and pass --micro-batch."
-        ) from None
-
-
 def train_e2e(config: TrainE2EConfig) -> TrainResult:
     """Train head and backbone from videos.
 
@@ -300,19 +258,12 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         backbone.tell_preprocessing()
         if config.linear_patch == "3d":
             add_patch3d(backbone.model.visual)
-        request = Request(
-            config.fps,
-            config.max_frames,
-            config.sampling,
-            config.decoder,
-            backbone.preprocessing.fit,
-        )
         # The first process decodes; the others find the frames in its cache.
         if not world.leads:
             world.await_leader()
         anew = config.frames == "decode"
         stores = {
-            name: split_frames(config, dataset, backbone, request)
+            name: split_frames(config, dataset, backbone)
             for name, dataset in datasets.items()
             if name == eval_split or not anew  # what is evaluated is always kept
         }
@@ -321,7 +272,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         head = start_head(config, backbone.embed_dim, backbone.head_init())
         dataset = datasets[config.train_split]
         train = stores.get(config.train_split) or DecodedFrames(
-            dataset, backbone, request, decoders(config)
+            dataset, backbone, frames_wanted(config, backbone), decoders(config)
         )
         evaluated = (datasets[eval_split], stores[eval_split]) if eval_split else None
         task = E2ETask(config, backbone, head, (dataset, train), evaluated, settled.leak)
@@ -334,20 +285,3 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
             "fingerprint": asdict(fingerprint),
         }
         return Run(task, out, world, meta).train()
-
-
-def split_frames(
-    config: TrainE2EConfig, dataset: Dataset, backbone: Backbone, request: Request
-) -> FrameStore:
-    """The frames of a split, from the run's frame cache.
-
-    Raises:
-        C4CError: nothing could be decoded, or the cache cannot be written.
-    """
-    folder = config.frame_cache or Path("c4c-cache") / f"{config.dataset}-frames"
-    return open_frames(folder, dataset, backbone, request, decoders(config))
-
-
-def decoders(config: TrainE2EConfig) -> int:
-    """How many decoder processes a run has."""
-    return config.workers or cores()

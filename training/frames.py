@@ -122,17 +122,7 @@ def open_frames(
         C4CError: nothing could be decoded, or the cache cannot be written.
         Interrupted: stopped on request; the next call goes on.
     """
-    key = json.dumps(
-        [
-            [[c.id, c.path, c.start, c.end] for c in dataset.clips],
-            file_stamps(clip.path for clip in dataset.clips),  # a file may be replaced
-            [request.fps, request.max_frames, request.sampling],
-            [backbone.image_size, *_way(backbone), decoder_version(request.decoder), RULES],
-        ]
-    )
-    made_of = hashlib.sha256(key.encode()).hexdigest()
-    split = re.sub(r"[^A-Za-z0-9_.-]", "_", dataset.split)  # a table of captions may say anything
-    target = folder / f"{split}-{made_of[:16]}"
+    target, made_of = frames_folder(folder, dataset, backbone, request)
     _reopen(target)
     if not target.exists():
         _build(target, made_of, dataset, backbone, request, workers)
@@ -146,6 +136,23 @@ def open_frames(
     if index.damaged():
         index = _decode_again(target, index, dataset, backbone, request, workers)
     return FrameStore.open(target, index, backbone.image_size)
+
+
+def frames_folder(
+    folder: Path, dataset: Dataset, backbone: Backbone, request: Request
+) -> tuple[Path, str]:
+    """Where the frames of a split lie, and the digest of what they are made of."""
+    key = json.dumps(
+        [
+            [[c.id, c.path, c.start, c.end] for c in dataset.clips],
+            file_stamps(clip.path for clip in dataset.clips),  # a file may be replaced
+            [request.fps, request.max_frames, request.sampling],
+            [backbone.image_size, *_way(backbone), decoder_version(request.decoder), RULES],
+        ]
+    )
+    made_of = hashlib.sha256(key.encode()).hexdigest()
+    split = re.sub(r"[^A-Za-z0-9_.-]", "_", dataset.split)  # a table of captions may say anything
+    return folder / f"{split}-{made_of[:16]}", made_of
 
 
 def _way(backbone: Backbone) -> list[Any]:

@@ -21,7 +21,7 @@ from c4c.core.signals import StopRequest
 from c4c.heads.checkpoint import INFO, load_checkpoint, standing, sweep
 from c4c.retrieval.notes import SEVERAL, chosen_note
 from c4c.training.batches import Indices
-from c4c.training.config import TrainConfig, TrainResult
+from c4c.training.config import TrainConfig
 from c4c.training.evaluation import score
 from c4c.training.gradients import (
     accumulate_gradients,
@@ -32,6 +32,7 @@ from c4c.training.gradients import (
 from c4c.training.journal import Journal
 from c4c.training.optim import Optimizer, clamp_logit_scale
 from c4c.training.parallel import World
+from c4c.training.result import TrainResult
 from c4c.training.task import Task
 
 # What the line of an epoch shows.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from c4c.cli.commands.options import COUNT, SEED
+
+if TYPE_CHECKING:
+    from c4c.extract.datasets.shapes import Edition, Recipe
 
 
 @click.group()
@@ -67,18 +72,43 @@ def make() -> None:
     """Make a synthetic dataset."""
 
 
+def _recipe(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of an edition of shapes."""
+    for name, default in (("--test", 200), ("--val", 100), ("--train", 1800)):
+        click.option(name, type=COUNT, default=default, show_default=True, help="Clips.")(command)
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")(command)
+    root: dict[str, Any] = {
+        "required": True,
+        "type": click.Path(path_type=Path),
+        "help": "Folder to write.",
+    }
+    return click.option("--root", **root)(command)
+
+
 @make.command()
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")
-@click.option("--train", type=COUNT, default=1800, show_default=True, help="Clips.")
-@click.option("--val", type=COUNT, default=100, show_default=True, help="Clips.")
-@click.option("--test", type=COUNT, default=200, show_default=True, help="Clips.")
+@_recipe
 def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
     """Coloured shapes that move and grow, in H.264; val and test are twins."""
-    from c4c.core.progress import say
-    from c4c.extract.datasets.shapes import Recipe, make_shapes
+    from c4c.extract.datasets.shapes import EDITION, Recipe
 
-    made = make_shapes(root, Recipe(seed, train, val, test))
+    _make(root, Recipe(seed, train, val, test), EDITION)
+
+
+@make.command("shapes-unseen")
+@_recipe
+def shapes_unseen(root: Path, seed: int, train: int, val: int, test: int) -> None:
+    """The same with shapes, colours and textures that the backbone tiny has never seen."""
+    from c4c.extract.datasets.shapes import Recipe
+    from c4c.extract.datasets.shapes_unseen import EDITION
+
+    _make(root, Recipe(seed, train, val, test), EDITION)
+
+
+def _make(root: Path, recipe: Recipe, edition: Edition) -> None:
+    from c4c.core.progress import say
+    from c4c.extract.datasets.shapes import make_shapes
+
+    made = make_shapes(root, recipe, edition)
     say(f"{root}: {'written' if made else 'already there'}")
 
 

@@ -20,7 +20,9 @@ from c4c.study.config import StudyConfig
 @click.option("--set", "changes", cls=GroupedOption, group="Training", multiple=True,
               metavar="KEY=VALUE",
               help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
-def command(changes: tuple[str, ...], **options: Any) -> None:
+@click.option("--dry-run", cls=GroupedOption, group="Machine", is_flag=True,
+              help="Say what would run and what it would take; do nothing.")  # fmt: skip
+def command(changes: tuple[str, ...], dry_run: bool, **options: Any) -> None:
     """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].
 
     Built in: zero-shot, post-pretrain, heads, patch, batch-size, learning-rate, frames, freeze,
@@ -30,7 +32,13 @@ def command(changes: tuple[str, ...], **options: Any) -> None:
     from c4c.study.run import run_study
 
     settings = dict(setting(text) for text in changes)
-    found = run_study(StudyConfig(settings=settings, **options))
+    config = StudyConfig(settings=settings, **options)
+    if dry_run:
+        from c4c.study.forecast import forecast_study
+
+        tell(*forecast_study(config).lines())
+        return
+    found = run_study(config)
     tell(*found.table.split("\n"))
 
 

@@ -19,6 +19,7 @@ DATASETS = Registry(
         "folder": "c4c.extract.datasets.folder",
         "manifest": "c4c.extract.datasets.manifest",
         "shapes": "c4c.extract.datasets.shapes",
+        "shapes-unseen": "c4c.extract.datasets.shapes_unseen",
         "msrvtt": "c4c.extract.datasets.msrvtt",
         "msvd": "c4c.extract.datasets.msvd",
         "lsmdc": "c4c.extract.datasets.lsmdc",

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,8 +38,31 @@ from c4c.extract.datasets.shared import Counts, check_id
 from c4c.extract.datasets.tables import read_table
 
 SPLITS = ("train", "val", "test")
-EXPECTED: dict[str, Counts] = {}  # whatever shapes.json says was made
+EXPECTED: dict[str, Counts] = {}  # whatever the recipe says was made
 VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One edition of the benchmark: what can happen in its clips, and how that looks.
+
+    Attributes:
+        name: in the registry of datasets; NAME.json holds the recipe of a folder.
+        events: whatever can happen.
+        render: events and a look to the frames of a clip, uint8 [n, H, W, 3]. An event backwards
+            must show the same frames at whole seconds, or its clip would be no twin.
+    """
+
+    name: str
+    events: tuple[Event, ...]
+    render: Callable[[tuple[Event, ...], Look], npt.NDArray[np.uint8]]
+
+
+EDITION = Edition(
+    "shapes",
+    tuple(Event(*parts) for parts in itertools.product(COLOURS, SHAPES, OPPOSITE)),
+    render_clip,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +92,18 @@ class Scene:
         return " then ".join(str(event) for event in self.events)
 
 
-def plan_scenes(recipe: Recipe) -> list[Scene]:
+def plan_scenes(recipe: Recipe, edition: Edition = EDITION) -> list[Scene]:
     """Every clip of every split; no caption stands twice.
 
     Raises:
         C4CError: odd numbers of twins, or more clips than there are captions.
     """
     if recipe.val % 2 or recipe.test % 2 or min(recipe.train, recipe.val, recipe.test) < 0:
-        raise C4CError("shapes: --val and --test count twins: pass even numbers, 0 or more.")
+        raise C4CError(
+            f"{edition.name}: --val and --test count twins: pass even numbers, 0 or more."
+        )
     generator = np.random.default_rng(recipe.seed)
-    events = [Event(*parts) for parts in itertools.product(COLOURS, SHAPES, OPPOSITE)]
+    events = edition.events
     pairs = [(one, two) for one in events for two in events if one != two]
     pairs = [pairs[place] for place in generator.permutation(len(pairs))]
     used: set[tuple[Event, Event]] = set()
@@ -86,7 +112,9 @@ def plan_scenes(recipe: Recipe) -> list[Scene]:
         scenes += _twins(split, getattr(recipe, split) // 2, pairs, used, generator)
     fresh = [pair for pair in pairs if pair not in used]
     if recipe.train > len(fresh) or len(used) < recipe.val + recipe.test:
-        raise C4CError(f"shapes: there are only {len(pairs)} captions; ask for fewer clips.")
+        raise C4CError(
+            f"{edition.name}: there are only {len(pairs)} captions; ask for fewer clips."
+        )
     for number, pair in enumerate(fresh[: recipe.train]):
         scenes.append(Scene(f"train-{number:05d}", "train", pair, draw_look(generator)))
     return scenes
@@ -116,7 +144,7 @@ def _twins(
     return scenes
 
 
-def make_shapes(root: Path, recipe: Recipe) -> bool:
+def make_shapes(root: Path, recipe: Recipe, edition: Edition = EDITION) -> bool:
     """Write the benchmark to ``root``: whole under its name, or not there.
 
     Returns:
@@ -125,27 +153,28 @@ def make_shapes(root: Path, recipe: Recipe) -> bool:
     Raises:
         C4CError: something else stands there, or it cannot be written.
     """
+    name = f"{edition.name}.json"
     if root.exists():
-        if (root / "shapes.json").exists() and read_json(root / "shapes.json") == asdict(recipe):
+        if (root / name).exists() and read_json(root / name) == asdict(recipe):
             return False
         raise C4CError(
-            f"{root} is already there and was not made with these settings (see its shapes.json); "
+            f"{root} is already there and was not made with these settings (see its {name}); "
             "pass another --root, or remove it."
         )
-    scenes = plan_scenes(recipe)
+    scenes = plan_scenes(recipe, edition)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=root.parent, prefix=".tmp-shapes-"))
     except OSError as error:
         raise C4CError(f"Cannot write {root}: {error.strerror}.") from None
     try:
-        _write(folder, scenes)
-        write_json(folder / "shapes.json", asdict(recipe))
+        _write(folder, scenes, edition)
+        write_json(folder / name, asdict(recipe))
         os.chmod(folder, 0o755)
         os.rename(folder, root)
         fsync_folder(root.parent)
     except OSError as error:
-        if (root / "shapes.json").exists():  # another process was quicker with the same
+        if (root / name).exists():  # another process was quicker with the same
             return False
         raise C4CError(f"Cannot write {root}: {error.strerror}.") from None
     finally:
@@ -153,15 +182,15 @@ def make_shapes(root: Path, recipe: Recipe) -> bool:
     return True
 
 
-def _write(folder: Path, scenes: list[Scene]) -> None:
+def _write(folder: Path, scenes: list[Scene], edition: Edition) -> None:
     (folder / "videos").mkdir()
     with (
         (folder / "captions.jsonl").open("w", encoding="utf-8") as captions,
-        Progress("make shapes", len(scenes)) as progress,
+        Progress(f"make {edition.name}", len(scenes)) as progress,
     ):
         for scene in scenes:
             write_video(
-                folder / "videos" / f"{scene.id}.mp4", render_clip(scene.events, scene.look)
+                folder / "videos" / f"{scene.id}.mp4", edition.render(scene.events, scene.look)
             )
             row = {
                 "clip": scene.id,
@@ -194,17 +223,23 @@ def load(source: DatasetSource, split: str) -> Dataset:
     Raises:
         C4CError: the folder is not one that ``make_shapes`` wrote, or not all of it.
     """
-    root = source.root
+    return load_edition(EDITION, source, split)
+
+
+def load_edition(edition: Edition, source: DatasetSource, split: str) -> Dataset:
+    """``load`` for any edition."""
+    root, name = source.root, edition.name
     if not root.exists():
-        make_shapes(root, Recipe())
-    if not (root / "shapes.json").exists():
+        make_shapes(root, Recipe(), edition)
+    recipe = root / f"{name}.json"
+    if not recipe.exists():
         raise C4CError(
-            f"{root} ({source.looked}) holds no shapes benchmark (no shapes.json); remove it or "
-            "run: c4c dataset make shapes --root FOLDER"
+            f"{root} ({source.looked}) holds no {name} benchmark (no {recipe.name}); remove it or "
+            f"run: c4c dataset make {name} --root FOLDER"
         )
-    rows = _read_rows(root, split)
+    rows = _read_rows(recipe, split)
     return Dataset(
-        "shapes",
+        name,
         split,
         tuple(Clip(row.clip, str(root / "videos" / f"{row.clip}.mp4")) for row in rows),
         tuple(Caption(row.clip, row.clip, row.caption) for row in rows),
@@ -222,11 +257,12 @@ class _Row:
     twin: str | None
 
 
-def _read_rows(root: Path, split: str) -> list[_Row]:
+def _read_rows(recipe: Path, split: str) -> list[_Row]:
     """Rows of a split, sorted by clip: as many as were made, each with its video."""
+    root = recipe.parent
     path = root / "captions.jsonl"
     try:
-        made = {name: getattr(read_record(root / "shapes.json", Recipe), name) for name in SPLITS}
+        made = {name: getattr(read_record(recipe, Recipe), name) for name in SPLITS}
         rows = [parse(_Row, row, where) for where, row in read_table(path)]
         rows = [row for row in rows if row.split == split]
         names = [check_id(row.clip, str(path)) for row in rows]

@@ -6,7 +6,7 @@ same set of frames at one frame a second: only their order tells the two apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ _DIRECTIONS = {
     "moves up": (0, -1),
     "moves down": (0, 1),
 }
+_ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE] + 0.5  # middles of the pixels
 _TRAVEL = 36.0  # pixels from the first whole second to the last
 _RADIUS = 11.0
 _GROWTH = 1.2  # change of the radius over an event, as a share of it
@@ -45,18 +46,32 @@ _GROWTH = 1.2  # change of the radius over an event, as a share of it
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happens: a coloured shape does something for four seconds."""
+    """One thing that happens: a coloured shape does something for four seconds.
+
+    ``texture`` is for editions whose shapes have one.
+    """
 
     colour: str
     shape: str
     action: str
+    texture: str = ""
 
     def __str__(self) -> str:
-        return f"a {self.colour} {self.shape} {self.action}"
+        words = (self.texture, self.colour, self.shape, self.action)
+        return " ".join(("a", *filter(None, words)))
 
     def backwards(self) -> Event:
         """The same event played in reverse."""
-        return Event(self.colour, self.shape, OPPOSITE[self.action])
+        return replace(self, action=OPPOSITE[self.action])
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a shape is and how large, in pixels: its middle from the top left, its radius."""
+
+    x: float
+    y: float
+    radius: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +137,35 @@ def _background(look: Look) -> npt.NDArray[np.float64]:
 def _draw(
     background: npt.NDArray[np.float64], event: Event, time: float, look: Look
 ) -> npt.NDArray[np.uint8]:
-    phase = (time - (SECONDS - 1) / 2) / (SECONDS - 1)  # -0.5 … 0.5 at whole seconds
-    dx, dy = _DIRECTIONS.get(event.action, (0, 0))
-    growth = {"grows": 1, "shrinks": -1}.get(event.action, 0)
-    x = SIZE / 2 + look.shift[0] + dx * phase * _TRAVEL
-    y = SIZE / 2 + look.shift[1] + dy * phase * _TRAVEL
-    radius = _RADIUS * look.scale * max(0.2, 1 + growth * phase * _GROWTH)
-    cover = _coverage(event.shape, x, y, radius)[..., None]
+    pose = pose_at(event.action, phase_at(time), look)
+    cover = _coverage(event.shape, pose)[..., None]
     colour = np.asarray(COLOURS[event.colour], float)
     return np.rint(background * (1 - cover) + colour * cover).astype(np.uint8)
 
 
-def _coverage(shape: str, x: float, y: float, radius: float) -> npt.NDArray[np.float64]:
+def phase_at(time: float) -> float:
+    """How far an event is, ``time`` seconds after its beginning: -0.5 … 0.5 at whole seconds."""
+    return (time - (SECONDS - 1) / 2) / (SECONDS - 1)
+
+
+def pose_at(action: str, phase: float, look: Look) -> Pose:
+    """Where a shape is and how large: an action at one phase is its opposite at the negative."""
+    dx, dy = _DIRECTIONS.get(action, (0, 0))
+    growth = {"grows": 1, "shrinks": -1}.get(action, 0)
+    x = SIZE / 2 + look.shift[0] + dx * phase * _TRAVEL
+    y = SIZE / 2 + look.shift[1] + dy * phase * _TRAVEL
+    return Pose(x, y, _RADIUS * look.scale * max(0.2, 1 + growth * phase * _GROWTH))
+
+
+def around(pose: Pose) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of each pixel's middle, how far right of and below a pose it is, [64, 64] both."""
+    return _COLUMNS - pose.x, _ROWS - pose.y
+
+
+def _coverage(shape: str, pose: Pose) -> npt.NDArray[np.float64]:
     """How much of each pixel the shape covers, 0 to 1, from its signed distance."""
-    rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-    u, v = columns - x, rows - y
+    radius = pose.radius
+    u, v = around(pose)
     if shape == "circle":
         distance = np.hypot(u, v) - radius
     elif shape == "square":

@@ -72,10 +72,12 @@ def test_a_reason_is_said_once_in_the_table_or_in_the_error(build: Build) -> Non
 
 
 @pytest.mark.shows("dataset make shapes", "--root", "--seed", "--train", "--val", "--test")
-def test_shapes_are_made_as_asked_and_not_over_others(tmp_path: Path) -> None:
+@pytest.mark.shows("dataset make shapes-unseen", "--root", "--seed", "--train", "--val", "--test")
+@pytest.mark.parametrize("name", ["shapes", "shapes-unseen"])
+def test_shapes_are_made_as_asked_and_not_over_others(name: str, tmp_path: Path) -> None:
     def make(folder: str, *args: str) -> Result:
         root = str(tmp_path / folder)
-        return CliRunner().invoke(group, ["dataset", "make", "shapes", "--root", root, *args])
+        return CliRunner().invoke(group, ["dataset", "make", name, "--root", root, *args])
 
     few = ("--train", "3", "--val", "2", "--test", "4")
     assert make("one", *few, "--seed", "7").exit_code == 0

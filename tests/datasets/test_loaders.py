@@ -11,11 +11,11 @@ import pytest
 
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
-from c4c.extract.datasets import load_dataset
+from c4c.extract.datasets import load_dataset, shapes, shapes_unseen
 from c4c.extract.datasets.check import check_dataset
 from c4c.extract.datasets.lsmdc import FILES
-from c4c.extract.datasets.shapes import Recipe, make_shapes, plan_scenes
-from c4c.extract.datasets.shapes_render import render_clip
+from c4c.extract.datasets.shapes import Edition, Recipe, make_shapes, plan_scenes
+from c4c.extract.datasets.shapes_render import FPS, OPPOSITE, draw_look
 from c4c.extract.video.decode import decode_clip
 
 
@@ -34,35 +34,74 @@ def folder(root: Path, name: str, content: str | bytes) -> DatasetSource:
 # shapes
 
 
-def test_twins_show_the_same_frames_in_another_order() -> None:
-    scenes = plan_scenes(Recipe(seed=4, train=0, val=0, test=12))
+EDITIONS = pytest.mark.parametrize(
+    "edition", [shapes.EDITION, shapes_unseen.EDITION], ids=lambda edition: edition.name
+)
+
+
+def drawn(edition: Edition, scene: shapes.Scene) -> np.ndarray:
+    """The frames of a scene at whole seconds, which extraction samples."""
+    return edition.render(scene.events, scene.look)[::FPS]
+
+
+@EDITIONS
+def test_twins_show_the_same_frames_in_another_order(edition: Edition) -> None:
+    scenes = plan_scenes(Recipe(seed=4, train=0, val=0, test=24), edition)
     for one, two in zip(scenes[::2], scenes[1::2], strict=True):
         assert (one.twin, two.twin) == (two.id, one.id)
-        first, second = (render_clip(scene.events, scene.look, fps=1) for scene in (one, two))
+        first, second = drawn(edition, one), drawn(edition, two)
         assert not np.array_equal(first, second)
         assert sorted(f.tobytes() for f in first) == sorted(f.tobytes() for f in second)
 
 
-def test_no_caption_stands_twice_in_any_split() -> None:
-    captions = [scene.caption for scene in plan_scenes(Recipe(seed=4))]
+@EDITIONS
+def test_no_caption_stands_twice_in_any_split(edition: Edition) -> None:
+    captions = [scene.caption for scene in plan_scenes(Recipe(seed=4), edition)]
     assert len(captions) == len(set(captions)) == 2100
 
 
-def test_shapes_decode_to_what_was_drawn_and_depend_on_the_seed(tmp_path: Path) -> None:
+@EDITIONS
+def test_shapes_decode_to_what_was_drawn_and_depend_on_the_seed(
+    edition: Edition, tmp_path: Path
+) -> None:
     recipe = Recipe(seed=6, train=2, val=0, test=2)
-    assert make_shapes(tmp_path / "s", recipe)
-    assert not make_shapes(tmp_path / "s", recipe)
+    assert make_shapes(tmp_path / "s", recipe, edition)
+    assert not make_shapes(tmp_path / "s", recipe, edition)
     with pytest.raises(C4CError, match="already there"):
-        make_shapes(tmp_path / "s", Recipe(seed=7, train=2, val=0, test=2))
-    dataset = load_dataset(DatasetSource("shapes", tmp_path / "s"), "test")
-    scenes = {scene.id: scene for scene in plan_scenes(recipe)}
+        make_shapes(tmp_path / "s", Recipe(seed=7, train=2, val=0, test=2), edition)
+    dataset = load_dataset(DatasetSource(edition.name, tmp_path / "s"), "test")
+    scenes = {scene.id: scene for scene in plan_scenes(recipe, edition)}
     for clip in dataset.clips:
-        drawn = render_clip(scenes[clip.id].events, scenes[clip.id].look, fps=1)
+        frames = drawn(edition, scenes[clip.id])
         seen = decode_clip(clip).frames.pixels
-        assert seen.shape == drawn.shape
-        assert np.abs(seen.astype(int) - drawn).mean() < 6
-    assert plan_scenes(recipe) == plan_scenes(recipe)
-    assert plan_scenes(recipe) != plan_scenes(Recipe(seed=7, train=2, val=0, test=2))
+        assert seen.shape == frames.shape
+        assert np.abs(seen.astype(int) - frames).mean() < 6
+    assert plan_scenes(recipe, edition) == plan_scenes(recipe, edition)
+    other = Recipe(seed=7, train=2, val=0, test=2)
+    assert plan_scenes(recipe, edition) != plan_scenes(other, edition)
+
+
+def test_the_unseen_edition_shares_no_look_with_what_the_backbone_was_trained_on() -> None:
+    """Other colours, shapes and textures, all of them drawn; and the background moves."""
+    edition = shapes_unseen.EDITION
+    words = [{word for event in one.events for word in str(event).split()} for one in
+             (edition, shapes.EDITION)]  # fmt: skip
+    shared = words[0] & words[1]
+    assert shared == {"a", *(word for action in OPPOSITE for word in action.split())}
+    look = draw_look(np.random.default_rng(3))
+    middles = {
+        (event.colour, event.shape, event.texture): edition.render((event,), look)[6].tobytes()
+        for event in edition.events
+        if event.action == "grows"
+    }
+    assert len(set(middles.values())) == len(middles) == 32
+    corner = edition.render((edition.events[0],), look)[:, :4, :4].astype(int)
+    assert np.abs(np.diff(corner, axis=0)).sum((1, 2, 3)).min() > 0
+
+
+def test_an_edition_is_not_taken_for_another(made_shapes: Path) -> None:
+    with pytest.raises(C4CError, match=r"no shapes-unseen\.json.*make shapes-unseen"):
+        load_dataset(DatasetSource("shapes-unseen", made_shapes), "test")
 
 
 def test_a_folder_that_is_no_shapes_benchmark_is_refused(tmp_path: Path) -> None:

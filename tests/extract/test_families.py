@@ -200,7 +200,7 @@ def test_a_folder_with_another_kind_of_tower_is_refused(folder: Path, tmp_path: 
 def test_layers_are_frozen_in_every_tower_that_has_them(
     held: dict[str, Backbone], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from c4c.training.e2e import freeze
+    from c4c.training.layers import freeze
 
     def learns(name: str) -> set[str]:
         freeze(held[name].model, 1)

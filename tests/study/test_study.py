@@ -17,9 +17,11 @@ from c4c.core.errors import C4CError
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.study.config import StudyConfig
-from c4c.study.execute import Job, revision
+from c4c.study.execute import Job
+from c4c.study.paper import published
 from c4c.study.plan import plan_runs
-from c4c.study.report import html_page, markdown, published, verdicts
+from c4c.study.report import html_page, markdown, verdicts
+from c4c.study.result import revision
 from c4c.study.run import as_csv
 from c4c.study.spec import Study, built_in, load_study, make_study
 from c4c.study.summary import label, summarise_runs
@@ -88,6 +90,9 @@ def test_set_takes_values_as_toml_or_as_words(text: str, value: Any) -> None:
         setting("epochs")
 
 
+FIGURES = {"r1": 12.34, "r5": 40.0, "r10": 60.0, "median_rank": 7.0, "mean_rank": 9.5}
+
+
 def result(head: str, seed: int, ranks: list[float], wins: list[float]) -> dict[str, Any]:
     """A run's result with made-up ranks; clips 2i and 2i+1 are twins."""
     rows = [
@@ -97,14 +102,14 @@ def result(head: str, seed: int, ranks: list[float], wins: list[float]) -> dict[
         }
         for i, (rank, win) in enumerate(zip(ranks, wins, strict=True))
     ]  # fmt: skip
-    there = {"gallery": len(rows), "gallery_expected": len(rows) + 3}
+    there = {"gallery": len(rows), "gallery_expected": len(rows) + 3, **FIGURES}
     back = [{"clip": row["clip"], "rank": row["rank"], "ties": 1} for row in rows]
     return {
         "dataset": "shapes", "variant": {"head": head}, "seed": seed, "mode": "cached",
-        "revision": "", "version": "1",
+        "revision": "", "version": "1", "settings": {"head": head}, "seconds": 60.0,
         "evaluation": {
             "schema": 1, "head": head, "queries": {"t2v": rows, "v2t": back},
-            "metrics": {"t2v": there}, "notes": ["not comparable: some gone"],
+            "metrics": {"t2v": there, "v2t": there}, "notes": ["not comparable: some gone"],
             "source": {"model": "tiny", "split": "test", "chosen_on": "val"},
         },
     }  # fmt: skip
@@ -164,15 +169,18 @@ def test_the_report_carries_notes_missing_clips_and_published_figures() -> None:
     assert "100 of 103" in text
     assert "not comparable: some gone" in text
     assert "5 runs are still to be done" in text
-    assert "Published" not in text
+    assert "CLIP4Clip" not in text
     for run in runs:
         run["dataset"] = "lsmdc"
     variants = summarise_runs(HEADS, runs)
-    rows = published(HEADS, variants)
-    assert rows[1:] == [["LSMDC", "seqLSTM", "21.6", "41.8", "49.8", "58.0", "–"]]
-    assert "Published, not measured here" in markdown(HEADS, variants, runs, 4)
+    (line,) = published(HEADS, variants)
+    assert (line.dataset, line.method) == ("lsmdc", "seqLSTM (LSMDC)")
+    assert line.cells == ("21.6", "41.8", "49.8", "–", "58.0", *["–"] * 5)
+    assert line.source == "CLIP4Clip (arXiv 2104.08860), ViT-B/32, as quoted by later papers"
+    assert line.source in markdown(HEADS, variants, runs, 4)
     page = html_page(HEADS, variants, runs, 4)
     assert page.count("<svg") == 2
+    assert line.source in page
     assert "src=" not in page
 
 
@@ -184,35 +192,33 @@ def test_published_figures_are_of_the_split_that_was_trained_on() -> None:
         for run in runs:
             run["settings"] = {**run["variant"], "train_split": split}
         found = published(HEADS, summarise_runs(HEADS, runs), runs)
-        assert [row[2] for row in found[1:]] == ([recall] if recall else [])
+        assert [line.cells[0] for line in found] == ([recall] if recall else [])
 
 
 def test_figures_of_other_models_stand_once_and_say_so() -> None:
     runs = made_up()
     for run in runs:
         run["dataset"] = "vatex"
-    rows = published(HEADS, summarise_runs(HEADS, runs), runs)[1:]
-    assert [(row[1], row[2]) for row in rows] == [
-        ("another model", "57.3"),
-        ("another model", "59.1"),
+    found = published(HEADS, summarise_runs(HEADS, runs), runs)
+    assert [(line.method, line.cells[0], line.source) for line in found] == [
+        ("CLIP2Video", "57.3", "arXiv 2106.11097, as listed with the paper"),
+        ("TS2-Net", "59.1", "arXiv 2207.07852, as listed with the paper"),
     ]
 
 
-def test_the_table_of_the_page_fits_on_a_screen_of_1300_pixels() -> None:
-    """Its columns are as wide as their longest line: 9 px a letter at most, 20 px around it."""
+def test_the_tables_of_the_page_fit_on_a_screen_of_1300_pixels() -> None:
+    """Their columns are as wide as their longest line: 9 px a letter at most, 20 px around it."""
     runs = made_up()
-    for run in runs:
-        figures = run["evaluation"]["metrics"]
-        figures["v2t"] = {**figures["t2v"], "r1": 50.0}
     page = html_page(HEADS, summarise_runs(HEADS, runs), runs, 4)
-    rows = re.search("<table>(.*?)</table>", page, re.S).group(1).split("<tr>")[1:]
-    cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
-    assert len(cells[0]) >= 9
-    lines = [[re.sub("</?small>", "", cell).split("<br>") for cell in row] for row in cells]
-    columns = zip(*lines, strict=True)
-    longest = [max(len(line) for cell in column for line in cell) for column in columns]
     width = 16 * int(re.search(r"max-width: (\d+)rem", page).group(1)) - 40
-    assert sum(9 * letters + 20 for letters in longest) < width < 1260
+    tables = re.findall("<table>(.*?)</table>", page, re.S)
+    assert [len(re.findall("<th>", table)) for table in tables] == [10, 11, 12]
+    for table in tables:
+        rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
+        lines = [[re.sub("</?small>", "", cell).split("<br>") for cell in row] for row in rows]
+        columns = zip(*lines, strict=True)
+        longest = [max(len(line) for cell in column for line in cell) for column in columns]
+        assert sum(9 * letters + 20 for letters in longest) < width < 1260
 
 
 def test_labels_and_csv() -> None:

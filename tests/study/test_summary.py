@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from c4c.retrieval.statistics import holm, interval
-from c4c.study.report import published, rows_of, verdicts
+from c4c.study.paper import published
+from c4c.study.report import rows_of, verdicts
 from c4c.study.spec import load_study, make_study
 from c4c.study.summary import summarise_runs
 
@@ -106,6 +107,18 @@ def test_a_change_is_of_the_queries_that_both_hold() -> None:
     assert apart.figures["t2v_r1"].change is None
 
 
+def test_a_change_is_of_the_seeds_that_both_hold() -> None:
+    """Else a study that was stopped would compare different draws."""
+    ranks = [drawn(seed) for seed in range(5)]
+    runs = [run(A, 1, ranks[1]), run(A, 2, ranks[2])]
+    runs += [run(B, 0, ranks[0]), run(B, 1, ranks[3]), run(B, 2, ranks[4])]
+    _, found = summarise_runs(HEADS, runs)
+    expected = (ranks[3] + ranks[4] - ranks[1] - ranks[2]) / 2
+    assert found.figures["t2v_mean_rank"].change == interval(expected)
+    _, apart = summarise_runs(HEADS, [run(A, 0, ranks[0]), run(B, 1, ranks[1])])
+    assert apart.figures["t2v_r1"].change is None
+
+
 def test_changes_and_orders_are_corrected_for_the_number_of_variants() -> None:
     wins = [coins(seed, share) for seed, share in ((0, 0.5), (1, 0.7), (2, 0.68))]
     ranks = [drawn(0), np.maximum(1, drawn(0) - coins(8, 0.15)), drawn(4)]
@@ -165,8 +178,8 @@ def test_a_table_shows_intervals_deviations_and_lost_clips() -> None:
 
 def test_published_figures_are_those_of_the_same_variant() -> None:
     runs = [run(v, 0, drawn(0), dataset="lsmdc") for v in (A, B)]
-    rows = published(HEADS, summarise_runs(HEADS, runs))
-    assert [row[1] for row in rows[1:]] == ["seqLSTM"]
+    lines = published(HEADS, summarise_runs(HEADS, runs))
+    assert [line.method for line in lines] == ["seqLSTM (LSMDC)"]
     mine = make_study("mine", {"grid": {"head": ["seqLSTM"]}})
     assert published(mine, summarise_runs(mine, runs[1:])) == []
     assert published(HEADS, summarise_runs(HEADS, [run(B, 0, drawn(0))])) == []

@@ -14,8 +14,9 @@ from c4c.heads import build_head
 from c4c.retrieval.metrics import retrieval_metrics
 from c4c.training import e2e as module
 from c4c.training.config import TrainE2EConfig
-from c4c.training.e2e import E2ETask, freeze
+from c4c.training.e2e import E2ETask
 from c4c.training.frames import FrameStore
+from c4c.training.layers import freeze
 
 LENGTHS = [3, 1, 0, 2, 4, 2]
 WORDS = [

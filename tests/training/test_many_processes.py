@@ -14,14 +14,14 @@ from c4c.core.config import DatasetSource
 from c4c.core.records import FeatureBatch
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.datasets import load_dataset
-from c4c.extract.video.decode import Request
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.training.cached import start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
-from c4c.training.e2e import E2ETask, split_frames, train_e2e
+from c4c.training.e2e import E2ETask, train_e2e
 from c4c.training.journal import read_journal
 from c4c.training.losses import symmetric_cross_entropy
 from c4c.training.optim import Optimizer
+from c4c.training.split_frames import split_frames
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -111,7 +111,7 @@ def test_end_to_end_in_two_processes_is_the_run_of_one(
 def task_of(settings: TrainE2EConfig, root: Path) -> E2ETask:
     backbone = load_backbone("tiny", precision="float32")
     dataset = load_dataset(DatasetSource("shapes", root), "train")
-    store = split_frames(settings, dataset, backbone, Request(max_frames=12, size=64))
+    store = split_frames(settings, dataset, backbone)
     head = start_head(settings, backbone.embed_dim, backbone.head_init())
     return E2ETask(settings, backbone, head, (dataset, store))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.training.config import TrainHeadConfig
-from c4c.training.e2e import freeze
+from c4c.training.layers import freeze
 from c4c.training.optim import Optimizer
 from c4c.training.recipes import RECIPES, unshifted_cosine
 

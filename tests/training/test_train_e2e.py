@@ -20,17 +20,18 @@ from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import load_dataset
 from c4c.extract.pipeline import run_extract
-from c4c.extract.video.decode import Request
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.cached import start_head, train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
-from c4c.training.e2e import E2ETask, checkpoint_layers, split_frames, train_e2e
+from c4c.training.e2e import E2ETask, train_e2e
 from c4c.training.evaluation import score
 from c4c.training.gradients import accumulate_gradients
 from c4c.training.journal import read_journal
+from c4c.training.layers import checkpoint_layers
 from c4c.training.parallel import World
+from c4c.training.split_frames import split_frames
 
 
 def config(root: Path, folder: Path, **changes: object) -> TrainE2EConfig:
@@ -119,7 +120,7 @@ def test_micro_batches_and_checkpointed_layers_give_the_gradients_of_the_whole_b
     settings = config(shapes_root, tmp_path, head=head, batch=12, eval_split="none")
     backbone = load_backbone("tiny", precision="float32")
     dataset = load_dataset(DatasetSource("shapes", shapes_root), "train")
-    store = split_frames(settings, dataset, backbone, Request(max_frames=12, size=64))
+    store = split_frames(settings, dataset, backbone)
     torch.manual_seed(0)
     built = start_head(settings, backbone.embed_dim, backbone.head_init())
     task = E2ETask(settings, backbone, built, (dataset, store))
@@ -188,7 +189,7 @@ def test_the_frames_of_a_replaced_video_are_decoded_anew(shapes_root: Path, tmp_
     dataset = load_dataset(DatasetSource("shapes", root), "val")
 
     def first_clip() -> np.ndarray:
-        store = split_frames(settings, dataset, backbone, Request(max_frames=4, size=64))
+        store = split_frames(settings, dataset, backbone)
         return np.array(next(iter(store.stream([0]))))
 
     before = first_clip()
