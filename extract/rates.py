@@ -56,7 +56,7 @@ def noted_rate(config: ExtractConfig) -> Rate | None:
 
 def _file(config: ExtractConfig, backend: str | None, precision: str) -> Path | None:
     """Named by what speed depends on: backbone, device, frames; not by the weights."""
-    backbone = config.backbone, backend, precision, config.device, config.features
+    backbone = config.backbone, backend or "torch", precision, config.device, config.features
     frames = config.fps, config.max_frames, config.sampling, config.frames, config.decoder
     folder = own_folder("XDG_STATE_HOME", ".local/state")
     name = hashlib.sha256(repr((*backbone, *frames, config.workers)).encode()).hexdigest()[:32]

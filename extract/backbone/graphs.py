@@ -75,15 +75,13 @@ def reason_of(error: Exception) -> str:
 @contextlib.contextmanager
 def _without_telemetry() -> Iterator[None]:
     """As if the package that sends reports of use were missing."""
-    held = sys.modules.get(_TELEMETRY)
+    held = {name: sys.modules[name] for name in (_TELEMETRY,) if name in sys.modules}
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        if held is None:
-            del sys.modules[_TELEMETRY]
-        else:
-            sys.modules[_TELEMETRY] = held
+        del sys.modules[_TELEMETRY]
+        sys.modules.update(held)
 
 
 @contextlib.contextmanager

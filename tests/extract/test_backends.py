@@ -1,6 +1,7 @@
 """What computes the vision tower: as asked for, as recorded, or as measured."""
 
 import dataclasses
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from c4c.extract.backbone.patch3d import add_patch3d
 from c4c.extract.config import ExtractConfig
 from c4c.extract.opening import settled
 
+# Not by importing them: so they would tell their makers, and a test asks whether they did.
+THERE = all(importlib.util.find_spec(name) for name in ("openvino", "nncf"))
+needs_openvino = pytest.mark.skipif(not THERE, reason="needs openvino and nncf")
 NAME = "small-vit"
 SMALL = {
     "embed_dim": 48,
@@ -90,16 +94,15 @@ def plain(here: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def eight(here: Path) -> Path:
-    pytest.importorskip("nncf")
     code, words = extract(here, here / "int8", "--precision", "int8")
     assert code == 0, words
     return here / "int8"
 
 
+@needs_openvino
 def test_openvino_computes_what_torch_does_and_a_cache_goes_on_with_it(
     here: Path, plain: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("openvino")
     options = ("--backend", "openvino", "--precision", "float32")
     assert extract(here, tmp_path / "ov", *options, "--include", "[0-4].mp4")[0] == 0
     assert Cache.open(tmp_path / "ov").fingerprint.backend == "openvino"
@@ -112,6 +115,7 @@ def test_openvino_computes_what_torch_does_and_a_cache_goes_on_with_it(
     assert sys.modules.get("openvino_telemetry") is None
 
 
+@needs_openvino
 @pytest.mark.shows("extract", "--precision")
 def test_int8_is_close_recorded_and_the_same_in_every_run(
     here: Path, plain: Path, eight: Path, tmp_path: Path
@@ -129,6 +133,7 @@ def test_int8_is_close_recorded_and_the_same_in_every_run(
     assert code == 2 and "begun with --backend openvino --precision int8" in words
 
 
+@needs_openvino
 def test_an_int8_tower_that_changed_is_noticed(here: Path, eight: Path, tmp_path: Path) -> None:
     name = next(eight.glob("calibrated-*.safetensors")).name
     made = Cache.open(eight).fingerprint
@@ -148,6 +153,7 @@ def test_an_int8_tower_that_changed_is_noticed(here: Path, eight: Path, tmp_path
     assert code == 2 and "no SHA-256" in words
 
 
+@needs_openvino
 def test_texts_of_an_int8_cache_go_through_torch(here: Path, eight: Path) -> None:
     command = ["retrieve", "a red circle", "--cache", str(eight), "--device", "cpu"]
     done = CliRunner().invoke(group, command, catch_exceptions=False)
@@ -155,9 +161,9 @@ def test_texts_of_an_int8_cache_go_through_torch(here: Path, eight: Path) -> Non
     assert ".mp4" in done.stdout
 
 
+@needs_openvino
 @pytest.mark.shows("extract", "--backend", "--allow-int8")
 def test_auto_takes_the_fastest_and_int8_only_when_it_may(here: Path, tmp_path: Path) -> None:
-    pytest.importorskip("nncf")
     for allowed in (False, True):
         cache = tmp_path / str(allowed)
         own = ("--allow-int8",) if allowed else ()
@@ -195,9 +201,9 @@ def test_without_openvino_auto_is_torch_and_a_wish_for_it_names_the_extra(
     assert code == 2 and "was begun with OpenVINO. OpenVINO cannot be loaded" in words
 
 
+@needs_openvino
 @pytest.mark.parametrize(("name", "hidden"), [(NAME, True), ("small-coca", False)])
 def test_hidden_features_and_towers_that_give_tokens_too_convert(name: str, hidden: bool) -> None:
-    pytest.importorskip("openvino")
     backbone = load(name)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     tower = OpenVinoTower(converted(backbone, hidden), "float32")
@@ -209,10 +215,10 @@ def test_hidden_features_and_towers_that_give_tokens_too_convert(name: str, hidd
     assert cosines(ours.numpy(), theirs.numpy()).min() > 0.9999
 
 
+@needs_openvino
 def test_a_tower_that_does_not_convert_is_told_in_a_line(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("openvino")
     backbone = load(NAME)
     add_patch3d(backbone.model.visual)
     with pytest.raises(C4CError, match="3d patch"):
@@ -232,8 +238,8 @@ def test_a_tower_that_does_not_convert_is_told_in_a_line(
     assert code == 0 and f"backend: torch ({NAME} does not convert" in words
 
 
+@needs_openvino
 def test_a_graph_from_elsewhere_is_looked_at_before_openvino_reads_it() -> None:
-    pytest.importorskip("openvino")
     layer = '<net><layer type="{}" version="{}"><data offset="{}" size="8"/></layer></net>'
     weights = torch.zeros(16, dtype=torch.uint8)
     for words, what in (

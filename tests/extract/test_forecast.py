@@ -69,7 +69,7 @@ def test_a_rate_is_of_one_way_to_extract(tmp_path: Path) -> None:
 def test_a_note_that_is_damaged_is_none(text: str) -> None:
     config = ExtractConfig(dataset="folder")
     note_rate(config, MADE, Rate(1.0, 2))
-    path = rates._file(config, config.precision)
+    path = rates._file(config, config.backend, config.precision)
     assert path is not None
     path.write_text(text)
     assert noted_rate(config) is None
