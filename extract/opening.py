@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from c4c.cache.calibrated import read_calibrated, save_calibrated
 from c4c.cache.open import DEFAULT, Cache
 from c4c.core.cores import cores
 from c4c.core.device import pick_device
@@ -25,23 +22,18 @@ from c4c.core.progress import say
 from c4c.core.records import Clip, Fingerprint
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import (
-    PRECISIONS,
-    Backbone,
-    load_backbone,
-    resolve_precision,
-)
+from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
 from c4c.extract.backbone.compiled import CompiledTower
 from c4c.extract.backbone.graphs import Graph, file_of, require_nncf, require_openvino
-from c4c.extract.backbone.openvino_tower import OpenVinoTower, computes_bfloat16, converted
+from c4c.extract.backbone.openvino_tower import OpenVinoTower, converted
 from c4c.extract.backbone.patch3d import has_patch3d
 from c4c.extract.backbone.quantise import FRAMES, quantised
+from c4c.extract.backbone.ways import openvino_ways, rates, torch_way
 from c4c.extract.config import BATCH, ExtractConfig
 from c4c.extract.part import request_of
 from c4c.extract.video.pool import decode_many
 
 _EACH = 16  # frames of a clip to calibrate on, at least
-_TRIED, _SECONDS = 8, 2.0  # a batch that is measured, and how long
 
 
 def cache_folder(config: ExtractConfig) -> Path:
@@ -141,12 +133,12 @@ def _with_openvino(
         graph = converted(backbone, config.features == "hidden")
         backbone.use(OpenVinoTower(graph, precision), precision)
     elif known and known.calibrated:
-        graph = read_calibrated(folder, known.calibrated)
+        graph = readcalibrated(folder, known.calibrated)
         backbone.use(OpenVinoTower(graph, precision, known.calibrated), precision)
     else:
         require_nncf()
         graph = converted(backbone, config.features == "hidden")
-        _take(backbone, folder, _calibrated(graph, backbone, config, clips))
+        _take(backbone, folder, calibrated(graph, backbone, config, clips))
     return backbone
 
 
@@ -154,12 +146,17 @@ def _take(backbone: Backbone, folder: Path, graph: Graph) -> None:
     """Use an int8 tower, and keep it for later runs on the cache."""
     sha256 = state_sha256(graph)
     backbone.use(OpenVinoTower(graph, "int8", sha256), "int8")
-    save_calibrated(folder, sha256, file_of(graph))
+    savecalibrated(folder, sha256, file_of(graph))
 
 
-def _calibrated(
+def calibrated(
     graph: Graph, backbone: Backbone, config: ExtractConfig, clips: Sequence[Clip]
 ) -> Graph:
+    """The int8 tower of ``graph``, with ranges of the first clips' first frames.
+
+    Raises:
+        C4CError: no NNCF here, or no clip gave a frame.
+    """
     say(f"calibrating {backbone.name} for int8 on the first frames: this may take some minutes")
     return quantised(graph, _first_images(backbone, config, clips))
 
@@ -195,13 +192,15 @@ def _measured(config: ExtractConfig, folder: Path, clips: Sequence[Clip]) -> Bac
         backbone = _loaded(config, "float32")
         precision = resolve_precision(config.precision, backbone.device, backbone.name)
         graph = converted(backbone, config.features == "hidden")
-        eight = _calibrated(graph, backbone, config, clips) if config.allow_int8 else None
+        eight = calibrated(graph, backbone, config, clips) if config.allow_int8 else None
     except C4CError as error:
         say(f"backend: torch ({error})")
         return torch_backbone(replace(config, backend="torch", allow_int8=False))
-    rates = _rates(backbone, precision, graph, eight)
-    best = max(rates, key=lambda way: rates[way])
-    told = ", ".join(f"{' '.join(way)} {rate:.1f}" for way, rate in rates.items())
+    ways = {("torch", precision): torch_way(backbone, precision)}
+    ways |= openvino_ways(precision, graph, eight)
+    speed = rates(ways, backbone.preprocessing.fit.shape)
+    best = max(speed, key=lambda way: speed[way])
+    told = ", ".join(f"{' '.join(way)} {rate:.1f}" for way, rate in speed.items())
     say(f"backend: {' '.join(best)} (frames/s here: {told})")
     if eight and best[1] == "int8":
         _take(backbone, folder, eight)
@@ -209,36 +208,3 @@ def _measured(config: ExtractConfig, folder: Path, clips: Sequence[Clip]) -> Bac
         engine = OpenVinoTower(graph, precision) if best[0] == "openvino" else None
         backbone.use(engine, precision)
     return backbone
-
-
-def _rates(
-    backbone: Backbone, precision: str, graph: Graph, eight: Graph | None
-) -> dict[tuple[str, str], float]:
-    """Frames a second of each backend and precision, of a small batch."""
-    # A copy: what is cast to bfloat16 does not come back.
-    plain = copy.deepcopy(backbone.model.visual).to(PRECISIONS[precision])
-    images = torch.zeros(_TRIED, 3, *backbone.preprocessing.fit.shape)
-    half = images.to(PRECISIONS[precision])
-    ways: dict[tuple[str, str], Callable[[], object]] = {("torch", precision): lambda: plain(half)}
-    if precision == "float32" or computes_bfloat16():
-        whole = OpenVinoTower(graph, precision)
-        ways["openvino", precision] = lambda: whole(images)
-    if eight:
-        small = OpenVinoTower(eight, "int8")
-        ways["openvino", "int8"] = lambda: small(images)
-    return {way: _TRIED / seconds for way, seconds in _least(ways).items()}
-
-
-def _least(ways: dict[tuple[str, str], Callable[[], object]]) -> dict[tuple[str, str], float]:
-    """The least seconds that each took, in turn: what else runs here slows all of them."""
-    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
-    with torch.inference_mode():
-        for work in ways.values():
-            work()  # the first one is slow
-        until = time.perf_counter() + _SECONDS * len(ways)
-        while not all(taken.values()) or time.perf_counter() < until:
-            for way, work in ways.items():
-                began = time.perf_counter()
-                work()
-                taken[way].append(time.perf_counter() - began)
-    return {way: min(seconds) for way, seconds in taken.items()}

@@ -269,3 +269,17 @@ def test_a_cache_goes_on_with_the_backend_it_was_begun_with(
         ExtractConfig(dataset="folder", backend="torch", precision="int8")
     with pytest.raises(C4CError, match="begun with"):
         settled(ExtractConfig(dataset="folder", cache=tmp_path, precision="int8"))
+
+
+@needs_openvino
+@pytest.mark.shows("backbones", "--measure")
+def test_each_backend_is_measured_and_compared_with_float32() -> None:
+    done = CliRunner().invoke(group, ["backbones", NAME, "--measure", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    head, *rows = [line.split() for line in done.stdout.splitlines()]
+    assert head[:6] == ["name", "backend", "precision", "frames/s", "cosine", "least"]
+    ways = {(row[1], row[2]): [float(cell) for cell in row[3:6]] for row in rows}
+    assert {("torch", "float32"), ("openvino", "int8")} <= set(ways)
+    assert ways["torch", "float32"][1:] == [1, 1]
+    for speed, mean, least in ways.values():
+        assert speed > 0 and 0.99 < least <= mean <= 1
