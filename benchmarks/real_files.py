@@ -108,7 +108,7 @@ def measure(minutes: float, files: int, size: str, gop: float, codec: str) -> di
                 found[words] = str(error)
             click.echo(f"{words}: {found[words]}", err=True)
     return {
-        "video": f"{files} files, {minutes:g} min of {codec} {size} in all, key frames each {gop:g} s",
+        "video": f"{files} files of {codec} {size}, {minutes:g} min in all, a key frame each {gop:g} s",
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[1], 1),
         "ways": found,

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from c4c.cache.calibrated import read_calibrated, save_calibrated
 from c4c.cache.open import DEFAULT, Cache
 from c4c.core.cores import cores
 from c4c.core.device import pick_device
@@ -133,7 +134,7 @@ def _with_openvino(
         graph = converted(backbone, config.features == "hidden")
         backbone.use(OpenVinoTower(graph, precision), precision)
     elif known and known.calibrated:
-        graph = readcalibrated(folder, known.calibrated)
+        graph = read_calibrated(folder, known.calibrated)
         backbone.use(OpenVinoTower(graph, precision, known.calibrated), precision)
     else:
         require_nncf()
@@ -146,7 +147,7 @@ def _take(backbone: Backbone, folder: Path, graph: Graph) -> None:
     """Use an int8 tower, and keep it for later runs on the cache."""
     sha256 = state_sha256(graph)
     backbone.use(OpenVinoTower(graph, "int8", sha256), "int8")
-    savecalibrated(folder, sha256, file_of(graph))
+    save_calibrated(folder, sha256, file_of(graph))
 
 
 def calibrated(
