@@ -46,7 +46,7 @@ def section(name: str, command: click.Command) -> str:
     """One command: how it is called, what it does, and its options."""
     arguments = [one.make_metavar(click.Context(command)) for one in command.params
                  if isinstance(one, click.Argument)]  # fmt: skip
-    options = [one for one in command.params if isinstance(one, click.Option)]
+    options = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
     if isinstance(command, GroupedCommand):
         options = command.grouped(options)
     lines = [f"## c4c {' '.join([name, *arguments])}", "", inspect.cleandoc(command.help or ""), ""]

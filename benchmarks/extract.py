@@ -2,12 +2,13 @@
 
     python benchmarks/extract.py --json FILE
 
-One run, the same generated videos, three ways in turn, repeated; medians of the repeats:
+One run, the same generated videos, all ways in turn, repeated; medians of the repeats:
 
 - script: PyAV, open_clip's own PIL transform frame by frame, eager float32, a clip a batch;
-- c4c: the pipeline of ``c4c extract`` with its own choice of precision, decoder processes
-  and all, from the first frame to the shard in memory (starting the processes included);
-- backbone: c4c's numerics on tensors that are ready, batches as in the pipeline.
+- c4c, by each backend and precision that this machine has: the pipeline of ``c4c extract``,
+  decoder processes and all, from the first frame to the shard in memory (starting the processes
+  included; converting and calibrating not, they are told apart);
+- backbone: the same numerics on tensors that are ready, batches as in the pipeline.
 
 And decoding alone, a process, one frame a second at the size of the backbone: each frame mode's
 times real time over a minute of video with a key frame every 2 s, in turn, repeated likewise.
@@ -20,11 +21,13 @@ Weights are random (seeded): speed and rounding do not ask what a tower has lear
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -35,10 +38,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.records import Clip
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
+from c4c.extract.backbone.compiled import CompiledTower
+from c4c.extract.backbone.openvino_tower import converted
+from c4c.extract.backbone.ways import openvino_ways
 from c4c.extract.config import ExtractConfig
+from c4c.extract.opening import calibrated
 from c4c.extract.part import extract_part
 from c4c.extract.video.decode import FRAME_MODES, Request, decode_clip
 
@@ -133,32 +141,59 @@ def decoding(folder: Path, repeats: int) -> dict[str, float]:
     return {mode: round(60 / median(all_of), 1) for mode, all_of in seconds.items()}
 
 
+def backbones(compiled: bool, clips: Sequence[Clip]) -> tuple[dict[str, Backbone], float]:
+    """A backbone for each way of this machine, all of the same weights; seconds to prepare them."""
+    began = time.perf_counter()
+    torch.manual_seed(0)
+    plain = load_backbone("ViT-B-32", "none", "cpu", "float32")
+    half = resolve_precision("auto", plain.device, plain.name)
+    config = ExtractConfig(dataset="folder")
+    found = {}
+    for precision in dict.fromkeys(("float32", half)):
+        found[f"torch {precision}"] = with_engine(plain, None, precision)
+    try:
+        graph = converted(plain)
+        ready = calibrated(graph, plain, config, clips)
+        for way, tower in openvino_ways(half, graph, ready).items():
+            found[" ".join(way)] = with_engine(plain, tower, way[1])
+    except C4CError as error:
+        click.echo(f"without OpenVINO: {error}", err=True)
+    if compiled:
+        tower = CompiledTower(plain.name, copy.deepcopy(plain.model.visual))
+        found["compile float32"] = with_engine(plain, tower, "float32")
+    return found, time.perf_counter() - began
+
+
+def with_engine(plain: Backbone, engine: Any, precision: str) -> Backbone:
+    """A copy of a backbone that computes in another way."""
+    own = replace(plain, model=copy.deepcopy(plain.model))
+    own.use(engine, precision)
+    return own
+
+
 def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) -> dict[str, Any]:
-    """Run the three in turn."""
+    """Run all of them in turn."""
     from open_clip import image_transform
 
     clips = [Clip(f"clip{number:03}", str(folder / f"{number}.mp4")) for number in range(count)]
     for number, clip in enumerate(clips):
         make_video(Path(clip.path), number)
-    torch.manual_seed(0)
-    plain = load_backbone("ViT-B-32", "none", "cpu", "float32")
-    torch.manual_seed(0)
-    ours = load_backbone("ViT-B-32", "none", "cpu")
-    compiling = timed(lambda: ours.compile_vision(batch))[0] if compiled else None
+    ours, preparing = backbones(compiled, clips)
+    plain = ours["torch float32"]
     transform = image_transform(
         plain.image_size, False, mean=plain.preprocessing.mean, std=plain.preprocessing.std
     )
     config = ExtractConfig(dataset="folder", max_frames=FRAMES, sampling="head", batch=batch)
-    total = count * FRAMES
-    ready = torch.randint(0, 256, (total, 224, 224, 3), dtype=torch.uint8)
-    batches = list(ours.preprocess(ready).split(batch))
+    ready = torch.randint(0, 256, (count * FRAMES, 224, 224, 3), dtype=torch.uint8)
     script(clips[:1], plain.model, transform)
-    alone(batches[:1], ours)
     ways: dict[str, Callable[[], Any]] = {
         "script": lambda: script(clips, plain.model, transform),
-        "c4c": lambda: pipeline(clips, ours, config),
-        "backbone": lambda: alone(batches, ours),
     }
+    for name, backbone in ours.items():
+        batches = list(backbone.preprocess(ready).split(batch))
+        alone(batches[:1], backbone)
+        ways[f"c4c {name}"] = partial(pipeline, clips, backbone, config)
+        ways[f"backbone {name}"] = partial(alone, batches, backbone)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     computing: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Any] = {}
@@ -167,24 +202,25 @@ def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) 
             took, busy, found[name] = timed(work)
             seconds[name].append(took)
             computing[name].append(busy)
-    like = cosines(found["c4c"], found["script"])
     cpu = {name: median(all_of) for name, all_of in computing.items()}
     speed = {name: count / median(all_of) for name, all_of in seconds.items()}
+    like = {name: cosines(found[f"c4c {name}"], found["script"]) for name in ours}
     return {
         "clips": count,
         "frames_a_clip": FRAMES,
         "cores": len(os.sched_getaffinity(0)),
-        "precision": ours.dtype,
-        "compile_s": compiling and round(compiling, 1),
+        "load": round(os.getloadavg()[1], 1),
+        "preparing_s": round(preparing, 1),
         "clips_per_second": {name: round(value, 3) for name, value in speed.items()},
         "decoding_times_real_time": decoding(folder, repeats),
-        "c4c_over_script": round(speed["c4c"] / speed["script"], 2),
-        "c4c_share_of_backbone": round(speed["c4c"] / speed["backbone"], 3),
+        "over_script": {name: round(speed[f"c4c {name}"] / speed["script"], 2) for name in ours},
+        "share_of_backbone": {
+            name: round(speed[f"c4c {name}"] / speed[f"backbone {name}"], 3) for name in ours
+        },
         "cpu_seconds": {name: round(value, 2) for name, value in cpu.items()},
-        "cpu_script_over_c4c": round(cpu["script"] / cpu["c4c"], 2),
-        "cpu_backbone_over_c4c": round(cpu["backbone"] / cpu["c4c"], 3),
-        "cosine_min": round(float(like.min()), 5),
-        "cosine_mean": round(float(like.mean()), 5),
+        "cpu_script_over": {name: round(cpu["script"] / cpu[f"c4c {name}"], 2) for name in ours},
+        "cosine_min": {name: round(float(row.min()), 5) for name, row in like.items()},
+        "cosine_mean": {name: round(float(row.mean()), 5) for name, row in like.items()},
         "seconds": {name: [round(one, 2) for one in all_of] for name, all_of in seconds.items()},
     }
 
@@ -193,7 +229,7 @@ def measure(folder: Path, count: int, repeats: int, batch: int, compiled: bool) 
 @click.option("--clips", default=32, show_default=True, help="A multiple of 16 fills batches.")
 @click.option("--repeats", default=2, show_default=True)
 @click.option("--batch", default=64, show_default=True)
-@click.option("--compile", "compiled", is_flag=True, help="As c4c extract --compile does.")
+@click.option("--compile", "compiled", is_flag=True, help="torch's compiler too.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 def main(clips: int, repeats: int, batch: int, compiled: bool, path: Path | None) -> None:
     """Measure and print."""

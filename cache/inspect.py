@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from c4c.cache.calibrated import calibrated_damage
 from c4c.cache.findings import DAMAGED, MISPLACED, NOTE, Finding
 from c4c.cache.head_init import head_init_damage
 from c4c.cache.identity import Owner
@@ -83,6 +84,7 @@ def _damage(cache: Cache, repair: bool) -> Iterator[Finding]:
     aside = _put_aside if repair else None
     init = head_init_damage(cache.path, cache.fingerprint.sha256, aside)
     yield from map(Finding.of, init)
+    yield from map(Finding.of, calibrated_damage(cache.path, cache.fingerprint.calibrated))
     if planned := manifest_damage(cache.path):
         yield from map(Finding, planned)
         return  # without the plan nobody knows which shards should be there

@@ -177,14 +177,16 @@ class Fingerprint:
         preprocessing: size, way of resizing, interpolation, mean and deviation, as one line.
         sampling: frame rate, cap and policy, as one line.
         decoder: name and version.
-        dtype: numerics of the forward pass (``float32``, ``bfloat16``).
+        dtype: numerics of the forward pass (``float32``, ``bfloat16``, ``int8``).
         features: ``final`` (after CLIP's projection) or ``hidden`` (before it).
         batch: frames encoded at once, on which rounding depends; ``None`` is unknown (older
             caches do not say) and differs from nothing.
-        compiled: whether the vision tower was compiled, which rounds otherwise too.
+        compiled: whether torch's compiler made the vision tower, which rounds otherwise too.
         tokenizer: sha256 of a tokenizer that was passed; empty is the model's own.
         frames: which frames were taken for the wanted seconds: ``exact``, ``near``, or ``key``
             with its largest gap; caches that do not say have ``exact`` ones.
+        backend: what computed the vision tower, ``torch`` (compiled or not) or ``openvino``.
+        calibrated: checksum of the int8 tower, which is beside ``cache.json``.
     """
 
     model: str
@@ -199,6 +201,13 @@ class Fingerprint:
     compiled: bool = False
     tokenizer: str = ""
     frames: str = "exact"
+    backend: str = "torch"
+    calibrated: str = ""
+
+    @property
+    def engine(self) -> str:
+        """What computed the vision tower, as ``--backend`` calls it."""
+        return "compile" if self.compiled else self.backend
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Each field that differs, as ``field: mine, theirs``."""

@@ -12,6 +12,7 @@ from c4c.core.limits import FPS, MAX_GAP, MOST_FRAMES, MOST_WORKERS, require_wit
 from c4c.core.records import Clip
 from c4c.extract.video.decode import FRAME_MODES
 
+BACKENDS = ("auto", "torch", "openvino", "compile")
 BATCH = 64  # frames encoded at once
 _RANGES: dict[str, tuple[float, float]] = {
     "fps": FPS,
@@ -53,10 +54,12 @@ class ExtractConfig:
         max_gap: seconds between key frames from which on others are taken too; of ``key``.
         max_words: tokens of a caption at most, start and end included.
         decoder: ``pyav`` or ``decord``.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        backend: what computes the vision tower, of ``BACKENDS``; ``None`` is as the cache was
+            begun, or torch. ``auto`` measures when a cache begins.
+        precision: ``auto``, ``float32``, ``bfloat16``, or ``int8`` of OpenVINO.
+        allow_int8: whether ``auto`` may take int8.
         device: ``cpu``, ``cuda``, …; ``None`` takes a GPU when there is one.
         batch: frames encoded at once; ``None`` is as the cache was begun, or 64.
-        compile: compile the vision tower first.
         workers: decoder processes; 0 is one a core.
         deadline: seconds that decoding a clip may take; ``None`` grows with the file.
         shard_clips: clips a shard; what is in a shard is committed together.
@@ -93,10 +96,11 @@ class ExtractConfig:
     max_gap: float = MAX_GAP
     max_words: int | None = None
     decoder: str = "pyav"
+    backend: str | None = None
     precision: str = "auto"
+    allow_int8: bool = False
     device: str | None = None
     batch: int | None = None
-    compile: bool = False
     workers: int = 0
     deadline: float | None = None
     shard_clips: int = 256
@@ -122,7 +126,16 @@ class ExtractConfig:
             raise C4CError(f"--frame-mode {self.frame_mode} needs --decoder pyav.")
         if self.frame_mode != "key" and self.max_gap != MAX_GAP:
             raise C4CError("--max-gap is of --frame-mode key; pass that too.")
+        self._check_backend()
         check_part("--shard-slice", self.shard_slice)
+
+    def _check_backend(self) -> None:
+        if self.backend is not None and self.backend not in BACKENDS:
+            raise C4CError(f"--backend is '{self.backend}'. Known: {', '.join(BACKENDS)}.")
+        if self.precision == "int8" and self.backend in ("torch", "compile"):
+            raise C4CError("--precision int8 is of --backend openvino.")
+        if self.allow_int8 and self.backend != "auto":
+            raise C4CError("--allow-int8 is of --backend auto; pass that too, or --precision int8.")
 
     @property
     def frames(self) -> str:

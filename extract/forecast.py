@@ -19,8 +19,9 @@ from c4c.core.inside import is_there
 from c4c.core.records import Clip
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.config import BATCH, ExtractConfig
+from c4c.extract.opening import begun, cache_folder, opened_backbone, settled, torch_backbone
 from c4c.extract.part import request_of, seconds_of
-from c4c.extract.pipeline import cache_folder, datasets_of, loaded_backbone, settled
+from c4c.extract.pipeline import datasets_of
 from c4c.extract.rates import Rate, noted_rate
 from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import decode_many
@@ -104,7 +105,7 @@ def _lengths(clips: Sequence[Clip], config: ExtractConfig) -> list[float]:
 
 def _measured(clips: Iterable[Clip], config: ExtractConfig) -> Rate | None:
     """How fast the first seconds of the first clip are decoded and encoded, one after the other."""
-    backbone = loaded_backbone(config)
+    backbone = _backbone(config)
     fit, wanted = backbone.preprocessing.fit, _TRIED / config.fps
     for clip in clips:
         stretch = replace(clip, end=min(clip.start + wanted, clip.end or float("1e9")))
@@ -121,6 +122,16 @@ def _measured(clips: Iterable[Clip], config: ExtractConfig) -> Rate | None:
             decoding /= min(config.workers or cores(), cores())
             return Rate(seconds / (decoding + encoding), _width(backbone, config))
     return None
+
+
+def _backbone(config: ExtractConfig) -> Backbone:
+    """The backbone; of a cache that is to begin, by torch: int8 would be calibrated first."""
+    folder = cache_folder(config)
+    if known := begun(folder):
+        return opened_backbone(config, folder, known, ())
+    precision = "auto" if config.precision == "int8" else config.precision
+    plain = replace(config, backend="torch", precision=precision, allow_int8=False)
+    return torch_backbone(plain)
 
 
 def _encoding(backbone: Backbone, pixels: torch.Tensor, config: ExtractConfig) -> float:

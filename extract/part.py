@@ -237,8 +237,6 @@ def clip_shard(
             an error ends the work.
         decoder: its version, when it is not the one that the cache was begun with.
     """
-    if config.compile:
-        backbone.compile_vision(config.batch or BATCH, config.features == "hidden")
     before = kept.frames if kept else 0
     encoder = _encoder(backbone, config, before)
     rows = kept.rows() if kept else _Rows()

@@ -12,24 +12,23 @@ import numpy as np
 
 from c4c.cache.contents import Reader
 from c4c.cache.head_init import save_head_init
-from c4c.cache.open import DEFAULT, Cache, commit_shard, create_cache
+from c4c.cache.open import Cache, commit_shard, create_cache
 from c4c.cache.pieces import pieces_folder, remove_pieces
 from c4c.cache.plan import Manifest, Part
 from c4c.cache.seen import inherit
 from c4c.cache.shard import Shard, make_shard
 from c4c.core.config import DatasetSource, dataset_source
 from c4c.core.errors import C4CError
-from c4c.core.inside import is_there
 from c4c.core.progress import Progress, say
 from c4c.core.records import Caption, Clip, Dataset
 from c4c.core.signals import StopRequest
-from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.trusted import remember
-from c4c.extract.config import BATCH, ExtractConfig, ExtractResult
+from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.copies import copy_clips, decoded_parts
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.datasets.folder import load_uncaptioned
+from c4c.extract.opening import begun, cache_folder, opened_backbone, settled
 from c4c.extract.pace import Pace
 from c4c.extract.part import Kept, clip_shard, decoded_frames, until
 from c4c.extract.rates import Rate, note_rate
@@ -54,26 +53,6 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
     return summary(cache, manifests)
 
 
-def cache_folder(config: ExtractConfig) -> Path:
-    """Where the features go."""
-    return config.cache or DEFAULT / config.dataset
-
-
-def settled(config: ExtractConfig) -> ExtractConfig:
-    """``config`` with the batch and precision in which the cache was begun, unless it says them.
-
-    Raises:
-        C4CError: a cache that cannot be read.
-    """
-    folder = cache_folder(config)
-    known = Cache.open(folder).fingerprint if is_there(folder / "cache.json", folder) else None
-    if config.batch is None:
-        config = replace(config, batch=(known.batch if known else None) or BATCH)
-    if config.precision == "auto" and known:
-        config = replace(config, precision=known.dtype)
-    return config
-
-
 def other_decoder(cache: Cache, config: ExtractConfig) -> str:
     """The decoder's version, when it is not the one that the cache was begun with."""
     version = decoder_version(config.decoder)
@@ -88,7 +67,7 @@ def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
     """
     datasets = datasets_of(config)
     folder = cache_folder(config)
-    cache, backbone = open_backbone(folder, config)
+    cache, backbone = open_backbone(folder, config, datasets)
     save_head_init(folder, backbone.head_init(), backbone.sha256)
     inherit(folder, config.pretrained)
     return cache, [settle(cache, dataset, config) for dataset in datasets], backbone
@@ -111,39 +90,33 @@ def datasets_of(config: ExtractConfig) -> list[Dataset]:
     return _load(config, source)
 
 
-def loaded_backbone(config: ExtractConfig) -> Backbone:
-    """The backbone asked for.
-
-    Raises:
-        C4CError: weights that cannot be used.
-    """
-    name = with_activation(config.backbone, config.pretrained, config.quick_gelu)
-    return load_backbone(
-        name,
-        config.pretrained,
-        config.device,
-        config.precision,
-        config.preprocess,
-        config.tokenizer,
-    )
-
-
-def open_backbone(folder: Path, config: ExtractConfig) -> tuple[Cache, Backbone]:
+def open_backbone(
+    folder: Path, config: ExtractConfig, datasets: Sequence[Dataset] = ()
+) -> tuple[Cache, Backbone]:
     """The cache and the backbone asked for, once it is known to be made by the very same.
+
+    Args:
+        folder: the cache.
+        config: how.
+        datasets: what is to be extracted, which a cache that begins may need.
 
     Raises:
         C4CError: weights that cannot be used, or a cache that was made otherwise.
     """
+    known = begun(folder)
+    config = settled(replace(config, cache=folder))
     decoder = decoder_version(config.decoder)
-    backbone = loaded_backbone(config)
+    clips = [clip for dataset in datasets for clip in dataset.clips]
+    backbone = opened_backbone(config, folder, known, clips)
+    if known is None and begun(folder):  # by another run meanwhile: what it decided holds
+        return open_backbone(folder, config, datasets)
     backbone.tell_preprocessing()
     if config.features == "hidden":
         _ = backbone.hidden_dims  # refused before a frame is decoded where there are none
     sampling = f"fps={config.fps:g} max={config.max_frames} {config.sampling}"
     words = f" words={config.max_words}" if config.max_words else ""
-    batch = config.batch or BATCH
     fingerprint = backbone.fingerprint(
-        sampling + words, decoder, config.features, batch, config.compile, config.frames
+        sampling + words, decoder, config.features, config.batch, config.frames
     )
     cache = create_cache(folder, config.dataset, fingerprint)
     remember(backbone)
@@ -219,7 +192,7 @@ def _extract_parts(
                     f"--max-fail-rate {config.max_fail_rate:g}; see: c4c cache info {cache.path}"
                 )
     if bar.spent > _TELLING and bar.seconds:
-        note_rate(config, backbone.dtype, Rate(bar.seconds / bar.spent, shard.features.shape[1]))
+        note_rate(config, cache.fingerprint, Rate(bar.seconds / bar.spent, shard.features.shape[1]))
 
 
 def extract_captions(

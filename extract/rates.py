@@ -14,6 +14,7 @@ from pathlib import Path
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.home import own_folder
+from c4c.core.records import Fingerprint
 from c4c.core.schema import read_record
 from c4c.extract.config import ExtractConfig
 
@@ -31,10 +32,10 @@ class Rate:
     width: int
 
 
-def note_rate(config: ExtractConfig, precision: str, rate: Rate) -> None:
-    """Keep how fast a run was, under the precision asked for and the one that was taken."""
-    for asked in {config.precision, precision}:
-        path = _file(config, asked)
+def note_rate(config: ExtractConfig, made: Fingerprint, rate: Rate) -> None:
+    """Keep how fast a run was, under the backend asked for and the one that was taken."""
+    for asked in {(config.backend, config.precision), (made.engine, made.dtype)}:
+        path = _file(config, *asked)
         if path is None:
             return
         with contextlib.suppress(C4CError, OSError):  # a dry run measures then
@@ -44,7 +45,7 @@ def note_rate(config: ExtractConfig, precision: str, rate: Rate) -> None:
 
 def noted_rate(config: ExtractConfig) -> Rate | None:
     """What the last run that extracted in this way has noted."""
-    path = _file(config, config.precision)
+    path = _file(config, config.backend, config.precision)
     if path is None or not path.is_file():
         return None
     with contextlib.suppress(C4CError):
@@ -53,9 +54,9 @@ def noted_rate(config: ExtractConfig) -> Rate | None:
     return None
 
 
-def _file(config: ExtractConfig, precision: str) -> Path | None:
+def _file(config: ExtractConfig, backend: str | None, precision: str) -> Path | None:
     """Named by what speed depends on: backbone, device, frames; not by the weights."""
-    backbone = config.backbone, precision, config.device, config.features, config.compile
+    backbone = config.backbone, backend or "torch", precision, config.device, config.features
     frames = config.fps, config.max_frames, config.sampling, config.frames, config.decoder
     folder = own_folder("XDG_STATE_HOME", ".local/state")
     name = hashlib.sha256(repr((*backbone, *frames, config.workers)).encode()).hexdigest()[:32]

@@ -63,13 +63,18 @@ if TYPE_CHECKING:
 @click.option("--max-words", type=int, help="Tokens of a caption at most.")
 @click.option("--decoder", type=click.Choice(["pyav", "decord"]), default="pyav",
               show_default=True, help="What decodes the videos.")  # fmt: skip
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
-              show_default=True, help="auto: bfloat16 where it is fast.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["auto", "torch", "openvino", "compile"]),
+              help="What computes the backbone; auto measures. "
+                   "[as the cache was begun, or torch]")  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+              default="auto", show_default=True,
+              help="auto: bfloat16 where it is fast. int8: of OpenVINO.")  # fmt: skip
+@click.option("--allow-int8", is_flag=True, help="Of --backend auto: it may take int8.")
 @click.option("--device", help="cpu, cuda:1; several with commas. [a GPU when there is one]")
 @click.option("--batch", type=int,
               help="Frames encoded at once. [as the cache was begun, or 64]")  # fmt: skip
-@click.option("--compile/--no-compile", default=False, show_default=True,
-              help="Compile the backbone first: worth it for many frames.")  # fmt: skip
+@click.option("--compile/--no-compile", hidden=True, default=False,
+              help="As --backend compile.")  # fmt: skip
 @click.option("--workers", default=0, help="Decoder processes. [cores]")
 @click.option("--deadline", type=float, help="Seconds a clip may take. [by its size]")
 @click.option("--shard-clips", default=256, show_default=True,
@@ -99,6 +104,8 @@ def command(folder: Path | None, dry_run: bool, **options: Any) -> None:
     from c4c.extract.engines.run import run_with_engine
     from c4c.extract.video.decode import HDR
 
+    if options.pop("compile") and options["backend"] is None:
+        options["backend"] = "compile"
     config = ExtractConfig(**_with_folder(folder, options))
     if dry_run:
         _tell(config)

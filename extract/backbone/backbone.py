@@ -6,18 +6,16 @@ In: uint8 frames and sentences. Out: features as CLIP's towers give them, not no
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
-from c4c.core.home import own_folder
 from c4c.core.progress import say
 from c4c.core.records import Fingerprint
 from c4c.core.tensors import state_sha256
@@ -27,7 +25,25 @@ from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing
 from c4c.extract.backbone.tokens import context_length
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# int8 is of OpenVINO's vision tower; texts, and whatever else torch computes, are float32 then.
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
+
+
+class Engine(Protocol):
+    """Computes the vision tower in place of torch.
+
+    Attributes:
+        backend: ``openvino`` or ``compile``.
+        calibrated: checksum of the graph that was calibrated, of int8.
+        dtype: of the images that it takes; ``None`` is the backbone's own.
+    """
+
+    backend: str
+    calibrated: str
+    dtype: torch.dtype | None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features [n, D] of images [n, 3, S, S]."""
 
 
 @dataclass
@@ -39,11 +55,11 @@ class Backbone:
         name: open_clip's model name, or ``tiny``.
         weights: the tag, file or folder the weights came from; ``none`` for random ones.
         sha256: of the state dict as loaded, before any change of precision.
-        dtype: numerics of the towers, ``float32`` or ``bfloat16``.
+        dtype: numerics of the vision tower: ``float32``, ``bfloat16`` or ``int8``.
         tokenizer: sentences to token ids.
         preprocessing: what is done to frames: size, resizing, mean and deviation.
         origin: who says that it is this preprocessing.
-        compiled: the vision tower as ``compile_vision`` made it.
+        engine: what computes the vision tower; ``None`` is torch.
     """
 
     model: Any
@@ -54,13 +70,18 @@ class Backbone:
     tokenizer: Any
     preprocessing: Preprocessing
     origin: str = ""
-    compiled: Any = None
+    engine: Engine | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the towers are."""
         found: torch.device = next(self.model.parameters()).device
         return found
+
+    @property
+    def backend(self) -> str:
+        """What computes the vision tower: ``torch``, ``openvino`` or ``compile``."""
+        return self.engine.backend if self.engine else "torch"
 
     @property
     def embed_dim(self) -> int:
@@ -115,7 +136,8 @@ class Backbone:
         Returns:
             float [n, 3, height, width] on the backbone's device, in its precision.
         """
-        dtype = PRECISIONS[self.dtype]
+        own = self.engine.dtype if self.engine else None
+        dtype = own or PRECISIONS[self.dtype]
         return self.preprocessing.normalised(self.fit(pixels), self.device, dtype)
 
     def encode_frames(self, images: Tensor, hidden: bool = False) -> Tensor:
@@ -132,42 +154,17 @@ class Backbone:
         if has_patch3d(self.model.visual):
             raise C4CError(f"{self.name} has a 3d patch, which needs clips whole: encode_video.")
         with self._before_projection("vision", hidden) as projection:
-            if self.compiled is None:
+            if self.engine is None:
                 features = self.model.encode_image(images, normalize=False)
-            else:  # one layout, or it would be compiled for each
-                features = self.compiled(images.contiguous())
-                # CoCa's tower gives tokens too.
-                features = features[0] if isinstance(features, tuple) else features
+            else:
+                features = self.engine(images)
         found: Tensor = projection.completed(features) if projection else features
         return found
 
-    def compile_vision(self, batch: int, hidden: bool = False) -> None:
-        """Compile the vision tower for batches of this size; frozen, so never for training.
-
-        A tower with a 3d patch, whose clips differ in length, stays as it is.
-
-        Raises:
-            C4CError: it cannot be compiled here.
-        """
-        if has_patch3d(self.model.visual) or self.compiled is not None:
-            return
-        say(f"compiling {self.name}: this may take a minute")
-        # What was compiled before is loaded from there as it is, code and pickles; torch's own
-        # choice is a folder in /tmp that another user can have made.
-        own = own_folder("XDG_CACHE_HOME", ".cache")
-        if own:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(own / "compiled"))
-        self.compiled = torch.compile(self.model.visual, options={"freezing": True})
-        blank = torch.zeros(batch, *self.preprocessing.fit.shape, 3, dtype=torch.uint8)
-        images = self.preprocess(blank)  # outside, as in an extraction
-        try:
-            with torch.inference_mode():
-                self.encode_frames(images, hidden)
-        except Exception as error:  # the compiler has many types of its own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise C4CError(
-                f"{self.name} cannot be compiled here ({reason}); leave out --compile."
-            ) from None
+    def use(self, engine: Engine | None, precision: str) -> None:
+        """Have ``engine`` compute the vision tower, and torch the rest in that precision."""
+        self.engine, self.dtype = engine, precision
+        self.model.to(PRECISIONS[precision])
 
     def encode_video(
         self, video: Tensor, lengths: Tensor | None = None, hidden: bool = False
@@ -245,7 +242,6 @@ class Backbone:
         decoder: str,
         features: str = "final",
         batch: int | None = None,
-        compiled: bool = False,
         frames: str = "exact",
     ) -> Fingerprint:
         """What a cache made with this backbone records of it."""
@@ -259,9 +255,11 @@ class Backbone:
             dtype=self.dtype,
             features=features,
             batch=batch,
-            compiled=compiled and not has_patch3d(self.model.visual),
+            compiled=self.backend == "compile",
             tokenizer=getattr(self.tokenizer, "sha256", ""),
             frames=frames,
+            backend="torch" if self.backend == "compile" else self.backend,
+            calibrated=self.engine.calibrated if self.engine else "",
         )
 
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
@@ -334,7 +332,8 @@ def load_backbone(
             or ``none`` for random weights (from torch's seed). By default OpenAI's weights, or
             the first that open_clip lists; for ``tiny`` the shipped ones.
         device: ``cpu``, ``cuda``, ``cuda:1``; by default a GPU when there is one.
-        precision: ``float32``, ``bfloat16``, or ``auto`` for the fastest safe one here.
+        precision: ``float32``, ``bfloat16``, ``auto`` for the fastest safe one here, or ``int8``,
+            which torch does not compute in: it loads float32.
         preprocess: tag of the same model whose preprocessing counts. By default what the weights
             say, else that of the model's tags.
         tokenizer: local folder or file of the tokenizer; by default the model's own.
@@ -345,7 +344,7 @@ def load_backbone(
     pretrained = pretrained or default_weights(name)
     place = pick_device(device)
     built = build_model(name, pretrained, preprocess, tokenizer)
-    dtype = _resolve_precision(precision, place, name)
+    dtype = resolve_precision(precision, place, name)
     sha256 = state_sha256(built.model.state_dict())
     return Backbone(
         model=built.model.to(place, PRECISIONS[dtype]).eval(),
@@ -359,7 +358,12 @@ def load_backbone(
     )
 
 
-def _resolve_precision(precision: str, device: torch.device, name: str) -> str:
+def resolve_precision(precision: str, device: torch.device, name: str) -> str:
+    """The precision that ``auto`` means here.
+
+    Raises:
+        C4CError: an unknown one.
+    """
     if precision in PRECISIONS:
         return precision
     if precision != "auto":

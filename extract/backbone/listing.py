@@ -1,33 +1,24 @@
-"""The table of backbones: what open_clip's configurations say, and what is measured here."""
+"""The table of backbones: what open_clip's configurations say of them."""
 
 from __future__ import annotations
 
-import time
 from fnmatch import fnmatchcase
 
-import torch
-
-from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
 from c4c.core.pickles import plain
-from c4c.core.progress import say
-from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.hub import downloaded
 from c4c.extract.backbone.memory import sizes
 from c4c.extract.backbone.preprocessing import tag_settings
 from c4c.extract.backbone.tokens import context_length
 
-HEADER = ["name", "M parameters", "channels", "words", "input", "resize", "tags", "frames/s"]
-_BATCH, _SECONDS = 8, 2.0
+HEADER = ["name", "M parameters", "channels", "words", "input", "resize", "tags"]
 
 
-def listed(pattern: str, device: str | None = None, measure: bool = False) -> list[list[str]]:
+def listed(pattern: str) -> list[list[str]]:
     """Rows of the table, smallest model first; those of unknown size come last.
 
     Args:
         pattern: part of a name, or a pattern with ``*`` that all of it matches.
-        device: where it is measured.
-        measure: add frames a second of the vision tower, in its usual precision.
 
     Raises:
         C4CError: no name matches.
@@ -39,11 +30,7 @@ def listed(pattern: str, device: str | None = None, measure: bool = False) -> li
     if not names:
         raise C4CError(f"No backbone of open_clip matches '{plain(pattern)}'; try c4c backbones.")
     names.sort(key=lambda name: (sizes().get(name, float("inf")), name))
-    rows = [_row(name) for name in names]
-    if measure:
-        pick_device(device)  # refused once, not for each
-        rows = [[*row, _speed(name, device)] for name, row in zip(names, rows, strict=True)]
-    return rows
+    return [_row(name) for name in names]
 
 
 def _row(name: str) -> list[str]:
@@ -63,22 +50,3 @@ def _row(name: str) -> list[str]:
         "/".join(resizes) or "shortest",
         " ".join(tag + "*" * downloaded(name, tag) for tag in tags) or "none",
     ]
-
-
-def _speed(name: str, device: str | None) -> str:
-    """Frames a second of a batch at a time; why not, where it cannot be built."""
-    try:
-        backbone = load_backbone(name, "none", device)
-    except C4CError as error:
-        say(f"{name}: {error}")
-        return "–"
-    height, width = backbone.preprocessing.fit.shape
-    pixels = torch.zeros(_BATCH, height, width, 3, dtype=torch.uint8)
-    with torch.inference_mode():
-        images = backbone.preprocess(pixels)
-        backbone.encode_frames(images).float().cpu()  # the first one is slow
-        begun, count = time.perf_counter(), 0
-        while (seconds := time.perf_counter() - begun) < _SECONDS:
-            backbone.encode_frames(images).float().cpu()
-            count += _BATCH
-    return f"{count / seconds:.1f}"

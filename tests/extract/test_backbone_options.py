@@ -150,13 +150,11 @@ def test_frames_are_seen_as_another_tags_weights_would(
     assert not np.array_equal(*(np.asarray(one.clips().read(0)[0]) for one in (said, asked)))
 
 
-@pytest.mark.shows("backbones", "--measure", "--device")
-def test_backbones_are_listed_and_measured(tagged: str) -> None:
+@pytest.mark.shows("backbones", "--device")
+def test_backbones_are_listed(tagged: str) -> None:
     (head, row) = run("backbones", tagged).splitlines()
     assert head.split()[0] == "name" and "frames/s" not in head
     assert row.split()[0] == tagged and "squash" in row and "meta" in row and "224" in row
-    (head, row) = run("backbones", tagged, "--measure", "--device", "cpu").splitlines()
-    assert head.endswith("frames/s") and float(row.split()[-1]) > 0
     with pytest.raises(C4CError, match="cuda:77"):
         run("backbones", tagged, "--measure", "--device", "cuda:77")
     with pytest.raises(C4CError, match="matches 'no-such'"):

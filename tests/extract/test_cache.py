@@ -327,7 +327,7 @@ def test_the_format_is_as_its_page_says(cache: Path) -> None:
     assert manifest["sha256"] == digest
     about = json.loads((cache / "cache.json").read_text())
     defaults = {"features": "final", "batch": None, "compiled": False}
-    defaults |= {"tokenizer": "", "frames": "exact"}
+    defaults |= {"tokenizer": "", "frames": "exact", "backend": "torch", "calibrated": ""}
     made = {
         key: value
         for key, value in about["fingerprint"].items()

@@ -172,7 +172,7 @@ def exported(folder: Path, kind: str) -> tuple[list[str], list[np.ndarray]]:
 
 
 @pytest.mark.slow
-@pytest.mark.shows("extract", "--compile")
+@pytest.mark.shows("extract", "--compile", "--backend")
 def test_compiled_features_are_as_good_and_do_not_mix_with_others(
     here: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +182,7 @@ def test_compiled_features_are_as_good_and_do_not_mix_with_others(
     assert extract(here, tmp_path / "compiled", "--batch", "16", "--compile")[0] == 3
     # Compiled code is loaded again only from where no other user writes.
     assert any((tmp_path / "own" / "c4c" / "compiled").rglob("*.so"))
-    assert "compiled: False, True" in extract(here, tmp_path / "compiled", "--batch", "16")[1]
+    assert "--backend compile" in extract(here, tmp_path / "compiled", "--backend", "torch")[1]
     mine, theirs = (Cache.open(path).clips() for path in (tmp_path / "compiled", cache))
     assert mine.ids == theirs.ids
     for place in range(len(mine)):

@@ -7,9 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from c4c.cli.app import group
+from c4c.core.records import Fingerprint
 from c4c.extract import pipeline, rates
 from c4c.extract.config import ExtractConfig
 from c4c.extract.rates import Rate, note_rate, noted_rate
+
+MADE = Fingerprint("tiny", "shipped", "s", "p", "f", "d", "float32")
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +58,7 @@ def test_a_dry_run_tells_clips_time_and_disk_and_extracts_nothing(
 
 def test_a_rate_is_of_one_way_to_extract(tmp_path: Path) -> None:
     config = ExtractConfig(dataset="folder", backbone="tiny")
-    note_rate(config, "float32", Rate(12.5, 512))
+    note_rate(config, MADE, Rate(12.5, 512))
     assert noted_rate(config) == Rate(12.5, 512)
     assert noted_rate(ExtractConfig(dataset="x", backbone="tiny", precision="float32"))
     for other in ({"fps": 2.0}, {"frame_mode": "key"}, {"device": "cuda"}, {"max_frames": 3}):
@@ -65,8 +68,8 @@ def test_a_rate_is_of_one_way_to_extract(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"speed": "x"}', '{"speed": -1, "width": 3}'])
 def test_a_note_that_is_damaged_is_none(text: str) -> None:
     config = ExtractConfig(dataset="folder")
-    note_rate(config, "float32", Rate(1.0, 2))
-    path = rates._file(config, config.precision)
+    note_rate(config, MADE, Rate(1.0, 2))
+    path = rates._file(config, config.backend, config.precision)
     assert path is not None
     path.write_text(text)
     assert noted_rate(config) is None

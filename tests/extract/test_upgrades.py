@@ -12,7 +12,7 @@ from c4c.cache.inspect import describe
 from c4c.cache.open import Cache
 from c4c.cache.stored import read_shard
 from c4c.core.errors import C4CError
-from c4c.extract import pipeline
+from c4c.extract import opening, pipeline
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract
@@ -84,5 +84,5 @@ def test_precision_follows_the_cache_unless_it_is_asked_for(extract: Extract) ->
     assert len(clips) == 2
     assert np.isfinite(clips.read(1)[0]).all()
     config = ExtractConfig(dataset="folder", cache=clips.path, precision="float32")
-    assert pipeline.settled(config).precision == "float32"
-    assert pipeline.settled(dataclasses.replace(config, precision="auto")).precision == "bfloat16"
+    assert opening.settled(config).precision == "float32"
+    assert opening.settled(dataclasses.replace(config, precision="auto")).precision == "bfloat16"
