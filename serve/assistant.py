@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from mcp.server.mcpserver import Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -23,6 +22,7 @@ from c4c.core.version import __version__
 from c4c.extract.video.apart import cut
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
+from c4c.retrieval.page import file_url
 from c4c.serve.batching import Options
 from c4c.serve.film import media_type
 from c4c.serve.library import Gallery, Library, Video, video_id
@@ -145,7 +145,7 @@ class Assistant:
         path = os.path.abspath(self._video(video).path)
         at = max(0.0, second)
         return {
-            "link": f"file://{quote(os.fsencode(path))}#t={at:g}",
+            "link": f"{file_url(path)}#t={at:g}",
             "command": f"mpv --start={at:g} -- {shlex.quote(path)}",
         }
 
