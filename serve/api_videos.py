@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
 from c4c.core.errors import C4CError
-from c4c.serve import models
 from c4c.extract.video.apart import Film
+from c4c.serve import models
 from c4c.serve.film import is_played, media_type
 from c4c.serve.routes import Id, answer, come, gallery_of, served_by, video_of
 from c4c.serve.thumbnails import WIDTHS

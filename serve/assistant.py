@@ -23,7 +23,7 @@ from c4c.extract.video.apart import cut
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.page import file_url
-from c4c.serve.batching import Options
+from c4c.retrieval.wanted import Wanted
 from c4c.serve.film import media_type
 from c4c.serve.library import Gallery, Library, Video, video_id
 from c4c.serve.thumbnails import WIDTHS, Thumbnails
@@ -80,8 +80,8 @@ class Assistant:
             gallery: which gallery; empty is the first.
         """
         ask = Ask((query,), avoid=(avoid,) if avoid else ())
-        options = Options(max(1, min(count, 20)), Filter(folder=folder or None))
-        hits = self._gallery(gallery).batcher.ask(ask, options).result(_PATIENCE)
+        asked = Wanted(max(1, min(count, 20)), Filter(folder=folder or None))
+        hits = self._gallery(gallery).batcher.ask(ask, asked).result(_PATIENCE)
         return [
             {
                 "video": os.path.abspath(hit.path),

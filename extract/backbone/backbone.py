@@ -25,9 +25,8 @@ from c4c.extract.backbone import towers
 from c4c.extract.backbone.build import TINY, build_model, default_weights
 from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing
+from c4c.extract.backbone.text import PRECISIONS
 from c4c.extract.backbone.tokens import context_length
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -43,6 +42,7 @@ class Backbone:
         tokenizer: sentences to token ids.
         preprocessing: what is done to frames: size, resizing, mean and deviation.
         origin: who says that it is this preprocessing.
+        file: where the weights are, when they are in a file.
         compiled: the vision tower as ``compile_vision`` made it.
     """
 
@@ -54,6 +54,7 @@ class Backbone:
     tokenizer: Any
     preprocessing: Preprocessing
     origin: str = ""
+    file: Path | None = None
     compiled: Any = None
 
     @property
@@ -289,7 +290,7 @@ class Backbone:
 
     def about(self) -> dict[str, str]:
         """What a file of the weights says of them besides their numbers."""
-        gelu = "true" if uses_quick_gelu(self.model) else "false"
+        gelu = "true" if towers.uses_quick_gelu(self.model) else "false"
         said = {"model": self.name, "quick_gelu": gelu}
         return {**said, "preprocessing": self.preprocessing.to_text()}
 
@@ -356,6 +357,7 @@ def load_backbone(
         tokenizer=built.tokenizer,
         preprocessing=built.preprocessing,
         origin=built.origin,
+        file=built.file,
     )
 
 
@@ -369,8 +371,3 @@ def _resolve_precision(precision: str, device: torch.device, name: str) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
-
-
-def uses_quick_gelu(model: nn.Module) -> bool:
-    """Whether the towers use OpenAI's sigmoid approximation of GELU."""
-    return any(type(module).__name__ == "QuickGELU" for module in model.modules())

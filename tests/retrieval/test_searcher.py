@@ -15,7 +15,7 @@ from c4c.extract.video.decode import Request, decode_clip
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.searcher import Searcher
-from c4c.retrieval.session import RetrieveConfig, run_search
+from c4c.retrieval.session import RetrieveConfig
 
 QUERY = "a red circle moves left then a white cross grows"
 OTHER = "a blue square grows then a green triangle moves up"
@@ -29,8 +29,8 @@ def searcher(shapes_cache: Path) -> Searcher:
 def test_one_question_gives_its_best_answers(searcher: Searcher, shapes_cache: Path) -> None:
     hits = searcher(QUERY, k=3)
     assert [hit.rank for hit in hits] == [1, 2, 3]
-    asked = RetrieveConfig(cache=shapes_cache, device="cpu", top_k=3)
-    assert hits == list(run_search(asked, [QUERY]))
+    (own,) = Searcher.of(RetrieveConfig(cache=shapes_cache, device="cpu")).stream([QUERY], 3)
+    assert hits == own
     assert len(searcher(QUERY)) == 10
 
 
