@@ -176,33 +176,38 @@ class Answers:
             scores |= zip(seconds, (frames.float() @ vector).tolist(), strict=True)
         return sorted(scores.items())
 
-    def vector_of(self, like: str) -> Tensor:
-        """The unit vector [D] of a video of the gallery, or of a second of it: ``VIDEO@12.5``.
+    def vector_of(self, video: str, second: float | None) -> Tensor | None:
+        """The unit vector [D] of a video, or of a second of it; ``None``: it is not in the gallery.
 
         Raises:
-            C4CError: no clip of that video is in the gallery, or not that second.
+            C4CError: that second is in none of its clips.
         """
-        video, second = _video_and_second(like)
+        known = False
         wanted = os.path.abspath(video)
         for piece in self.gallery.pieces:
             for row in range(len(piece)):
                 named = piece.name(row)
                 if video != named.id and wanted != os.path.abspath(named.path):
                     continue
+                known = True
                 if second is None:
                     return piece.clips[row]
                 frames, times = piece.clip_frames(row)
                 apart = np.abs(times + named.start - second)
                 if apart.min() <= _NEAR:
                     return frames[int(apart.argmin())].float()
-        where = f", with a frame at {second:g} s," if second is not None else ""
-        raise C4CError(f"--like: no clip of {video}{where} is in {self._maker.cache.path}.")
+        if not known:
+            return None
+        raise C4CError(
+            f"--like: no clip of {video}, with a frame at {second:g} s, is in "
+            f"{self._maker.cache.path}."
+        )
 
 
 _NEAR = 2.0  # seconds from what was asked for to the nearest frame of a clip
 
 
-def _video_and_second(like: str) -> tuple[str, float | None]:
+def video_and_second(like: str) -> tuple[str, float | None]:
     """``VIDEO@12.5`` in its parts; a name may have an @ of its own."""
     video, _, second = like.rpartition("@")
     try:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +20,7 @@ from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
 from c4c.core.settings import from_keywords
-from c4c.retrieval.answers import Answers
+from c4c.retrieval.answers import Answers, video_and_second
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.encoding import Encoder
 from c4c.retrieval.gallery import Gallery
@@ -89,7 +88,7 @@ class Searcher:
         self.head.eval()
         if config.split is not None and config.split not in self.cache.splits:
             self.cache.stamps(config.split)  # says which ones there are
-        self.encoder = Encoder(self.cache, config, self.head)
+        self.encoder = Encoder(self.cache, config, self.head, view)
         self._maker = Maker(self.cache, self.head, view, windows)
         self._lock = RLock()
         self._answers: Answers | None = None
@@ -135,7 +134,9 @@ class Searcher:
         asks = [Ask.of(query) for query in queries]
         if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
             return self._answer_by_clips(asks, wanted)
-        features, vectors = self._vectors(asks)  # first: weights may be missing
+        features, vectors = self.encoder.vectors(
+            asks, self.vector_of
+        )  # first: weights may be missing
         return self._answering().find([ask.label for ask in asks], vectors, features, wanted)
 
     @torch.inference_mode()
@@ -172,7 +173,7 @@ class Searcher:
         Raises:
             C4CError: see ``__call__``; or no clip of that video has features.
         """
-        vector = self._vectors([Ask.of(query)])[1][0]
+        vector = self.encoder.vectors([Ask.of(query)], self.vector_of)[1][0]
         return self._answering().frame_scores(vector, video)
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
@@ -234,12 +235,7 @@ class Searcher:
     def __enter__(self) -> Searcher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -251,8 +247,18 @@ class Searcher:
             shapes += f", windows [{gallery.windows}, {self.head.dim}]"
         return f"Searcher({self.cache.path}{split}: {self.head.name}{shapes})"
 
-    def _vectors(self, asks: Sequence[Ask]) -> tuple[Tensor | None, Tensor]:
-        return self.encoder.vectors(asks, lambda like: self._answering().vector_of(like))
+    @torch.inference_mode()
+    def vector_of(self, like: str) -> Tensor:
+        """The unit vector [D] of a video, a picture, or a second of a video: ``VIDEO@12.5``.
+
+        A video of the cache has its own; any other file is decoded and encoded.
+
+        Raises:
+            C4CError: there is no such video, not that second, or a tight head.
+        """
+        video, second = video_and_second(like)
+        found = self._answering().vector_of(video, second)
+        return self.encoder.of_file(video, second) if found is None else found
 
     def _answer_by_clips(self, asks: Sequence[Ask], wanted: Wanted) -> list[list[Hit]]:
         """By tight heads and QB-Norm, which look at the cache's clips themselves."""

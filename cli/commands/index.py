@@ -51,7 +51,6 @@ def command(
             tell(*damaged)
             if damaged:
                 raise click.exceptions.Exit(3)
-        tell(
-            f"{gallery.folder}: {len(gallery)} clips, {gallery.windows} windows, "
-            f"{len(gallery.pieces)} pieces, {gallery.nbytes / 1e6:.1f} MB"
-        )
+        counts = {"clip": len(gallery), "window": gallery.windows, "piece": len(gallery.pieces)}
+        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        tell(f"{gallery.folder}: {told}, {gallery.nbytes / 1e6:.1f} MB")

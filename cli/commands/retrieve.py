@@ -29,7 +29,9 @@ from c4c.retrieval.hit_files import FORMS
 @click.option("--weight", "weights", type=float, multiple=True,
               help="Of each SENTENCE, in their order. [1]")  # fmt: skip
 @click.option("--not", "avoid", multiple=True, help="What hits are not to show; repeatable.")
-@click.option("--like", help="A video of the cache, or a second of one: VIDEO@12.5.")
+@click.option("--like", help="A video, a picture, or a second of a video: VIDEO@12.5.")
+@click.option("--texts", metavar="FILE",
+              help="Which of its sentences fit --like; a file as of --queries.")  # fmt: skip
 @click.option("--split", help="Split to use. [all; test with --evaluate]")
 @click.option("--whole", is_flag=True, help="Answer with whole clips, not moments in them.")
 @click.option("--window", type=float, multiple=True,
@@ -77,6 +79,7 @@ def command(
     evaluate: bool,
     moments: Path | None,
     queries: str | None,
+    texts: str | None,
     interactive: bool,
     json_path: Path | None,
     trec: Path | None,
@@ -112,6 +115,9 @@ def command(
         raise C4CError("--trec, --similarity and --json are for --evaluate; --out takes hits.")
     if target["exact"] and not target["cut"]:
         raise C4CError("--exact is about cuts; pass --cut DIR too.")
+    if texts:
+        _texts(config, sentences, parts["like"], texts, target["out"])
+        return
     wanted["where"] = where
     asked = _asked(sentences, queries, parts)
     _search(config, wanted, asked, target, interactive, as_table=not queries)
@@ -179,6 +185,21 @@ def _evaluate_moments(config: Any, moments: Path, json_path: Path | None) -> Non
     tell(searcher.head.name, *figures_table(figures).split("\n"))
     if json_path:
         write_json(json_path, {"head": searcher.head.name, "figures": as_data(figures)})
+
+
+def _texts(
+    config: Any, sentences: tuple[str, ...], like: str | None, texts: str, out: Path | None
+) -> None:
+    """Print the sentences of a file that fit a video, or write them."""
+    from c4c.retrieval.queries import read_queries
+    from c4c.retrieval.searcher import Searcher
+    from c4c.retrieval.texts import best_texts
+
+    if not like or sentences:
+        raise C4CError("--texts FILE says which sentences fit: pass --like VIDEO, and none here.")
+    with Searcher.of(config) as searcher:
+        found = best_texts(searcher, like, read_queries(texts), config.top_k)
+    _show(iter([found]), out, as_table=True)
 
 
 def _search(
