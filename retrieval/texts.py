@@ -65,10 +65,11 @@ def best_texts(
     while batch := [Ask.of(one) for one in itertools.islice(several, _BATCH)]:
         _, vectors = searcher.encoder.vectors(batch, searcher.vector_of)
         for ask, score in zip(batch, (vectors @ vector).tolist(), strict=True):
-            item = (score, -next(numbers), ask.label)
+            # What batches change in the last digits is no order.
+            item = (round(score, 6), -next(numbers), ask.label)
             if len(best) < k:
                 heapq.heappush(best, item)
             else:
                 heapq.heappushpop(best, item)
     ranked = enumerate(sorted(best, reverse=True), 1)
-    return [TextHit(like, rank, round(score, 6), text) for rank, (score, _, text) in ranked]
+    return [TextHit(like, rank, score, text) for rank, (score, _, text) in ranked]
