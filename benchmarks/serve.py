@@ -31,7 +31,8 @@ from c4c import CacheWriter, Client, Searcher
 from c4c.core.errors import C4CError
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.retrieval.asking import Ask
-from c4c.serve.batching import Batcher, Options
+from c4c.retrieval.wanted import Wanted
+from c4c.serve.batching import Batcher
 
 QUERY = "a {} {} moves {}"
 PARTS = (
@@ -70,7 +71,7 @@ def together(searcher: Searcher, queries: list[str]) -> float:
     alone = time.perf_counter() - began
     batcher = Batcher(searcher)
     began = time.perf_counter()
-    for waiting in [batcher.ask(Ask((query,)), Options()) for query in queries]:
+    for waiting in [batcher.ask(Ask((query,)), Wanted()) for query in queries]:
         waiting.result()
     batched = time.perf_counter() - began
     batcher.close()

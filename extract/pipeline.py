@@ -28,6 +28,7 @@ from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.copies import copy_clips, decoded_parts
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.datasets.folder import load_uncaptioned
+from c4c.extract.known import known_cache, note_known
 from c4c.extract.opening import begun, cache_folder, opened_backbone, settled
 from c4c.extract.pace import Pace
 from c4c.extract.part import Kept, clip_shard, decoded_frames, until
@@ -45,12 +46,28 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
         C4CError: data, weights or cache that cannot be used, or too many failures.
     """
     config = settled(config)
-    cache, manifests, backbone = prepare(config)
+    datasets, folder = datasets_of(config), cache_folder(config)
+    known = known_cache(folder, config)
+    if known is not None:
+        manifests = [settle(known, dataset, config) for dataset in datasets]
+        if not any(_is_left(known, manifest, config) for manifest in manifests):
+            copy_clips(known, manifests)
+            return summary(known, manifests)
+    cache, manifests, backbone = prepare(config, datasets)
+    note_known(folder, cache, backbone, config)
     for manifest in manifests:
         extract_captions(cache, manifest, backbone, config)
         _extract_clips(cache, manifest, backbone, config)
     copy_clips(cache, manifests)
     return summary(cache, manifests)
+
+
+def _is_left(cache: Cache, manifest: Manifest, config: ExtractConfig) -> bool:
+    """Whether something of a plan is still to be extracted by this run."""
+    clips = mine(decoded_parts(cache, manifest), config)
+    captions = mine(manifest.caption_parts, config)
+    left = undone(cache, manifest, clips, "clips") + undone(cache, manifest, captions, "captions")
+    return bool(left)
 
 
 def other_decoder(cache: Cache, config: ExtractConfig) -> str:
@@ -59,13 +76,19 @@ def other_decoder(cache: Cache, config: ExtractConfig) -> str:
     return "" if version == cache.fingerprint.decoder else version
 
 
-def prepare(config: ExtractConfig) -> tuple[Cache, list[Manifest], Backbone]:
+def prepare(
+    config: ExtractConfig, datasets: Sequence[Dataset] | None = None
+) -> tuple[Cache, list[Manifest], Backbone]:
     """Everything before the first frame: the cache, a plan for each split, the backbone.
+
+    Args:
+        config: settings.
+        datasets: what ``datasets_of`` gives; ``None`` asks it.
 
     Raises:
         C4CError: data, weights or cache that cannot be used.
     """
-    datasets = datasets_of(config)
+    datasets = datasets_of(config) if datasets is None else datasets
     folder = cache_folder(config)
     cache, backbone = open_backbone(folder, config, datasets)
     save_head_init(folder, backbone.head_init(), backbone.sha256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from c4c.core.errors import C4CError
-from c4c.core.limits import require_within
 from c4c.retrieval.confidence import confidence
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.gallery import MOST
@@ -27,29 +26,10 @@ if TYPE_CHECKING:
     from c4c.retrieval.gallery import Gallery
     from c4c.retrieval.gallery_piece import Named
     from c4c.retrieval.gallery_refresh import Maker
-    from c4c.retrieval.opening import RetrieveConfig
+    from c4c.retrieval.opening import SearchConfig
+    from c4c.retrieval.wanted import Wanted
 
 _FIRST = 128  # windows looked at for a question; more when they are not enough moments
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is wanted of each question, as ``Searcher.__call__`` has it.
-
-    Raises:
-        C4CError: a number is out of its range.
-    """
-
-    k: int
-    where: Filter
-    per_video: int | None
-    min_confidence: float | None
-    hide: bool
-
-    def __post_init__(self) -> None:
-        require_within("top_k", self.k, 1, MOST)
-        require_within("per_video", self.per_video, 1, MOST)
-        require_within("min_confidence", self.min_confidence, 0, 1)
 
 
 class Answers:
@@ -61,7 +41,7 @@ class Answers:
         config: settings of the search.
     """
 
-    def __init__(self, gallery: Gallery, maker: Maker, config: RetrieveConfig) -> None:
+    def __init__(self, gallery: Gallery, maker: Maker, config: SearchConfig) -> None:
         self.gallery, self._maker, self._config = gallery, maker, config
         kind = "clips" if config.whole else "windows"
         self._kind, self._unrelated = kind, gallery.unrelated(kind)
@@ -92,7 +72,7 @@ class Answers:
             features: text features [Q, D], which a tight head looks at.
             wanted: how many, and which.
         """
-        allowed = self._masks(wanted.where)
+        allowed = self._masks(wanted.where or Filter())
         count = wanted.k if self._config.whole else max(_FIRST, 4 * wanted.k)
         ranked = self.gallery.nearest(self._kind, vectors, count, allowed)
         answers = []
@@ -115,13 +95,14 @@ class Answers:
         """Enough moments, or clips, of one question; more rows are asked for until there are."""
         tight = not self._maker.head.loose
         count = max(wanted.k, self._config.shortlist or 100) if tight else wanted.k
+        allowed = self._masks(wanted.where or Filter())
         while True:
             found = self._some(vector, ranked, count, wanted)
             spent = asked >= MOST or len(ranked[0]) < asked or bool((ranked[1] < 0).any())
             if len(found) >= count or spent:
                 break
             asked = min(MOST, 4 * asked)
-            again = self.gallery.nearest(self._kind, vector[None], asked, self._masks(wanted.where))
+            again = self.gallery.nearest(self._kind, vector[None], asked, allowed)
             ranked = tuple(part[0] for part in again)
         return self._rescored(found, features) if tight and features is not None else found
 
@@ -195,33 +176,38 @@ class Answers:
             scores |= zip(seconds, (frames.float() @ vector).tolist(), strict=True)
         return sorted(scores.items())
 
-    def vector_of(self, like: str) -> Tensor:
-        """The unit vector [D] of a video of the gallery, or of a second of it: ``VIDEO@12.5``.
+    def vector_of(self, video: str, second: float | None) -> Tensor | None:
+        """The unit vector [D] of a video, or of a second of it; ``None``: it is not in the gallery.
 
         Raises:
-            C4CError: no clip of that video is in the gallery, or not that second.
+            C4CError: that second is in none of its clips.
         """
-        video, second = _video_and_second(like)
+        known = False
         wanted = os.path.abspath(video)
         for piece in self.gallery.pieces:
             for row in range(len(piece)):
                 named = piece.name(row)
                 if video != named.id and wanted != os.path.abspath(named.path):
                     continue
+                known = True
                 if second is None:
                     return piece.clips[row]
                 frames, times = piece.clip_frames(row)
                 apart = np.abs(times + named.start - second)
                 if apart.min() <= _NEAR:
                     return frames[int(apart.argmin())].float()
-        where = f", with a frame at {second:g} s," if second is not None else ""
-        raise C4CError(f"--like: no clip of {video}{where} is in {self._maker.cache.path}.")
+        if not known:
+            return None
+        raise C4CError(
+            f"--like: no clip of {video}, with a frame at {second:g} s, is in "
+            f"{self._maker.cache.path}."
+        )
 
 
 _NEAR = 2.0  # seconds from what was asked for to the nearest frame of a clip
 
 
-def _video_and_second(like: str) -> tuple[str, float | None]:
+def video_and_second(like: str) -> tuple[str, float | None]:
     """``VIDEO@12.5`` in its parts; a name may have an @ of its own."""
     video, _, second = like.rpartition("@")
     try:

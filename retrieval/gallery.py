@@ -20,11 +20,12 @@ from torch import Tensor
 from c4c.core.errors import C4CError, Damaged
 from c4c.core.files import file_sha256
 from c4c.core.inside import refuse_links
+from c4c.core.limits import MOST_HITS
 from c4c.kernels import topk_similarity
 from c4c.retrieval.gallery_piece import Piece, open_piece
 
 STATE = "gallery.json"
-MOST = 1024  # rows of a piece that a search can ask for
+MOST = MOST_HITS  # rows of a piece that a search can ask for
 _BLOCK = 16384
 Mask = npt.NDArray[np.bool_]
 

@@ -8,32 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
-from c4c.core.limits import MOST_FRAMES, require_within
+from c4c.core.limits import MOST_FRAMES, MOST_HITS, require_within
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache
     from c4c.extract.backbone.backbone import Backbone
+    from c4c.extract.backbone.text import TextTower
     from c4c.heads.base import Head
     from c4c.retrieval.ranking import Rerank, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetrieveConfig:
-    """Settings of ``c4c retrieve``.
+class SearchConfig:
+    """Settings of a search: what is searched, and by what.
 
     Attributes:
         cache: feature cache; ``None`` is the only one below ``c4c-cache``.
         checkpoint: checkpoint folder; ``None`` is mean pooling, which needs none.
         split: split to search or evaluate; ``None`` is all for search, ``test`` to evaluate.
-        ties: ``expected`` or ``authors``.
-        top_k: answers a query.
-        shortlist: clips that a tight head looks at; ``None`` is 100 for search, and every pair
-            to evaluate.
-        rerank: ``none``, ``qbnorm`` or ``dual-softmax``.
+        shortlist: clips or moments that a tight head looks at; ``None`` is 100 for search, and
+            every pair to evaluate.
+        rerank: ``none``, ``qbnorm`` (which answers with whole clips) or ``dual-softmax``.
         bank: split whose captions and clips are QB-Norm's bank of queries; ``None`` is the one
             that the checkpoint was trained on, or ``train``.
         max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
-        device: where the head runs; ``None`` takes a GPU when there is one.
+        device: where head and text tower run; ``None`` takes a GPU when there is one.
         pretrained: weights for the texts; ``None`` is a tag that the cache names, or the file that
             was passed for the same weights before.
         tokenizer: folder or file of the tokenizer; ``None`` is the one that was passed then.
@@ -45,8 +44,6 @@ class RetrieveConfig:
     cache: Path | None = None
     checkpoint: Path | None = None
     split: str | None = None
-    ties: str = "expected"
-    top_k: int = 10
     shortlist: int | None = None
     rerank: str = "none"
     bank: str | None = None
@@ -59,12 +56,28 @@ class RetrieveConfig:
     hop: float | None = None
 
     def __post_init__(self) -> None:
-        require_within("top_k", self.top_k, 1, 1024)
-        require_within("shortlist", self.shortlist, 1, 1024)
+        require_within("shortlist", self.shortlist, 1, MOST_HITS)
         require_within("max_frames", self.max_frames, 1, MOST_FRAMES)
 
 
-def open_head(config: RetrieveConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieveConfig(SearchConfig):
+    """Settings of ``c4c retrieve``.
+
+    Attributes:
+        ties: ``expected`` or ``authors``; of an evaluation.
+        top_k: answers a query.
+    """
+
+    ties: str = "expected"
+    top_k: int = 10
+
+    def __post_init__(self) -> None:
+        SearchConfig.__post_init__(self)
+        require_within("top_k", self.top_k, 1, MOST_HITS)
+
+
+def open_head(config: SearchConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
     """The cache, the head on its device, the frames it is to see, and how it was trained.
 
     Raises:
@@ -107,7 +120,7 @@ def _check_fit(cache: Cache, meta: dict[str, Any], path: Path) -> None:
 
 
 def rerank_of(
-    config: RetrieveConfig, cache: Cache, split: str | None, trained: dict[str, Any]
+    config: SearchConfig, cache: Cache, split: str | None, trained: dict[str, Any]
 ) -> Rerank | None:
     """What re-ranks, with its bank of queries: at most ``BANK`` captions of another split.
 
@@ -137,8 +150,23 @@ def rerank_of(
     return Rerank("qbnorm", cache.clips(bank), captions.batch(np.sort(some)))
 
 
-def load_tower(cache: Cache, config: RetrieveConfig) -> Backbone:
-    """The backbone that made the cache, for its text tower.
+def load_tower(cache: Cache, config: SearchConfig) -> TextTower | Backbone:
+    """The text tower of the backbone that made the cache; alone, where that is possible.
+
+    Raises:
+        C4CError: see ``load_whole``.
+    """
+    from c4c.extract.backbone.text import open_text_tower
+
+    if config.tokenizer is None:
+        tower = open_text_tower(cache.fingerprint, config.pretrained, config.device)
+        if tower is not None:
+            return tower
+    return load_whole(cache, config)
+
+
+def load_whole(cache: Cache, config: SearchConfig) -> Backbone:
+    """The backbone that made the cache.
 
     Raises:
         C4CError: its weights are in a file that nobody passed here, or are others now.
@@ -155,6 +183,5 @@ def load_tower(cache: Cache, config: RetrieveConfig) -> Backbone:
             f"{cache.path} was made with other weights than '{weights}' are now; pass "
             "--pretrained with the ones it was made with, or extract again."
         )
-    if config.pretrained:
-        remember(backbone)
+    remember(backbone)
     return backbone

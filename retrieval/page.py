@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,7 @@ svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .soft { fil
 .query b { display: block; margin-bottom: .5rem; }
 .hit { display: flex; align-items: center; gap: .7rem; margin: .25rem 0; }
 .hit span { width: 9.5rem; flex: none; font-size: .85rem; color: var(--soft); }
-.hit img { height: 46px; max-width: 100%; border-radius: 4px; }
+.hit a { color: var(--one); } .hit img { height: 46px; max-width: 100%; border-radius: 4px; }
 .right span { color: var(--good); font-weight: 600; }
 """
 
@@ -43,6 +45,11 @@ svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .soft { fil
 def escape(text: str) -> str:
     """Foreign text in a page: shown, and neither markup nor a turn of the writing direction."""
     return html.escape(visible(text))
+
+
+def file_url(path: str) -> str:
+    """The address of a file, as browsers and editors take it."""
+    return "file://" + quote(os.fsencode(os.path.abspath(path)))
 
 
 def page(title: str, lead: str, parts: Sequence[str]) -> str:
@@ -122,8 +129,15 @@ def bars(values: Sequence[Bar], chance: float | None, colour: str) -> str:
 
 def data_uri(frames: Pixels) -> str:
     """Frames side by side as a JPEG in the page."""
+    return small_uri(np.concatenate(list(frames), axis=1))
+
+
+def small_uri(picture: Pixels, side: int | None = None) -> str:
+    """A picture, uint8 [H, W, 3], as a JPEG in the page, its longer side ``side`` at most."""
     from PIL import Image
 
-    memory = io.BytesIO()
-    Image.fromarray(np.concatenate(list(frames), axis=1)).save(memory, "JPEG", quality=82)
+    image, memory = Image.fromarray(picture), io.BytesIO()
+    if side is not None:
+        image.thumbnail((side, side))
+    image.save(memory, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(memory.getvalue()).decode()

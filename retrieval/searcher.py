@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,51 +19,39 @@ from torch import Tensor
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
-from c4c.core.records import FeatureBatch
-from c4c.heads import mean_of
-from c4c.retrieval.answers import Answers, Wanted
+from c4c.core.settings import from_keywords
+from c4c.retrieval.answers import Answers, video_and_second
 from c4c.retrieval.asking import Ask
-from c4c.retrieval.confidence import unrelated_sentences
-from c4c.retrieval.filters import Filter
+from c4c.retrieval.encoding import Encoder
 from c4c.retrieval.gallery import Gallery
 from c4c.retrieval.gallery_refresh import Maker, cache_stamp, open_gallery, refresh
-from c4c.retrieval.opening import RetrieveConfig, load_tower, open_head, rerank_of
+from c4c.retrieval.opening import SearchConfig, open_head, rerank_of
 from c4c.retrieval.search import ClipSearch, Hit
+from c4c.retrieval.wanted import Wanted
 from c4c.retrieval.windows import Windows
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from c4c.extract.backbone.backbone import Backbone
-
 _BATCH = 256  # questions encoded at once, and the least that is answered together
-MOST_HITS = 1024
 
 
 class Searcher:
     """Finds the moments that sentences describe, among the clips of a cache.
 
-    Settings have the names and defaults of ``c4c retrieve``. The gallery is made when the first
-    question comes, and kept: the next searcher of the same cache and checkpoint opens it.
+    The gallery is made when the first question comes, and kept: the next searcher of the same
+    cache and checkpoint opens it.
 
     Args:
         cache: a cache folder, or an open ``Cache``; ``None`` is the only one below ``c4c-cache/``.
         checkpoint: checkpoint folder; ``None`` is mean pooling, which needs none.
-        split: split to search; ``None`` is all.
-        whole: answer with whole clips instead of moments in them.
-        window: lengths of the windows that moments are made of, in seconds.
-        hop: seconds from one window to the next; ``None`` is a quarter of its length.
-        shortlist: clips or moments that a tight head looks at.
-        rerank: ``none`` or ``qbnorm``, which answers with whole clips.
-        bank: split of QB-Norm's queries; ``None`` is that of the training, or ``train``.
-        max_frames: frames of a clip; ``None`` is what the checkpoint was trained with.
-        device: where head and text tower run; ``None`` takes a GPU when there is one.
-        pretrained: weights for the texts; ``None`` is those that made the cache.
-        tokenizer: folder or file of the tokenizer; ``None`` is the one that made the cache.
+        settings: those of ``c4c retrieve`` by the same names and with the same defaults, such as
+            ``whole``, ``window`` and ``device``; ``SearchConfig`` describes each.
 
     Raises:
         C4CError: cache or checkpoint cannot be read or do not fit each other.
+        TypeError: a setting that does not exist.
 
     Example:
         with Searcher("c4c-cache/holidays") as search:
@@ -76,94 +63,53 @@ class Searcher:
         self,
         cache: str | Path | Cache | None = None,
         checkpoint: str | Path | None = None,
-        *,
-        split: str | None = None,
-        whole: bool = False,
-        window: Sequence[float] = (),
-        hop: float | None = None,
-        shortlist: int | None = None,
-        rerank: str = "none",
-        bank: str | None = None,
-        max_frames: int | None = None,
-        device: str | None = None,
-        pretrained: str | None = None,
-        tokenizer: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        if isinstance(cache, Cache):
-            cache = cache.path
-        self._config = config = RetrieveConfig(
-            cache=None if cache is None else Path(cache),
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-            split=split,
-            whole=whole or rerank != "none",
-            window=tuple(window),
-            hop=hop,
-            shortlist=shortlist,
-            rerank=rerank,
-            bank=bank,
-            max_frames=max_frames,
-            device=device,
-            pretrained=pretrained,
-            tokenizer=None if tokenizer is None else Path(tokenizer),
-        )
-        if rerank == "dual-softmax":
+        folder = cache.path if isinstance(cache, Cache) else cache
+        given = {"cache": folder, "checkpoint": checkpoint, **settings}
+        self._open(from_keywords(SearchConfig, given))
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> Searcher:
+        """The searcher with the settings of a command line."""
+        searcher = cls.__new__(cls)
+        searcher._open(config)
+        return searcher
+
+    def _open(self, config: SearchConfig) -> None:
+        if config.rerank == "dual-softmax":
             raise C4CError(
                 "--rerank dual-softmax is for --evaluate: it needs all queries of a split."
             )
-        windows = Windows(config.window, hop) if config.window else Windows(hop=hop)
+        config = replace(config, whole=config.whole or config.rerank != "none")
+        windows = Windows(config.window, config.hop) if config.window else Windows(hop=config.hop)
+        self._config = config
         self.cache, self.head, view, self._trained = open_head(config)
         self.head.eval()
-        if split is not None and split not in self.cache.splits:
-            self.cache.stamps(split)  # says which ones there are
-        self._loose = self.head if self.head.loose else mean_of(self.head)
+        if config.split is not None and config.split not in self.cache.splits:
+            self.cache.stamps(config.split)  # says which ones there are
+        self.encoder = Encoder(self.cache, config, self.head, view)
         self._maker = Maker(self.cache, self.head, view, windows)
         self._lock = RLock()
         self._answers: Answers | None = None
         self._clip_search: ClipSearch | None = None
-        self._tower: Backbone | None = None
 
-    @classmethod
-    def of(cls, config: RetrieveConfig) -> Searcher:
-        """The searcher with the settings of a command line."""
-        own = ("ties", "top_k")  # of the evaluation, and of each question
-        return cls(**{f.name: getattr(config, f.name) for f in fields(config) if f.name not in own})
-
-    def __call__(
-        self,
-        query: str | Ask,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        per_video: int | None = None,
-        min_confidence: float | None = None,
-        missing: str = "show",
-    ) -> list[Hit]:
+    def __call__(self, query: str | Ask, k: int = 10, **wanted: Any) -> list[Hit]:
         """The k best answers to one question, best first; fewer when there are no more.
 
         Args:
             query: a sentence, or an ``Ask`` of several parts.
             k: answers at most, 1 to 1024.
-            where: which clips may answer.
-            per_video: answers from one video at most.
-            min_confidence: hits below it are left out, 0 to 1.
-            missing: ``hide`` leaves hits out whose video file does not exist.
+            wanted: the other fields of ``Wanted``: ``where``, ``per_video``, ….
 
         Raises:
             C4CError: the query is empty or not text, the cache's weights are in a file that
                 nobody passed here, or the cache has no clip with features.
         """
-        wanted = Wanted(k, where or Filter(), per_video, min_confidence, missing == "hide")
-        return self._answer([query], wanted)[0]
+        return self.answer([query], Wanted(k, **wanted))[0]
 
     def stream(
-        self,
-        queries: Iterable[str | Ask],
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        per_video: int | None = None,
-        min_confidence: float | None = None,
-        missing: str = "show",
+        self, queries: Iterable[str | Ask], k: int = 10, **wanted: Any
     ) -> Iterator[list[Hit]]:
         """The answers to each of any number of questions, in their order; see ``__call__``.
 
@@ -173,21 +119,28 @@ class Searcher:
         Raises:
             C4CError: see ``__call__``.
         """
-        wanted = Wanted(k, where or Filter(), per_video, min_confidence, missing == "hide")
+        checked = Wanted(k, **wanted)
         asked = iter(queries)
         while batch := list(itertools.islice(asked, _BATCH)):
-            yield from self._answer(batch, wanted)
+            yield from self.answer(batch, checked)
 
     @torch.inference_mode()
-    def like_picture(
-        self,
-        pixels: npt.NDArray[np.uint8],
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        per_video: int | None = None,
-        missing: str = "show",
-    ) -> list[Hit]:
+    def answer(self, queries: Sequence[str | Ask], wanted: Wanted) -> list[list[Hit]]:
+        """The answers to some questions, encoded and looked up together.
+
+        Raises:
+            C4CError: see ``__call__``.
+        """
+        asks = [Ask.of(query) for query in queries]
+        if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
+            return self._answer_by_clips(asks, wanted)
+        features, vectors = self.encoder.vectors(
+            asks, self.vector_of
+        )  # first: weights may be missing
+        return self._answering().find([ask.label for ask in asks], vectors, features, wanted)
+
+    @torch.inference_mode()
+    def like_picture(self, pixels: npt.NDArray[np.uint8], k: int = 10, **wanted: Any) -> list[Hit]:
         """The k answers that look most like a picture; see ``__call__``.
 
         They have no confidence: that is told by sentences, and pictures score higher.
@@ -195,22 +148,18 @@ class Searcher:
         Args:
             pixels: uint8 [H, W, 3], RGB, upright.
             k: answers at most, 1 to 1024.
-            where: which clips may answer.
-            per_video: answers from one video at most.
-            missing: ``hide`` leaves hits out whose video file does not exist.
+            wanted: as ``__call__`` has it, without ``min_confidence``.
 
         Raises:
             C4CError: see ``__call__``; or a tight head, which scores sentences only.
         """
-        if not self.head.loose or self._config.rerank != "none":
-            raise C4CError("A picture needs a head with a vector a clip, such as seqTransf.")
-        tower, single = self._text_tower(), mean_of(self.head)
-        images = tower.preprocess(torch.from_numpy(pixels)[None])
-        features = tower.encode_frames(images, self.head.projections is not None).float()
-        ones = torch.ones(1, dtype=torch.int64, device=features.device)
-        vector = single.encode_clips(FeatureBatch(features[:, None], ones)).float().cpu()
-        wanted = Wanted(k, where or Filter(), per_video, None, missing == "hide")
-        hits = self._answering().find(["a picture"], vector, None, wanted)[0]
+        checked = Wanted(k, **wanted)
+        if checked.min_confidence is not None:
+            raise C4CError("Answers to a picture have no confidence; leave min_confidence out.")
+        if self._config.rerank != "none":
+            raise C4CError("--rerank is for sentences; leave it out for a picture.")
+        vector = self.encoder.picture(pixels)
+        hits = self._answering().find(["a picture"], vector[None], None, checked)[0]
         return [replace(hit, confidence=None) for hit in hits]
 
     @torch.inference_mode()
@@ -224,7 +173,7 @@ class Searcher:
         Raises:
             C4CError: see ``__call__``; or no clip of that video has features.
         """
-        vector = self._vectors([Ask.of(query)])[1][0]
+        vector = self.encoder.vectors([Ask.of(query)], self.vector_of)[1][0]
         return self._answering().frame_scores(vector, video)
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
@@ -233,20 +182,7 @@ class Searcher:
         Raises:
             C4CError: a sentence is not text.
         """
-        tower = self._text_tower()
-        tokens = tower.tokenize(sentences)
-        # The last place is taken when a text fills all of them.
-        for row in tokens[:, -1].nonzero()[:1].flatten().tolist():
-            say(
-                f"the sentence '{sentences[row][:60]}…' fills the text tower's "
-                f"{tokens.shape[1]} tokens: what goes beyond them is not read"
-            )
-        return self._encoded(tokens)
-
-    def _encoded(self, tokens: Tensor) -> Tensor:
-        with torch.inference_mode():
-            hidden = self.head.projections is not None
-            return self._text_tower().encode_text(tokens, hidden).float()
+        return self.encoder.encode(sentences)
 
     @property
     def gallery(self) -> Gallery:
@@ -271,7 +207,7 @@ class Searcher:
         if cache.owner != self.cache.owner:
             raise C4CError(f"{cache.path} is another cache now; open it anew.")
         maker = replace(self._maker, cache=cache)
-        gallery = open_gallery(maker, self._unrelated)
+        gallery = open_gallery(maker, self.encoder.unrelated)
         with self._lock:
             self.cache, self._maker = cache, maker
             self._answers = Answers(gallery, maker, self._config) if len(gallery) else None
@@ -287,23 +223,19 @@ class Searcher:
         with self._lock:
             folder = self.gallery.folder
             self._answers = None
-            refresh(folder, self._maker, self._unrelated, compact=True)
+            refresh(folder, self._maker, self.encoder.unrelated, compact=True)
         return self.gallery
 
     def close(self) -> None:
         """Let go of what was loaded; asked again, it is loaded again."""
         with self._lock:
-            self._answers = self._clip_search = self._tower = None
+            self._answers = self._clip_search = None
+            self.encoder.close()
 
     def __enter__(self) -> Searcher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -316,33 +248,17 @@ class Searcher:
         return f"Searcher({self.cache.path}{split}: {self.head.name}{shapes})"
 
     @torch.inference_mode()
-    def _answer(self, queries: Sequence[str | Ask], wanted: Wanted) -> list[list[Hit]]:
-        asks = [Ask.of(query) for query in queries]
-        if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
-            return self._answer_by_clips(asks, wanted)
-        features, vectors = self._vectors(asks)  # first: weights may be missing
-        return self._answering().find([ask.label for ask in asks], vectors, features, wanted)
+    def vector_of(self, like: str) -> Tensor:
+        """The unit vector [D] of a video, a picture, or a second of a video: ``VIDEO@12.5``.
 
-    def _vectors(self, asks: Sequence[Ask]) -> tuple[Tensor | None, Tensor]:
-        """Text features [Q, D] where all questions are plain, and unit vectors [Q, D]."""
-        sentences = [sentence for ask in asks for sentence, _ in ask.parts]
-        device = self.head.logit_scale.device
-        features = self.encode(sentences).to(device) if sentences else None
-        units = iter(() if features is None else self._loose.encode_text(features).float().cpu())
-        if all(ask.is_plain for ask in asks):
-            return features, torch.stack(list(units))
-        if not self.head.loose:
-            raise C4CError(
-                f"{self.head.name} scores a sentence with a clip; a question of several parts "
-                "or a video needs a head with a vector a clip, such as seqTransf."
-            )
-        vectors = []
-        for ask in asks:
-            total = sum((weight * next(units) for _, weight in ask.parts), torch.zeros(()))
-            if ask.like:
-                total = total + self._answering().vector_of(ask.like)
-            vectors.append(torch.nn.functional.normalize(total, dim=0))
-        return None, torch.stack(vectors)
+        A video of the cache has its own; any other file is decoded and encoded.
+
+        Raises:
+            C4CError: there is no such video, not that second, or a tight head.
+        """
+        video, second = video_and_second(like)
+        found = self._answering().vector_of(video, second)
+        return self.encoder.of_file(video, second) if found is None else found
 
     def _answer_by_clips(self, asks: Sequence[Ask], wanted: Wanted) -> list[list[Hit]]:
         """By tight heads and QB-Norm, which look at the cache's clips themselves."""
@@ -370,7 +286,7 @@ class Searcher:
     def _answering(self) -> Answers:
         with self._lock:
             if self._answers is None:
-                gallery = open_gallery(self._maker, self._unrelated)
+                gallery = open_gallery(self._maker, self.encoder.unrelated)
                 if not len(gallery):
                     raise C4CError("The gallery is empty: no clip of this cache has features.")
                 self._tell_pending()
@@ -382,22 +298,3 @@ class Searcher:
         if not self.cache.complete:
             clips = self.cache.clips(self._config.split, incomplete=True)
             say(f"{len(clips.pending)} of {clips.expected} clips are not extracted yet")
-
-    @torch.inference_mode()
-    def _unrelated(self) -> Tensor | None:
-        """Vectors [S, D] by which the gallery's confidence is told; ``None``: no text tower."""
-        try:
-            tokens = self._text_tower().tokenize(unrelated_sentences())
-            features = self._encoded(tokens).to(self.head.logit_scale.device)
-        except C4CError as error:
-            if self._config.pretrained:
-                raise
-            say(f"hits will have no confidence, for sentences cannot be encoded: {error}")
-            return None
-        return self._loose.encode_text(features).float().cpu()
-
-    def _text_tower(self) -> Backbone:
-        with self._lock:
-            if self._tower is None:
-                self._tower = load_tower(self.cache, self._config)
-            return self._tower

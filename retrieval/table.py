@@ -54,7 +54,9 @@ def _row(name: str, figures: Metrics) -> Sequence[str]:
 
 
 def hits_table(hits: Sequence[Any]) -> str:
-    """Ranked hits of one query: score, confidence in percent, clip, and where it is."""
+    """Ranked hits of one query: score, confidence in percent, clip and place; or sentences."""
+    if hits and hasattr(hits[0], "text"):
+        return "\n".join(f"{one.rank:>4}  {one.score:.4f}  {visible(one.text)}" for one in hits)
     told: list[Sequence[str]] = [("rank", "score", "sure", "clip", "where")]
     for hit in hits:
         end = "end" if hit.end is None else f"{hit.end:g}"

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.search import Hit
+from c4c.retrieval.wanted import Wanted
 from c4c.serve import models
-from c4c.serve.batching import Options
 from c4c.serve.library import Gallery, video_id
 from c4c.serve.routes import Id, NotFound, Served, answer, come, gallery_of, served_by, video_of
 
@@ -30,10 +30,10 @@ async def search(request: Request, wanted: Annotated[models.Wanted, Query()]) ->
     """Moments that fit sentences, another video, or both."""
     gallery = gallery_of(request, wanted.gallery)
     ask = _ask(gallery, wanted)
-    options = Options(
+    asked = Wanted(
         wanted.k, _filter(wanted), wanted.per_video, wanted.min_confidence, wanted.missing
     )
-    hits = await come(gallery.batcher.ask(ask, options))
+    hits = await come(gallery.batcher.ask(ask, asked))
     return _hits(gallery, str(ask), hits)
 
 

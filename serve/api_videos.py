@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
 from c4c.core.errors import C4CError
+from c4c.extract.video.apart import Film
 from c4c.serve import models
-from c4c.serve.film import Film, media_type
+from c4c.serve.film import is_played, media_type
 from c4c.serve.routes import Id, answer, come, gallery_of, served_by, video_of
 from c4c.serve.thumbnails import WIDTHS
 
@@ -53,7 +54,7 @@ def video(request: Request, name: Id) -> Response:
     try:
         kind = media_type(one.path)
         film = served_by(request).films.about(one.path)
-        played = film.is_played(kind)
+        played = is_played(film, kind)
     except C4CError:
         if not exists:
             film = None

@@ -7,31 +7,30 @@ files. Nothing is written unless a folder for cuts was named.
 from __future__ import annotations
 
 import os
-import re
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from mcp.server.mcpserver import Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
-from c4c.core.durable import rename_new
 from c4c.core.errors import C4CError
 from c4c.core.terminal import visible
 from c4c.core.version import __version__
+from c4c.extract.video.apart import cut
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
-from c4c.serve.batching import Options
-from c4c.serve.film import LONGEST, Films, media_type
+from c4c.retrieval.page import file_url
+from c4c.retrieval.wanted import Wanted
+from c4c.serve.film import media_type
 from c4c.serve.library import Gallery, Library, Video, video_id
 from c4c.serve.thumbnails import WIDTHS, Thumbnails
 
 T = TypeVar("T")
 _PATIENCE = 120.0  # seconds for an answer
+_LONGEST = 120.0  # seconds of a cut
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 _ABOUT = (
@@ -52,7 +51,7 @@ class Assistant:
 
     def __init__(self, library: Library, folder: Path | None = None) -> None:
         self._library, self._folder = library, folder
-        self._thumbnails, self._films = Thumbnails(workers=1), Films()
+        self._thumbnails = Thumbnails(workers=1)
 
     def server(self) -> MCPServer:
         """An MCP server with the tools."""
@@ -81,8 +80,8 @@ class Assistant:
             gallery: which gallery; empty is the first.
         """
         ask = Ask((query,), avoid=(avoid,) if avoid else ())
-        options = Options(max(1, min(count, 20)), Filter(folder=folder or None))
-        hits = self._gallery(gallery).batcher.ask(ask, options).result(_PATIENCE)
+        asked = Wanted(max(1, min(count, 20)), Filter(folder=folder or None))
+        hits = self._gallery(gallery).batcher.ask(ask, asked).result(_PATIENCE)
         return [
             {
                 "video": os.path.abspath(hit.path),
@@ -146,36 +145,26 @@ class Assistant:
         path = os.path.abspath(self._video(video).path)
         at = max(0.0, second)
         return {
-            "link": f"file://{quote(os.fsencode(path))}#t={at:g}",
+            "link": f"{file_url(path)}#t={at:g}",
             "command": f"mpv --start={at:g} -- {shlex.quote(path)}",
         }
 
-    def cut(self, video: str, start: float, end: float) -> str:
-        """Write a span of a video to a file of its own, and give its path.
-
-        MP4, at most 640 pixels wide, without sound, at most two minutes.
+    def cut(self, video: str, start: float, end: float, exact: bool = False) -> str:
+        """Write a span of a video to a file of its own, with its sound, and give its path.
 
         Args:
             video: its path, as the other tools give it.
             start: second at which the span begins.
-            end: second at which it ends.
+            end: second at which it ends, two minutes later at most.
+            exact: begin at that very frame, which encodes the pictures again; else the file is a
+                copy that begins up to some seconds earlier, at the key frame before.
         """
         assert self._folder is not None
         one = self._video(video)
-        if not 0 <= start < end <= start + LONGEST:
-            raise C4CError(f"A cut goes from a second to a later one, {LONGEST:g} s at most.")
+        if not 0 <= start < end <= start + _LONGEST:
+            raise C4CError(f"A cut goes from a second to a later one, {_LONGEST:g} s at most.")
         media_type(one.path)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"[^\w.-]+", "-", Path(one.path).stem, flags=re.ASCII).strip("-.")[:60]
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".c4c-") as scratch:
-            made = Path(scratch) / "cut.mp4"
-            made.touch()
-            self._films.convert(one.path, start, end - start, made)
-            for again in range(1000):
-                name = f"{stem or 'video'}-{start:g}-{end:g}{f'-{again}' if again else ''}.mp4"
-                if rename_new(made, self._folder / name):
-                    return str((self._folder / name).absolute())
-        raise C4CError(f"{self._folder} is full of cuts of this span.")
+        return str(cut(one.path, start, end, self._folder, exact).absolute())
 
     def close(self) -> None:
         """Let go of everything."""

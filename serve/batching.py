@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from c4c.core.errors import C4CError
 from c4c.retrieval.asking import Ask
-from c4c.retrieval.filters import Filter
+from c4c.retrieval.wanted import Wanted
 
 if TYPE_CHECKING:
     from c4c.retrieval.search import Hit
@@ -30,20 +30,9 @@ class Busy(C4CError):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What is wanted of a question besides its words, as ``Searcher.__call__`` has it."""
-
-    k: int = 10
-    where: Filter | None = None
-    per_video: int | None = None
-    min_confidence: float | None = None
-    missing: str = "show"
-
-
-@dataclass(frozen=True, slots=True)
 class _Waiting:
     ask: Ask
-    options: Options
+    wanted: Wanted
     answer: Future[list[Hit]]
 
 
@@ -61,7 +50,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="c4c-search", daemon=True)
         self._thread.start()
 
-    def ask(self, ask: Ask, options: Options) -> Future[list[Hit]]:
+    def ask(self, ask: Ask, wanted: Wanted) -> Future[list[Hit]]:
         """The answers, to come.
 
         Raises:
@@ -69,7 +58,7 @@ class Batcher:
         """
         answer: Future[list[Hit]] = Future()
         try:
-            self._waiting.put_nowait(_Waiting(ask, options, answer))
+            self._waiting.put_nowait(_Waiting(ask, wanted, answer))
         except queue.Full:
             raise Busy("Too many questions wait; ask again in a moment.") from None
         return answer
@@ -88,34 +77,25 @@ class Batcher:
                     ended = True
                     break
                 batch.append(one)
-            by_options: dict[Options, list[_Waiting]] = {}
+            by_wanted: dict[Wanted, list[_Waiting]] = {}
             for one in batch:
                 # One whose asker has left is not answered.
                 if one.answer.set_running_or_notify_cancel():
-                    by_options.setdefault(one.options, []).append(one)
-            for options, some in by_options.items():
-                self._answer(some, options)
+                    by_wanted.setdefault(one.wanted, []).append(one)
+            for wanted, some in by_wanted.items():
+                self._answer(some, wanted)
             if ended:
                 return
 
-    def _answer(self, some: list[_Waiting], options: Options) -> None:
+    def _answer(self, some: list[_Waiting], wanted: Wanted) -> None:
         try:
-            answers = list(
-                self._searcher.stream(
-                    [one.ask for one in some],
-                    options.k,
-                    where=options.where,
-                    per_video=options.per_video,
-                    min_confidence=options.min_confidence,
-                    missing=options.missing,
-                )
-            )
+            answers = self._searcher.answer([one.ask for one in some], wanted)
         except Exception as error:
             if len(some) == 1:
                 some[0].answer.set_exception(error)
                 return
             for one in some:  # what is wrong with one question is not the others' fault
-                self._answer([one], options)
+                self._answer([one], wanted)
             return
         for one, hits in zip(some, answers, strict=True):
             one.answer.set_result(hits)

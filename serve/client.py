@@ -16,13 +16,13 @@ from urllib.parse import urlencode, urlsplit
 from c4c.core.errors import C4CError
 from c4c.core.records import Query
 from c4c.retrieval.asking import Ask
+from c4c.retrieval.filters import Filter
 from c4c.retrieval.search import Hit
+from c4c.retrieval.wanted import Wanted
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from c4c.retrieval.filters import Filter
 
 _PATIENCE = 90.0  # seconds for an answer
 _TRIES = 5  # of a server that says it is busy
@@ -62,57 +62,33 @@ class Client:
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._ids: dict[str, str] = {}  # of videos that hits named, by path
 
-    def __call__(
-        self,
-        query: str | Ask,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        per_video: int | None = None,
-        min_confidence: float | None = None,
-        missing: str = "show",
-    ) -> list[Hit]:
+    def __call__(self, query: str | Ask, k: int = 10, **wanted: Any) -> list[Hit]:
         """The k best answers to one question, best first; see ``Searcher.__call__``.
 
         Args:
             query: a sentence, or an ``Ask`` of several parts.
             k: answers at most, 1 to 100.
-            where: which clips may answer.
-            per_video: answers from one video at most.
-            min_confidence: hits below it are left out, 0 to 1.
-            missing: ``hide`` leaves hits out whose video file does not exist.
+            wanted: the other fields of ``Wanted``: ``where``, ``per_video``, ….
 
         Raises:
             C4CError: what the server says is wrong, or it does not answer.
         """
         ask = Ask.of(query)
-        options = {"k": k, "per_video": per_video, "min_confidence": min_confidence}
-        asked = [*self._question(ask), *_narrowed(options, where, missing)]
+        asked = [*self._question(ask), *_narrowed(Wanted(k, **wanted))]
         return [self._hit(ask.label, one) for one in self._get("/api/search", asked)["hits"]]
 
-    def like_picture(
-        self,
-        pixels: npt.NDArray[np.uint8],
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        per_video: int | None = None,
-        missing: str = "show",
-    ) -> list[Hit]:
+    def like_picture(self, pixels: npt.NDArray[np.uint8], k: int = 10, **wanted: Any) -> list[Hit]:
         """The k answers that look most like a picture; see ``Searcher.like_picture``.
 
         Args:
             pixels: uint8 [H, W, 3], RGB, upright.
             k: answers at most, 1 to 100.
-            where: which clips may answer.
-            per_video: answers from one video at most.
-            missing: ``hide`` leaves hits out whose video file does not exist.
+            wanted: as ``__call__`` has it, without ``min_confidence``.
 
         Raises:
             C4CError: see ``__call__``.
         """
-        asked = [("gallery", self._gallery)]
-        asked += _narrowed({"k": k, "per_video": per_video}, where, missing)
+        asked = [("gallery", self._gallery), *_narrowed(Wanted(k, **wanted))]
         found = self._get("/api/search/image", asked, _png(pixels))
         return [self._hit(Query("a picture"), one) for one in found["hits"]]
 
@@ -216,9 +192,10 @@ class Client:
             raise C4CError(f"{self._url} is no c4c server: it answers with no JSON.") from None
 
 
-def _narrowed(options: dict[str, Any], where: Filter | None, missing: str) -> list[tuple[str, Any]]:
-    filters = {f.name: getattr(where, f.name) for f in fields(where)} if where else {}
-    return [*options.items(), *filters.items(), ("missing", missing)]
+def _narrowed(wanted: Wanted) -> list[tuple[str, Any]]:
+    given = {f.name: getattr(wanted, f.name) for f in fields(wanted)}
+    where = given.pop("where") or Filter()
+    return [*given.items(), *vars(where).items()]
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:

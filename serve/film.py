@@ -1,39 +1,30 @@
 """Videos for browsers: whether one can be played as it is, and if not, a part of it as MP4.
 
-Files are looked at and converted in confined processes, never in this one.
+Files are looked at and converted in confined processes (``extract/video/apart.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import spawn
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from c4c.core.errors import C4CError
-from c4c.core.files import parse_json, read_bytes, read_text
-from c4c.core.schema import parse
+from c4c.extract.video.apart import Film, look, preview, read_picture
 from c4c.serve.batching import Busy
 from c4c.serve.store import Store
 
-_MEMORY = 4 << 30  # bytes of address space
-_OUTPUT = 64 << 20  # bytes that a preview may have
-_SECONDS = 60  # of computing; as long again may pass on a busy machine
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 _AT_ONCE = 2
 _WAITING = 8  # that may wait for a turn: they hold threads that others need
 _MOST_BYTES = 1 << 30  # of all previews that are kept
-LONGEST = 120.0  # seconds of a preview
 
 # What a file begins with, where, and what browsers call it. Nothing else is handed out: a cache
 # from elsewhere may name any file of this machine.
@@ -56,31 +47,9 @@ _PLAYED = ("video/mp4", "video/webm")
 _CODECS = ("h264", "vp8", "vp9", "av1", "libdav1d")
 
 
-@dataclass(frozen=True, slots=True)
-class Film:
-    """What a video is.
-
-    Attributes:
-        container: FFmpeg's name of its format.
-        codec: that of its pictures.
-        bits: of a colour.
-        pixels: FFmpeg's name of their format.
-        width: pixels, upright.
-        height: likewise.
-        seconds: how long it is.
-    """
-
-    container: str
-    codec: str
-    bits: int
-    pixels: str
-    width: int
-    height: int
-    seconds: float
-
-    def is_played(self, kind: str) -> bool:
-        """Whether today's browsers play it, of a file of that media type."""
-        return kind in _PLAYED and self.codec in _CODECS and self.bits == 8 and "420" in self.pixels
+def is_played(film: Film, kind: str) -> bool:
+    """Whether today's browsers play a video, of a file of that media type."""
+    return kind in _PLAYED and film.codec in _CODECS and film.bits == 8 and "420" in film.pixels
 
 
 def media_type(path: str) -> str:
@@ -131,27 +100,19 @@ class Films:
         Args:
             path: the video.
             start: where the part begins.
-            seconds: how long it is, ``LONGEST`` at most.
+            seconds: how long it is.
 
         Raises:
             C4CError: that part cannot be converted.
             Busy: others have to be converted first.
         """
         key = (path, *_stamp(path), start, seconds)
-        kept = self._store.get(key)
-        return kept or self._store.put(
-            key, lambda target: self.convert(path, start, seconds, target)
-        )
 
-    def convert(self, path: str, start: float, seconds: float, target: Path) -> None:
-        """Write a part of a video as MP4.
+        def convert(target: Path) -> None:
+            with self._turn():
+                preview(path, start, seconds, target)
 
-        Raises:
-            C4CError: that part cannot be converted.
-            Busy: others have to be converted first.
-        """
-        with self._turn(), target.open("r+b") as stream:
-            self._run("convert", stream.fileno(), path, str(start), str(min(seconds, LONGEST)))
+        return self._store.get(key) or self._store.put(key, convert)
 
     def picture(self, path: str) -> npt.NDArray[np.uint8]:
         """The pixels of a picture, uint8 [H, W, 3], upright and not larger than 1024.
@@ -160,25 +121,12 @@ class Films:
             C4CError: it is none.
             Busy: others have to be read first.
         """
-        with self._turn(), _scratch() as (handle, name):
-            try:
-                self._run("picture", handle, path)
-            except C4CError:
-                words = "Cannot read the picture; send a JPEG, PNG, WebP, GIF or BMP."
-                raise C4CError(words) from None
-            data = read_bytes(name, _OUTPUT)
-        height, width = struct.unpack_from("<II", data.ljust(8))
-        if not height * width or len(data) != 8 + 3 * height * width:
-            raise C4CError("Cannot read the picture.")
-        pixels: npt.NDArray[np.uint8] = np.frombuffer(data, np.uint8, offset=8).copy()
-        return pixels.reshape(height, width, 3)
+        with self._turn():
+            return read_picture(path)
 
     def _look(self, path: str, *stamp: int) -> Film:
-        # A file and no pipe: a process that is killed leaves no reader waiting.
-        with self._turn(), _scratch() as (handle, name):
-            self._run("look", handle, path)
-            words = parse_json(read_text(name, 65536), "a video")
-            return parse(Film, words, "a video")
+        with self._turn():
+            return look(path)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -189,38 +137,6 @@ class Films:
                 yield
         finally:
             self._places.release()
-
-    def _run(self, task: str, handle: int, path: str, *more: str) -> None:
-        code = (
-            "import sys; from c4c.extract.video.sandbox import confine; "
-            f"confine({_MEMORY}, {_SECONDS}, {_OUTPUT}); "
-            "from c4c.serve.film_process import run; run(*sys.argv[1:2], int(sys.argv[2]), "
-            "*sys.argv[3:])"
-        )
-        command: list[Any] = [spawn.get_executable(), "-P", "-c", code, task, str(handle), path]
-        try:
-            done = subprocess.run(
-                [*command, *more],
-                pass_fds=(handle,),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=2 * _SECONDS,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                process_group=0,
-            )
-        except subprocess.TimeoutExpired:
-            raise C4CError("The video took too long to decode.") from None
-        if done.returncode:
-            raise C4CError("The video cannot be decoded there.")
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[tuple[int, Path]]:
-    import tempfile
-
-    with tempfile.NamedTemporaryFile(prefix="c4c-") as stream:
-        yield stream.fileno(), Path(stream.name)
 
 
 def _stamp(path: str) -> tuple[int, int]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from c4c.core.errors import C4CError
+
 
 @click.command()
 @click.argument("cache", required=False, type=click.Path(path_type=Path))
@@ -16,6 +18,9 @@ import click
 @click.option("--max-frames", type=int, help="Frames a clip. [as trained]")
 @click.option("--compact", is_flag=True, help="Make it anew, without clips that are gone.")
 @click.option("--verify", is_flag=True, help="Read every byte and compare checksums.")
+@click.option("--export", type=click.Choice(["faiss", "parquet"]),
+              help="Write its windows too: for FAISS, or for clip-retrieval.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for --export.")
 @click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
 @click.option("--pretrained", help="Weights for the texts. [those of the cache]")
 def command(
@@ -26,6 +31,8 @@ def command(
     max_frames: int | None,
     compact: bool,
     verify: bool,
+    export: str | None,
+    out: Path | None,
     device: str | None,
     pretrained: str | None,
 ) -> None:
@@ -34,8 +41,11 @@ def command(
     Exit status: 0 it is as it should be; 3 --verify found damage.
     """
     from c4c.core.terminal import tell
+    from c4c.retrieval.gallery_export import export_gallery
     from c4c.retrieval.searcher import Searcher
 
+    if bool(export) != bool(out):
+        raise C4CError("--export needs a folder: --out DIR; and --out is of --export.")
     with Searcher(
         cache,
         checkpoint,
@@ -51,7 +61,8 @@ def command(
             tell(*damaged)
             if damaged:
                 raise click.exceptions.Exit(3)
-        tell(
-            f"{gallery.folder}: {len(gallery)} clips, {gallery.windows} windows, "
-            f"{len(gallery.pieces)} pieces, {gallery.nbytes / 1e6:.1f} MB"
-        )
+        counts = {"clip": len(gallery), "window": gallery.windows, "piece": len(gallery.pieces)}
+        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        for path in export_gallery(gallery, export, out) if export and out else ():
+            tell(str(path))
+        tell(f"{gallery.folder}: {told}, {gallery.nbytes / 1e6:.1f} MB")

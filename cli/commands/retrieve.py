@@ -12,6 +12,7 @@ import click
 
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
+from c4c.retrieval.hit_files import FORMS
 
 
 @click.command()
@@ -28,7 +29,9 @@ from c4c.core.errors import C4CError
 @click.option("--weight", "weights", type=float, multiple=True,
               help="Of each SENTENCE, in their order. [1]")  # fmt: skip
 @click.option("--not", "avoid", multiple=True, help="What hits are not to show; repeatable.")
-@click.option("--like", help="A video of the cache, or a second of one: VIDEO@12.5.")
+@click.option("--like", help="A video, a picture, or a second of a video: VIDEO@12.5.")
+@click.option("--texts", metavar="FILE",
+              help="Which of its sentences fit --like; a file as of --queries.")  # fmt: skip
 @click.option("--split", help="Split to use. [all; test with --evaluate]")
 @click.option("--whole", is_flag=True, help="Answer with whole clips, not moments in them.")
 @click.option("--window", type=float, multiple=True,
@@ -54,7 +57,13 @@ from c4c.core.errors import C4CError
               show_default=True, help="Of whole clips, against hubs; labelled.")  # fmt: skip
 @click.option("--bank", help="Split of QB-Norm's queries. [that of the training, or train]")
 @click.option("--max-frames", type=int, help="Frames a clip. [as trained]")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON lines to this file.")
+@click.option("--out", type=click.Path(path_type=Path),
+              help="JSON lines, or what --export makes, to this file.")  # fmt: skip
+@click.option("--export", type=click.Choice(FORMS),
+              help="Write hits as this; vtt, srt: a file a video. [into c4c-hits…]")  # fmt: skip
+@click.option("--cut", type=click.Path(path_type=Path), metavar="DIR",
+              help="Also write what was found as videos, copied from a key frame on.")  # fmt: skip
+@click.option("--exact", is_flag=True, help="With --cut: begin at the very frame; encodes.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
               help="Figures of --evaluate, with ranks, or --moments.")  # fmt: skip
 @click.option("--trec", type=click.Path(path_type=Path), metavar="PREFIX",
@@ -70,8 +79,8 @@ def command(
     evaluate: bool,
     moments: Path | None,
     queries: str | None,
+    texts: str | None,
     interactive: bool,
-    out: Path | None,
     json_path: Path | None,
     trec: Path | None,
     similarity: Path | None,
@@ -88,6 +97,7 @@ def command(
     parts = {name: options.pop(name) for name in ("weights", "avoid", "like")}
     where = Filter(**{name: options.pop(name) for name in _FILTERS})
     wanted = {name: options.pop(name) for name in ("per_video", "min_confidence", "missing")}
+    target = {name: options.pop(name) for name in ("out", "export", "cut", "exact")}
     config = RetrieveConfig(**options)
     asks = bool(sentences or parts["like"])
     if sum(map(bool, (asks, evaluate, moments, queries, interactive))) != 1:
@@ -103,9 +113,14 @@ def command(
         return
     if trec or similarity or json_path:
         raise C4CError("--trec, --similarity and --json are for --evaluate; --out takes hits.")
+    if target["exact"] and not target["cut"]:
+        raise C4CError("--exact is about cuts; pass --cut DIR too.")
+    if texts:
+        _texts(config, sentences, parts["like"], texts, target["out"])
+        return
     wanted["where"] = where
     asked = _asked(sentences, queries, parts)
-    _search(config, wanted, asked, out, interactive, as_table=not queries)
+    _search(config, wanted, asked, target, interactive, as_table=not queries)
 
 
 _FILTERS = ("path", "folder", "after", "before", "longer", "shorter", "caption")
@@ -172,27 +187,36 @@ def _evaluate_moments(config: Any, moments: Path, json_path: Path | None) -> Non
         write_json(json_path, {"head": searcher.head.name, "figures": as_data(figures)})
 
 
+def _texts(
+    config: Any, sentences: tuple[str, ...], like: str | None, texts: str, out: Path | None
+) -> None:
+    """Print the sentences of a file that fit a video, or write them."""
+    from c4c.retrieval.queries import read_queries
+    from c4c.retrieval.searcher import Searcher
+    from c4c.retrieval.texts import best_texts
+
+    if not like or sentences:
+        raise C4CError("--texts FILE says which sentences fit: pass --like VIDEO, and none here.")
+    with Searcher.of(config) as searcher:
+        found = best_texts(searcher, like, read_queries(texts), config.top_k)
+    _show(iter([found]), out, as_table=True)
+
+
 def _search(
     config: Any,
     wanted: dict[str, Any],
     asked: Iterator[Any],
-    out: Path | None,
+    target: dict[str, Any],
     each: bool,
     as_table: bool,
 ) -> None:
     """Print hits, or write them; ``each`` answers a question before the next one is read."""
-    import json
-
-    from c4c.core.files import write_atomic
-    from c4c.core.terminal import tell
     from c4c.retrieval.searcher import Searcher
-    from c4c.retrieval.table import hits_table
 
     first = next(asked, None)
     if first is None:
         raise C4CError("There is no query: pass a sentence, or --queries FILE with one a line.")
     several = itertools.chain([first], asked)
-    terminal = sys.stdout is not None and sys.stdout.isatty() and not out
     with Searcher.of(config) as searcher:
         answers: Iterator[Any]
         if each:
@@ -200,17 +224,48 @@ def _search(
         else:
             answers = searcher.stream(several, config.top_k, **wanted)
         answers = _remarked(answers, wanted["min_confidence"])
-        if terminal and as_table:
-            for hits in answers:
-                tell(*hits_table(hits).split("\n"))
-            return
-        # ASCII: no character can split a line.
-        lines = (json.dumps(hit.as_dict()) for hits in answers for hit in hits)
-        if out:
-            write_atomic(out, lambda target: _write_lines(target, lines))
-            return
-        for line in lines:
-            tell(line)
+        if target["export"] or target["cut"]:
+            _hand_over(list(answers), target, as_table)
+        else:
+            _show(answers, target["out"], as_table)
+
+
+def _hand_over(answers: list[Any], target: dict[str, Any], as_table: bool) -> None:
+    """Write hits for other programs, and what was found as videos."""
+    from c4c.core.progress import say
+    from c4c.retrieval.hit_files import cut_hits, export_hits
+
+    hits = [hit for own in answers for hit in own]
+    if target["export"]:
+        written = export_hits(hits, target["export"], target["out"])
+        say(f"written: {', '.join(map(str, written)) or 'nothing, for nothing was found'}")
+    else:
+        _show(iter(answers), target["out"], as_table)
+    if target["cut"]:
+        for path in cut_hits(hits, target["cut"], target["exact"]):
+            say(f"written: {path}")
+
+
+def _show(answers: Iterator[Any], out: Path | None, as_table: bool) -> None:
+    """A table on a terminal, else JSON lines."""
+    import json
+
+    from c4c.core.files import write_atomic
+    from c4c.core.terminal import tell
+    from c4c.retrieval.table import hits_table
+
+    terminal = sys.stdout is not None and sys.stdout.isatty() and not out
+    if terminal and as_table:
+        for hits in answers:
+            tell(*hits_table(hits).split("\n"))
+        return
+    # ASCII: no character can split a line.
+    lines = (json.dumps(hit.as_dict()) for hits in answers for hit in hits)
+    if out:
+        write_atomic(out, lambda target: _write_lines(target, lines))
+        return
+    for line in lines:
+        tell(line)
 
 
 def _remarked(answers: Iterator[Any], least: float | None) -> Iterator[Any]:

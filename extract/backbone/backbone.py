@@ -23,10 +23,8 @@ from c4c.extract.backbone import towers
 from c4c.extract.backbone.build import TINY, build_model, default_weights
 from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing
+from c4c.extract.backbone.text import PRECISIONS
 from c4c.extract.backbone.tokens import context_length
-
-# int8 is of OpenVINO's vision tower; texts, and whatever else torch computes, are float32 then.
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
 
 
 class Engine(Protocol):
@@ -60,6 +58,7 @@ class Backbone:
         preprocessing: what is done to frames: size, resizing, mean and deviation.
         origin: who says that it is this preprocessing.
         engine: what computes the vision tower; ``None`` is torch.
+        file: where the weights are, when they are in a file.
     """
 
     model: Any
@@ -71,6 +70,7 @@ class Backbone:
     preprocessing: Preprocessing
     origin: str = ""
     engine: Engine | None = None
+    file: Path | None = None
 
     @property
     def device(self) -> torch.device:
@@ -287,7 +287,7 @@ class Backbone:
 
     def about(self) -> dict[str, str]:
         """What a file of the weights says of them besides their numbers."""
-        gelu = "true" if uses_quick_gelu(self.model) else "false"
+        gelu = "true" if towers.uses_quick_gelu(self.model) else "false"
         said = {"model": self.name, "quick_gelu": gelu}
         return {**said, "preprocessing": self.preprocessing.to_text()}
 
@@ -355,6 +355,7 @@ def load_backbone(
         tokenizer=built.tokenizer,
         preprocessing=built.preprocessing,
         origin=built.origin,
+        file=built.file,
     )
 
 
@@ -373,8 +374,3 @@ def resolve_precision(precision: str, device: torch.device, name: str) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
-
-
-def uses_quick_gelu(model: nn.Module) -> bool:
-    """Whether the towers use OpenAI's sigmoid approximation of GELU."""
-    return any(type(module).__name__ == "QuickGELU" for module in model.modules())

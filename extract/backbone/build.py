@@ -22,9 +22,9 @@ from c4c.extract.backbone.memory import check_memory
 from c4c.extract.backbone.patch3d import add_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing, default_tag, tag_settings
 from c4c.extract.backbone.tokens import Tokenizer, require_transformers, text_config
-from c4c.extract.backbone.weights import config_from_state, read_weights
+from c4c.extract.backbone.weights import config_from_state, read_weights, weights_file
 
-TINY = "tiny"
+TINY = tiny.NAME
 PATCH3D = "visual.conv2.weight"
 
 
@@ -37,12 +37,14 @@ class Built:
         tokenizer: texts to token ids.
         preprocessing: what its weights were trained with.
         origin: who says so; empty where it goes without saying, as for a tag's weights.
+        file: where its weights are, when they are in a file.
     """
 
     model: nn.Module
     tokenizer: Any
     preprocessing: Preprocessing
     origin: str
+    file: Path | None
 
 
 def build_model(
@@ -96,7 +98,7 @@ def _build(name: str, pretrained: str, preprocess: str | None, local: Path | Non
         raise C4CError(f"--tokenizer is for backbones of open_clip, by name; this is {name}.")
     tokenizer = Tokenizer(name, local) if local else None  # a wrong path is told before the work
     known: dict[str, str] = {}
-    tag = None
+    tag, file = None, None
     if pretrained == "none":
         check_memory(name, loaded=False)
         # Always the same, so that a run can go on and its cache can be searched.
@@ -105,13 +107,14 @@ def _build(name: str, pretrained: str, preprocess: str | None, local: Path | Non
             model = _from_config(name, {}, {}, local)
     elif needs_file(name, pretrained):
         model, known = _from_file(name, pretrained, local)
+        file = weights_file(Path(os.path.abspath(pretrained)))
     elif name == TINY:
         model, known = _from_weights(name, tiny.WEIGHTS, None)
     else:
         tag = pretrained
-        model = _from_tag(name, pretrained, local)
+        model, file = _from_tag(name, pretrained, local)
     preprocessing, origin = _preprocessing(name, model, known, tag, preprocess)
-    return Built(model, tokenizer or _tokenizer(name, model), preprocessing, origin)
+    return Built(model, tokenizer or _tokenizer(name, model), preprocessing, origin, file)
 
 
 def _preprocessing(
@@ -306,14 +309,15 @@ def _load(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict({key: state[key].float() for key in model.state_dict()})
 
 
-def _from_tag(name: str, tag: str, local: Path | None) -> nn.Module:
+def _from_tag(name: str, tag: str, local: Path | None) -> tuple[nn.Module, Path]:
+    """The model of a tag, and where its weights are."""
     import open_clip
 
     known = open_clip.get_pretrained_cfg(name, tag)
     check_memory(name, loaded=True)
     try:
         with no_retries_offline():
-            open_clip.download_pretrained(known)
+            file = Path(open_clip.download_pretrained(known))
     except Exception as error:  # the hub client has a family of errors of its own
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
         raise C4CError(
@@ -321,7 +325,8 @@ def _from_tag(name: str, tag: str, local: Path | None) -> nn.Module:
             "pass --pretrained FILE, or use --backbone tiny."
         ) from None
     quick = bool(known.get("quick_gelu"))
-    return create(name, local, pretrained=tag, force_quick_gelu=quick, weights_only=True)
+    model = create(name, local, pretrained=tag, force_quick_gelu=quick, weights_only=True)
+    return model, file
 
 
 def _tokenizer(name: str, model: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+NAME = "tiny"
 WEIGHTS = Path(__file__).with_name("tiny.safetensors")
 
 CONFIG: dict[str, Any] = {

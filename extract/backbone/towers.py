@@ -160,3 +160,8 @@ def text_transformer(model: Any) -> dict[str, Tensor]:
         if name.startswith("resblocks.") or name == "positional_embedding":
             found[name] = value
     return found
+
+
+def uses_quick_gelu(model: nn.Module) -> bool:
+    """Whether the towers use OpenAI's sigmoid approximation of GELU."""
+    return any(type(module).__name__ == "QuickGELU" for module in model.modules())

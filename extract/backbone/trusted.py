@@ -19,7 +19,7 @@ import re
 import shlex
 import stat
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from c4c.core.progress import say
 from c4c.core.records import Fingerprint
 from c4c.extract.backbone.build import needs_file
 from c4c.extract.backbone.tokens import Tokenizer
+from c4c.extract.backbone.towers import uses_quick_gelu
 from c4c.extract.backbone.weights import weights_file
 
 if TYPE_CHECKING:
@@ -50,31 +51,57 @@ class Named:
         sha256: of its bytes.
         stamp: size, modification time, inode and change time; while it has these, the bytes are
             not read again. ``None``: they are.
+        quick_gelu: whether the model that was made of it uses that; ``None``: nobody noted it.
     """
 
     path: str
     sha256: str
     stamp: list[int] | None
+    quick_gelu: bool | None = None
 
 
 def remember(backbone: Backbone) -> None:
-    """Note that the user named the file (or checkpoint folder) that ``backbone`` was made of.
+    """Note that the user named the file (or tag, or checkpoint folder) of ``backbone``.
 
     When that cannot be noted (no home, a full disk) a line says so: features are worth more.
     """
     _remember_tokenizer(getattr(backbone.tokenizer, "local", None), backbone.tokenizer)
-    if not needs_file(backbone.name, backbone.weights):
+    path = backbone.file
+    if path is None:
         return
     try:
-        path = weights_file(Path(os.path.abspath(backbone.weights)))
         record = _record(backbone.sha256)
         if record is None:
             raise C4CError("there is no home folder, and no XDG_STATE_HOME")
-        known = _read(record)
-        if not (known and known.path == str(path) and known.stamp == _stamp(path)):
-            _write(record, _named(path))
+        known, quick = _read(record), uses_quick_gelu(backbone.model)
+        same = known and (known.path, known.quick_gelu) == (str(path), quick)
+        if not (same and known and known.stamp == _stamp(path)):
+            _write(record, replace(_named(path), quick_gelu=quick))
     except (C4CError, OSError) as error:
         say(f"a search will need --pretrained again: that it was passed cannot be noted ({error})")
+
+
+def named_weights(state_sha256: str, asked: str | None) -> tuple[Path, bool] | None:
+    """The file that the user named for a model, and whether that uses quick GELU.
+
+    Args:
+        state_sha256: hash of the model's state.
+        asked: weights that the user names now; ``None`` is any.
+
+    Returns:
+        ``None``: no such file was named, another is named now, or its activation was not noted.
+
+    Raises:
+        C4CError: it is gone, or has other bytes now.
+    """
+    path = _recall(state_sha256)
+    record = _record(state_sha256)
+    known = _read(record) if record else None
+    if path is None or known is None or known.quick_gelu is None:
+        return None
+    if asked is not None and weights_file(Path(os.path.abspath(asked))) != path:
+        return None
+    return path, known.quick_gelu
 
 
 def weights_of(made: Fingerprint, cache: Path) -> str:
@@ -156,6 +183,7 @@ def _recall(state_sha256: str) -> Path | None:
     if now.sha256 != known.sha256:
         raise C4CError(f"{path} has changed since; pass --pretrained with those it was made with")
     if now.stamp:
+        now = replace(now, quick_gelu=known.quick_gelu)
         with contextlib.suppress(C4CError, OSError):  # a read-only home: it is hashed each time
             _write(record, now)
     return path
@@ -179,8 +207,9 @@ def _read(record: Path) -> Named | None:
     """A record; ``None`` when there is none that can be used."""
     try:
         found: Any = read_json(record)
-        named = Named(found["path"], found["sha256"], found["stamp"])
-    except (C4CError, KeyError, TypeError):
+        quick = found.get("quick_gelu")
+        named = Named(found["path"], found["sha256"], found["stamp"], quick)
+    except (AttributeError, C4CError, KeyError, TypeError):
         return None
     return named if isinstance(named.path, str) and isinstance(named.sha256, str) else None
 

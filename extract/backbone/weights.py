@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,13 +39,16 @@ def weights_file(path: Path) -> Path:
     return path / "backbone.safetensors" if os.path.isdir(path) else path
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(
+    path: Path, wanted: Callable[[str], bool] = bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a state dict: safetensors, ``torch.save`` or TorchScript, as OpenAI's files are.
 
     Whatever the file holds, no code in it runs, and the memory taken is at most its own size.
 
     Args:
         path: the file, or a checkpoint folder that holds ``backbone.safetensors``.
+        wanted: says by its name whether a tensor is read.
 
     Returns:
         The tensors by name (prefixes of wrappers removed) and what is known of them:
@@ -69,9 +72,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             known = {key: said[key] for key in _SAID if _WORD.fullmatch(said.get(key, ""))}
             if "preprocessing" in said:
                 known["preprocessing"] = said["preprocessing"]
-            return _plain(state, Tensor), known
+            return _chosen(_plain(state, Tensor), wanted), known
         with open_torch(path) as found:
-            state = found.tensors(_plain(found.tree, Slice))
+            state = found.tensors(_chosen(_plain(found.tree, Slice), wanted))
             return state, {"quick_gelu": "true"} if found.is_script else {}
     except C4CError as error:
         raise C4CError(f"{path}: {error}.") from None
@@ -82,6 +85,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise C4CError(
             f"{path} is damaged, or not a file of weights that c4c loads: {reason}."
         ) from None
+
+
+def _chosen(state: dict[str, T], wanted: Callable[[str], bool]) -> dict[str, T]:
+    return {name: value for name, value in state.items() if wanted(name)}
 
 
 def _plain(state: Any, kind: type[T]) -> dict[str, T]:

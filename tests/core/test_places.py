@@ -6,7 +6,7 @@ import pytest
 
 from c4c.core.config import dataset_source, load_config
 from c4c.core.errors import C4CError
-from c4c.retrieval.session import read_queries
+from c4c.retrieval.queries import read_queries
 
 
 def place(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.extract.video.pool import Ended
-from c4c.retrieval.session import RetrieveConfig, run_search
+from c4c.retrieval.searcher import Searcher
 
 Features = dict[str, bytes]
 
@@ -160,8 +160,7 @@ def test_a_search_answers_while_an_update_is_stopped_and_figures_are_refused(
     with pytest.raises(Interrupted):
         extract(folder)
     capsys.readouterr()
-    config = RetrieveConfig(cache=Path("cache"), device="cpu")
-    hits = list(run_search(config, ["a red circle"]))
+    hits = Searcher("cache", device="cpu")("a red circle")
     assert len(hits) >= 4
     assert all(os.path.isabs(hit.path) and os.path.exists(hit.path) for hit in hits)
     pending = Cache.open("cache").clips(incomplete=True).pending

@@ -215,7 +215,8 @@ def test_a_tag_is_a_tag_whatever_files_lie_around(
     Path("openai").write_bytes(b"no weights")
     asked: list[str] = []
     monkeypatch.setattr(
-        "c4c.extract.backbone.build._from_tag", lambda name, tag, local: asked.append(tag)
+        "c4c.extract.backbone.build._from_tag",
+        lambda name, tag, local: (asked.append(tag), Path("w.pt")),
     )
     monkeypatch.setattr("c4c.extract.backbone.build._preprocessing", lambda *_: (None, ""))
     from c4c.extract.backbone.build import build_model

@@ -28,7 +28,8 @@ from c4c.extract.pipeline import run_extract
 from c4c.extract.video.decode import Request
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.compare import compare, read_results
-from c4c.retrieval.session import RetrieveConfig, read_queries, run_evaluate
+from c4c.retrieval.queries import read_queries
+from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.study.config import StudyConfig
 from c4c.study.plan import Run, plan_runs
 from c4c.study.report import markdown

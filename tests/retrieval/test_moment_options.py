@@ -118,6 +118,31 @@ def test_a_second_of_a_video_finds_itself(ask: Ask) -> None:
         ask("--like", f"{path}@99")
 
 
+@pytest.mark.shows("retrieve", "--texts")
+def test_sentences_of_a_file_are_ranked_by_how_they_fit_a_video(
+    ask: Ask, shapes_root: Path, tmp_path: Path
+) -> None:
+    """By definition: the cosine of each sentence with the video, which a search gives too."""
+    path = str(shapes_root / "videos/val-00002-b.mp4")
+    sentences = [QUERY, OTHER, "a star", "people", QUERY]
+    lines = [json.dumps({"query": text, "id": n}) for n, text in enumerate(sentences)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    texts = ("--texts", str(tmp_path / "texts.jsonl"))
+    found = ask("--like", path, *texts, "--top-k", "4")
+    cosines = {
+        text: next(hit for hit in ask(text, "--whole", "--path", path))["score"]
+        for text in set(sentences)
+    }
+    order = sorted(range(5), key=lambda n: -cosines[sentences[n]])
+    assert [hit["id"] for hit in found] == order[:4]
+    assert [hit["rank"] for hit in found] == [1, 2, 3, 4]
+    assert [hit["score"] for hit in found] == pytest.approx(
+        [cosines[hit["text"]] for hit in found], abs=2e-3
+    )
+    with pytest.raises(C4CError, match="pass --like VIDEO"):
+        ask(QUERY, *texts)
+
+
 @pytest.mark.shows("retrieve", "--interactive")
 def test_it_keeps_asking(ask: Ask) -> None:
     hits = ask("--interactive", "--top-k", "1", input=f"{QUERY}\n\n{OTHER}\n")
@@ -179,7 +204,7 @@ def test_a_gallery_is_made_beforehand(cache: Path, tmp_path: Path) -> None:
         return run("index", str(own), *args).stdout
 
     told = index("--device", "cpu")
-    assert "64 clips" in told
+    assert "64 clips" in told and " pieces, " in told  # one a split
     (folder,) = (own / "gallery").iterdir()
     pieces = {path: path.stat().st_mtime_ns for path in folder.glob("piece-*")}
     assert index() == told

@@ -14,7 +14,8 @@ from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract
-from c4c.retrieval.session import RetrieveConfig, read_queries, run_search
+from c4c.retrieval.queries import read_queries
+from c4c.retrieval.searcher import Searcher
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,9 @@ def test_queries_are_asked_for_only_as_they_are_answered(cache: Path, rerank: st
             asked.append(sentence)
             yield sentence
 
-    hits = run_search(RetrieveConfig(cache=cache, top_k=1, split="train" if rerank == "none" else
-                                     "test", rerank=rerank), noted())  # fmt: skip
-    for number, hit in enumerate(hits):
+    split = "train" if rerank == "none" else "test"
+    answers = Searcher(cache, split=split, rerank=rerank).stream(noted(), 1)
+    for number, (hit,) in enumerate(answers):
         assert hit.query == asked[number]
         assert len(asked) <= number + 256
         if number == 1000:
@@ -55,12 +56,12 @@ def test_queries_are_asked_for_only_as_they_are_answered(cache: Path, rerank: st
 
 def test_answers_are_those_of_queries_asked_alone(cache: Path) -> None:
     """In the first batch, in later ones (by an index), and in the last, which is not full."""
-    config = RetrieveConfig(cache=cache, top_k=3)
-    found = list(run_search(config, sentences(600)))
-    assert len(found) == 1800
+    searcher = Searcher(cache)
+    answers = list(searcher.stream(sentences(600), 3))
+    assert len(answers) == 600
     for place in (0, 255, 256, 511, 512, 599):
-        own = found[3 * place : 3 * place + 3]
-        alone = list(run_search(config, [own[0].query]))
+        own = answers[place]
+        alone = searcher(own[0].query, 3)
         assert [hit.rank for hit in own] == [1, 2, 3]
         assert [hit.score for hit in own] == pytest.approx([hit.score for hit in alone], abs=2e-5)
 
@@ -123,12 +124,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_half_a_character_is_one_line(cache: Path) -> None:
     for query in ("\udcff", "a \ud83d dog"):
         with pytest.raises(C4CError, match="is not UTF-8 text"):
-            list(run_search(RetrieveConfig(cache=cache), [query]))
+            Searcher(cache)(query)
 
 
 def test_no_query_at_all_is_said_before_anything_is_opened(tmp_path: Path) -> None:
-    with pytest.raises(C4CError, match="There is no query"):
-        list(run_search(RetrieveConfig(cache=tmp_path / "none"), iter([])))
+    (tmp_path / "empty").touch()
+    command = ["retrieve", "--cache", str(tmp_path / "none"), "--queries", str(tmp_path / "empty")]
+    done = CliRunner().invoke(COMMANDS["retrieve"], command[1:])
+    assert "There is no query" in str(done.exception)
 
 
 def test_a_written_file_holds_a_hit_a_line_for_every_reader(cache: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Query
+from c4c.retrieval.queries import read_queries
 from c4c.retrieval.search import Hit
-from c4c.retrieval.session import read_queries
 
 
 def test_ids_are_kept_as_they_are(tmp_path: Path) -> None:

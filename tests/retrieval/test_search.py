@@ -16,9 +16,12 @@ from c4c.heads.base import Head
 from c4c.heads.checkpoint import save_checkpoint
 from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.evaluate import evaluate
+from c4c.retrieval.opening import RetrieveConfig, open_head
+from c4c.retrieval.queries import read_queries
 from c4c.retrieval.ranking import Rerank, View
 from c4c.retrieval.search import Hit, search
-from c4c.retrieval.session import RetrieveConfig, open_head, read_queries, run_evaluate, run_search
+from c4c.retrieval.searcher import Searcher
+from c4c.retrieval.session import run_evaluate
 
 DIM = 64
 MakeSplit = Callable[..., Any]
@@ -177,8 +180,6 @@ def test_queries_of_a_file(tmp_path: Path) -> None:
         list(read_queries(str(path)))
 
 
-def test_a_search_without_a_sentence_or_with_all_of_a_split_is_refused(cache: Path) -> None:
-    with pytest.raises(C4CError, match="no query"):
-        list(run_search(RetrieveConfig(cache=cache), []))
+def test_a_search_with_all_of_a_split_is_refused(cache: Path) -> None:
     with pytest.raises(C4CError, match="is for --evaluate"):
-        list(run_search(RetrieveConfig(cache=cache, rerank="dual-softmax"), ["a dog"]))
+        Searcher(cache, rerank="dual-softmax")

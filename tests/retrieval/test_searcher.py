@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
@@ -15,7 +16,7 @@ from c4c.extract.video.decode import Request, decode_clip
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.searcher import Searcher
-from c4c.retrieval.session import RetrieveConfig, run_search
+from c4c.retrieval.session import RetrieveConfig
 
 QUERY = "a red circle moves left then a white cross grows"
 OTHER = "a blue square grows then a green triangle moves up"
@@ -29,8 +30,8 @@ def searcher(shapes_cache: Path) -> Searcher:
 def test_one_question_gives_its_best_answers(searcher: Searcher, shapes_cache: Path) -> None:
     hits = searcher(QUERY, k=3)
     assert [hit.rank for hit in hits] == [1, 2, 3]
-    asked = RetrieveConfig(cache=shapes_cache, device="cpu", top_k=3)
-    assert hits == list(run_search(asked, [QUERY]))
+    (own,) = Searcher.of(RetrieveConfig(cache=shapes_cache, device="cpu")).stream([QUERY], 3)
+    assert hits == own
     assert len(searcher(QUERY)) == 10
 
 
@@ -108,3 +109,20 @@ def test_it_says_what_it_holds_in_a_line(shapes_cache: Path) -> None:
 def test_a_search_without_a_cache_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(C4CError, match="is not a feature cache"):
         Searcher(tmp_path)
+
+
+def test_a_file_outside_of_the_cache_is_like_its_own_clip(
+    searcher: Searcher, shapes_cache: Path, tmp_path: Path
+) -> None:
+    clip = Cache.open(shapes_cache).clips("val").clips[5]
+    copy = str(shutil.copy(clip.path, tmp_path / "other@1.mp4"))
+    for second in ("", "@2"):
+        own, same = (searcher.vector_of(path + second) for path in (clip.path, copy))
+        assert float(own @ same) > 0.999
+    pixels = decode_clip(clip, Request(fps=1.0)).frames.pixels[2]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    own = searcher.vector_of(f"{clip.path}@2")
+    assert float(own @ searcher.vector_of(str(tmp_path / "a.png"))) > 0.999
+    for like, words in (("gone.mp4", "no such file"), (f"{copy}@60", "--like: .*60|begins at")):
+        with pytest.raises(C4CError, match=words):
+            searcher.vector_of(like)

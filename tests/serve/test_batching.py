@@ -8,7 +8,8 @@ import pytest
 from c4c.core.errors import C4CError
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.searcher import Searcher
-from c4c.serve.batching import Batcher, Busy, Options
+from c4c.retrieval.wanted import Wanted
+from c4c.serve.batching import Batcher, Busy
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def searcher(shapes_cache: Path) -> Searcher:
 
 def held(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
     """The searcher encodes once the event is set; the sizes of what it encoded."""
-    go, sizes, encode = threading.Event(), [], searcher.encode
+    go, sizes, encode = threading.Event(), [], searcher.encoder.encode
 
     def waits(sentences: list[str]) -> object:
         assert go.wait(30)
@@ -26,7 +27,7 @@ def held(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> tuple[threading
         return encode(sentences)
 
     searcher.gallery  # noqa: B018 - made before it is held
-    monkeypatch.setattr(searcher, "encode", waits)
+    monkeypatch.setattr(searcher.encoder, "encode", waits)
     return go, sizes
 
 
@@ -36,7 +37,7 @@ def test_what_waits_shares_one_encoding(
     expected = [[hit.clip for hit in searcher(f"a red circle {n}")] for n in range(20)]
     go, sizes = held(searcher, monkeypatch)
     batcher = Batcher(searcher)
-    asked = [batcher.ask(Ask((f"a red circle {n}",)), Options()) for n in range(20)]
+    asked = [batcher.ask(Ask((f"a red circle {n}",)), Wanted()) for n in range(20)]
     go.set()
     answers = [[hit.clip for hit in one.result(30)] for one in asked]
     batcher.close()
@@ -52,7 +53,7 @@ def test_a_full_queue_refuses_and_what_waits_is_answered(
     asked = []
     with pytest.raises(Busy, match="ask again"):
         for n in range(9):
-            asked.append(batcher.ask(Ask((f"circle {n}",)), Options()))
+            asked.append(batcher.ask(Ask((f"circle {n}",)), Wanted()))
     assert 3 <= len(asked) <= 8
     go.set()
     assert all(one.result(30) for one in asked)
@@ -64,9 +65,9 @@ def test_a_wrong_question_is_not_the_fault_of_others(
 ) -> None:
     go, _ = held(searcher, monkeypatch)
     batcher = Batcher(searcher)
-    batcher.ask(Ask(("first",)), Options())
-    good = batcher.ask(Ask(("a red circle",)), Options())
-    wrong = batcher.ask(Ask(like="no-such-video.mp4"), Options())
+    batcher.ask(Ask(("first",)), Wanted())
+    good = batcher.ask(Ask(("a red circle",)), Wanted())
+    wrong = batcher.ask(Ask(like="no-such-video.mp4"), Wanted())
     go.set()
     assert good.result(30)
     with pytest.raises(C4CError, match="no clip of no-such-video.mp4"):

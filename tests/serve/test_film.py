@@ -11,7 +11,7 @@ import pytest
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
 from c4c.extract.video.decode import Request, decode_clip
-from c4c.serve.film import Films, media_type
+from c4c.serve.film import Films, is_played, media_type
 from c4c.serve.store import Store
 
 
@@ -47,9 +47,9 @@ def test_what_browsers_do_not_play_has_a_preview_that_they_do(
     tmp_path: Path, name: str, codec: str, pixels: str, played: bool
 ) -> None:
     path, films = str(write(tmp_path / name, codec, pixels)), Films()
-    assert films.about(path).is_played(media_type(path)) is played
+    assert is_played(films.about(path), media_type(path)) is played
     preview = films.preview(path, 1.0, 2.0)
-    assert films.about(str(preview)).is_played(media_type(str(preview)))
+    assert is_played(films.about(str(preview)), media_type(str(preview)))
     frames = decode_clip(Clip("x", str(preview)), Request(fps=1.0)).frames
     levels = frames.pixels.mean(axis=(1, 2, 3))
     assert np.abs(levels - [90, 140]).max() < 8

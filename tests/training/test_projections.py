@@ -12,7 +12,8 @@ from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 from c4c.heads import HEADS, build_head
 from c4c.heads.checkpoint import load_checkpoint
-from c4c.retrieval.session import RetrieveConfig, run_evaluate, run_search
+from c4c.retrieval.searcher import Searcher
+from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.training.cached import train_head
 from c4c.training.config import TrainHeadConfig
 
@@ -73,9 +74,9 @@ def test_tuned_projections_are_kept_evaluated_and_searched_with(
     assert held.projections is not None
     assert not torch.equal(held.projections.visual, init["visual_proj"])
     assert not torch.equal(held.projections.text, init["text_proj"])
-    asked = RetrieveConfig(cache=hidden_cache, checkpoint=result.checkpoint, device="cpu", top_k=3)
+    asked = RetrieveConfig(cache=hidden_cache, checkpoint=result.checkpoint, device="cpu")
     assert run_evaluate(asked).source["checkpoint"] == str(result.checkpoint)
-    assert len(list(run_search(asked, ["a red ball moves left"]))) == 3
+    assert len(Searcher.of(asked)("a red ball moves left", k=3)) == 3
 
 
 def test_tuning_the_projections_learns_on_its_own(hidden_cache: Path, tmp_path: Path) -> None:

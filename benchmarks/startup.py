@@ -1,0 +1,111 @@
+"""What starting costs: CPU seconds of whole commands over those of ``import torch``, same run.
+
+    python benchmarks/startup.py [--repeats 5] [--clips 10000] [--json FILE]
+
+Caches of random features are written for the shipped ``tiny`` and for ViT-B-32 with random
+weights in a file, which the user has named once. Commands are started in turn, so that a busy
+machine slows all of them alike. The last figures are of a searcher that is kept: seconds a
+query, the first one (which opens everything) left out.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from figures import json_option, show  # benchmarks/figures.py
+
+from c4c.cache.writer import CacheWriter
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.trusted import remember
+from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.retrieval.searcher import Searcher
+
+QUERY = "a red circle moves left"
+
+
+def write_cache(folder: Path, name: str, weights: str | None, clips: int) -> Path:
+    """A cache of random features that its backbone's text tower can search, with its gallery."""
+    backbone = load_backbone(name, weights, "cpu")
+    remember(backbone)
+    drawn = np.random.default_rng(0)
+    made = backbone.fingerprint("fps=1 max=None uniform", "none")
+    with CacheWriter(folder, "random", made) as writer:
+        for number in range(clips):
+            features = drawn.standard_normal((8, backbone.embed_dim), np.float32)
+            writer.add_clip(f"clip{number}", features, np.arange(8))
+    with Searcher(folder, device="cpu") as searcher:
+        searcher(QUERY)
+    return folder
+
+
+def cpu_seconds(command: list[str]) -> float:
+    """Of a process and those below it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def second_query(cache: Path, queries: int = 50) -> float:
+    """Median seconds of a query of a searcher that has answered one."""
+    with Searcher(cache, device="cpu") as searcher:
+        searcher(QUERY)
+        times = []
+        for number in range(queries):
+            began = time.perf_counter()
+            searcher(f"{QUERY} {number}")
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+@click.command()
+@json_option
+@click.option("--repeats", default=5, show_default=True, help="Starts of each command.")
+@click.option("--clips", default=10_000, show_default=True, help="Clips of the caches.")
+def main(repeats: int, clips: int) -> None:
+    """Print a JSON line a command and a searcher."""
+    with tempfile.TemporaryDirectory(prefix="c4c-startup-") as scratch:
+        here = Path(scratch)
+        os.environ["XDG_STATE_HOME"] = str(here / "state")
+        torch.manual_seed(0)
+        load_backbone("ViT-B-32", "none", "cpu", "float32").save(here / "b32.safetensors")
+        time.sleep(3.1)  # a file that young would be hashed anew by each command
+        caches = {
+            "tiny": write_cache(here / "tiny", "tiny", None, clips),
+            "ViT-B-32": write_cache(here / "b32", "ViT-B-32", str(here / "b32.safetensors"), clips),
+        }
+        make_shapes(here / "shapes", Recipe(seed=0, train=4, val=0, test=0))
+        c4c = [sys.executable, "-m", "c4c"]
+        extract = [*c4c, "extract", str(here / "shapes/videos"), "--cache", str(here / "videos")]
+        extract += ["--backbone", "ViT-B-32", "--pretrained", str(here / "b32.safetensors")]
+        cpu_seconds([*extract, "--workers", "1"])
+        commands = {"import torch": [sys.executable, "-c", "import torch"]}
+        for name, cache in caches.items():
+            commands[f"retrieve, {name}"] = [*c4c, "retrieve", QUERY, "--cache", str(cache)]
+        commands["extract with nothing to do, ViT-B-32"] = [*extract, "--workers", "1"]
+        spent: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(repeats):
+            for name, command in commands.items():
+                spent[name].append(cpu_seconds(command))
+        bare = statistics.median(spent["import torch"])
+        for name, times in spent.items():
+            own = statistics.median(times)
+            show({"command": name, "CPU s": round(own, 2), "over torch": round(own - bare, 2)})
+        for name, cache in caches.items():
+            seconds = second_query(cache)
+            row = {"searcher": name, "clips": clips, "ms a query": round(1000 * seconds, 2)}
+            show({**row, "threads": torch.get_num_threads()})
+
+
+if __name__ == "__main__":
+    main()

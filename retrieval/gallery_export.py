@@ -1,0 +1,116 @@
+"""A gallery's windows for other programs: FAISS, and the layout that clip-retrieval reads.
+
+``parquet``: ``img_emb/img_emb_0000.npy`` (unit vectors, float16) and
+``metadata/metadata_0000.parquet`` (a row a vector: ``image_path``, ``clip``, ``split``, ``start``,
+``end``), a pair for each piece.
+``faiss``: ``image.index``, an exact index of inner products, beside the same ``metadata``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from c4c.core.errors import C4CError
+from c4c.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from c4c.retrieval.gallery import Gallery
+    from c4c.retrieval.gallery_piece import Piece
+
+FORMS = ("faiss", "parquet")
+_BLOCK = 1 << 16  # vectors copied at a time
+
+
+def export_gallery(gallery: Gallery, form: str, out: Path) -> list[Path]:
+    """Write the windows of a gallery; those of clips that are gone are left out.
+
+    Args:
+        gallery: what is written.
+        form: ``faiss`` or ``parquet``.
+        out: the folder.
+
+    Returns:
+        The files. Vectors and rows of ``metadata`` are in one order, piece after piece.
+
+    Raises:
+        C4CError: an unknown form, nowhere to write, or a package that is not installed.
+    """
+    if form not in FORMS:
+        raise C4CError(f"Unknown form '{form}'. Known: {', '.join(FORMS)}.")
+    written, rows_of = [], list(_rows(gallery))
+    for number, (piece, split, rows) in enumerate(rows_of):
+        table = out / "metadata" / f"metadata_{number:04d}.parquet"
+        written.append(_write_table(piece, split, rows, table))
+        if form == "parquet":
+            vectors = out / "img_emb" / f"img_emb_{number:04d}.npy"
+            written.append(_write_vectors(piece, rows, vectors))
+    if form == "faiss":
+        written.append(_write_faiss(rows_of, out / "image.index"))
+    return written
+
+
+def _rows(gallery: Gallery) -> Iterator[tuple[Piece, str, npt.NDArray[np.int64]]]:
+    """Of each piece its split, and the windows whose clips are still there."""
+    for piece, split, gone in zip(gallery.pieces, gallery.splits, gallery.gone, strict=True):
+        every = np.ones(len(piece), np.bool_) if gone is None else ~gone
+        yield piece, split, piece.rows_of(every)
+
+
+def _blocks(piece: Piece, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float16]]:
+    held = piece.windows.numpy()  # mapped
+    for first in range(0, len(rows), _BLOCK):
+        yield held[rows[first : first + _BLOCK]]
+
+
+def _write_vectors(piece: Piece, rows: npt.NDArray[np.int64], path: Path) -> Path:
+    shape = len(rows), piece.windows.shape[1]
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            for block in _blocks(piece, rows):
+                stream.write(np.ascontiguousarray(block, "<f2").tobytes())
+
+    write_atomic(path, write)
+    return path
+
+
+def _write_table(piece: Piece, split: str, rows: npt.NDArray[np.int64], path: Path) -> Path:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise C4CError("This needs pyarrow: pip install 'c4c[parquet]'.") from None
+    columns: dict[str, list[Any]] = {name: [] for name in ("image_path", "clip", "start", "end")}
+    for clip, first, last in piece.spans[rows].tolist():
+        named = piece.name(clip)
+        columns["image_path"].append(named.path)
+        columns["clip"].append(named.id)
+        columns["start"].append(round(named.start + float(piece.clip_frames(clip)[1][first]), 3))
+        columns["end"].append(round(named.start + float(piece.ends(clip)[last - 1]), 3))
+    table = pa.table({**columns, "split": [split] * len(rows)})
+    write_atomic(path, lambda target: pq.write_table(table, target))
+    return path
+
+
+def _write_faiss(rows_of: list[tuple[Piece, str, npt.NDArray[np.int64]]], path: Path) -> Path:
+    try:
+        import faiss
+    except ImportError:
+        raise C4CError("FAISS is not installed: pip install 'c4c[faiss]'.") from None
+    index: Any = None
+    for piece, _, rows in rows_of:
+        if index is None:
+            index = faiss.IndexFlatIP(piece.windows.shape[1])
+        for block in _blocks(piece, rows):
+            index.add(block.astype(np.float32))
+    if index is None:
+        raise C4CError("The gallery is empty: there is nothing to write.")
+    write_atomic(path, lambda target: faiss.write_index(index, str(target)))
+    return path
