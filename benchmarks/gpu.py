@@ -46,9 +46,10 @@ def run_group(name: str, path: Path, rehearse: bool) -> None:
     from gpu_bench import Bench
     from gpu_checks import CHECKS
     from gpu_checks_topk import CHECKS as CHECKS_OF_TOPK
+    from gpu_peers import PEERS
     from gpu_times import TIMES
 
-    {**CHECKS, **CHECKS_OF_TOPK, **TIMES}[name](Bench(name, path, rehearse))
+    {**CHECKS, **CHECKS_OF_TOPK, **TIMES, **PEERS}[name](Bench(name, path, rehearse))
 
 
 def run_apart(wave: dict[str, float], path: Path, rehearse: bool) -> None:

@@ -9,6 +9,7 @@ only bounds scores: with q = a + b and g = c + d, a and c the rounded vectors,
 and the rows that matter are scored again with all their digits.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +92,7 @@ def rounded(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     near = torch.empty_like(rows, dtype=dtype, memory_format=torch.contiguous_format)
     lost = []
     step = max(1, AT_ONCE // max(1, rows.shape[1]))
-    for whole, half in zip(rows.split(step), near.split(step), strict=True):
+    for whole, half in zip(torch.split(rows, step), torch.split(near, step), strict=True):
         half.copy_(whole)
         lost.append(_norms(whole.float() - half))
     return near, torch.cat(lost)
@@ -99,8 +100,9 @@ def rounded(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _norms(rows: Tensor) -> Tensor:
     """The length [N] of each row, and what squares that underflow in float32 may hide of it."""
-    hidden = 2 * (rows.shape[1] * torch.finfo(torch.float32).tiny) ** 0.5
-    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32) + hidden
+    hidden = 2 * math.sqrt(rows.shape[1] * torch.finfo(torch.float32).tiny)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
+    return norms + hidden
 
 
 def _of_groups(lengths: Tensor, group: int) -> Tensor:

@@ -5,7 +5,7 @@ starts their copy to the GPU, while the block before is searched in one pass. So
 takes the time of reading it, or of searching it, whichever is longer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -40,7 +40,7 @@ def search_stream(
 
 def blocks_on(
     device: torch.device, pieces: Iterator[tuple[int, Block]]
-) -> Iterator[tuple[int, Tensor]]:
+) -> Generator[tuple[int, Tensor], None, None]:
     """Large blocks (index of the first row, rows [n, D]) on ``device``, the next under way."""
     feed = _Feed(device, pieces)
     with ThreadPoolExecutor(1, "c4c gallery") as reader:
@@ -60,7 +60,7 @@ class _Feed:
     def __init__(self, device: torch.device, pieces: Iterator[tuple[int, Block]]) -> None:
         self._device, self._pieces = device, pieces
         self._gpu = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._gpu else None
+        self._stream = torch.cuda.Stream(device) if self._gpu else None  # type: ignore[no-untyped-call]
         self._rooms: list[Tensor | None] = [None, None]
         self._copied: list[torch.cuda.Event | None] = [None, None]
         self._turn = 0
