@@ -78,4 +78,4 @@ def _encoded(backbone: Backbone, pairs: int, frames: int) -> tuple[Tensor, Tenso
     pixels = torch.full((pairs * frames, height, width, 3), 128, dtype=torch.uint8)
     features = backbone.encode_frames(backbone.preprocess(pixels))
     texts = backbone.encode_text(backbone.tokenize(["a video"] * pairs))
-    return features.unflatten(0, (pairs, frames)), texts
+    return features.reshape(pairs, frames, -1), texts
