@@ -1,7 +1,8 @@
-"""Exact top-k on a CPU: c4c against faiss.IndexFlatIP, torch.mm + topk and usearch.
+"""Exact top-k on a CPU: c4c against faiss, flat and Panorama, torch.mm + topk and usearch.
 
-All in one process with the same threads, in alternation, so that whatever else the machine
-does hits all of them; the figure is the median of the ratios of neighbouring runs. Ids of
+Faiss is IndexFlatIP; Panorama is IndexFlatIPPanorama, exact too, which leaves out what it can.
+All in one process with the same threads, in alternation, so that whatever else the machine does
+hits all of them; the figure is the median of the ratios of neighbouring runs. Ids of
 all queries are compared with brute force in float64 up to ties within 1e-6.
 
     python benchmarks/topk.py                                  # 1,000,000 rows, 1,000 queries
@@ -25,7 +26,8 @@ from torch.nn.functional import normalize
 from c4c.kernels import GalleryIndex, topk_similarity
 from c4c.kernels.topk.blocks import blocks_of, search_blocks
 
-PEERS = ("faiss", "torch", "usearch", "c4c in float32")
+PEERS = ("faiss", "panorama", "torch", "usearch", "c4c in float32")
+LEVELS = 8  # of Panorama, its best setting for 512 channels
 DATA = ("random", "clip", "clustered", "duplicates", "unnormalised", "crowded", "poles")
 
 
@@ -51,11 +53,15 @@ def peer(name: str, queries: Tensor, gallery: Tensor, k: int) -> Callable[[], An
     """The search that ``name`` stands for, ready to run; None (and a word) if not installed."""
     threads = torch.get_num_threads()
     try:
-        if name == "faiss":
+        if name in ("faiss", "panorama"):
             import faiss
 
             faiss.omp_set_num_threads(threads)
-            flat = faiss.IndexFlatIP(gallery.shape[1])
+            dim = gallery.shape[1]
+            pruned = getattr(faiss, "IndexFlatIPPanorama", None)  # of newer ones
+            if name == "panorama" and pruned is None:
+                raise ImportError
+            flat = pruned(dim, LEVELS) if name == "panorama" else faiss.IndexFlatIP(dim)
             flat.add(gallery.numpy())
             return lambda: flat.search(queries.numpy(), k)
         if name == "usearch":

@@ -34,6 +34,7 @@ HEADER = [
     "gain (95 %)",
 ]
 _FLOAT = ("torch", "float32")
+_BATCH = 16
 _CALIBRATE, _COMPARE = 12, 16  # clips of 8 frames
 _SEARCHED = 200  # clips of tiny: half of them, as mean pooling does not tell one from its twin
 
@@ -88,7 +89,8 @@ def _images(backbone: Backbone, scenes: list[Scene]) -> Tensor:
 def _features(tower: Tower, images: Tensor) -> Tensor:
     """[n, D], normalised, float32 on the CPU."""
     with torch.inference_mode():
-        rows = [tower(batch).float().cpu() for batch in images.split(16)]
+        batches = (images[first : first + _BATCH] for first in range(0, len(images), _BATCH))
+        rows = [tower(batch).float().cpu() for batch in batches]
     return normalize(torch.cat(rows), dim=-1)
 
 

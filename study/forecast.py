@@ -132,7 +132,7 @@ class StudyForecast:
         features = [one.seconds for one in self.needs if one.seconds is not None]
         known = [one.takes for one in self.todo if one.takes is not None]
         training = sum(one.seconds for one in known) / self.devices
-        size = sum(one.size for one in self.needs) + sum(one.size for one in known)
+        size = sum(one.size for one in [*self.needs, *known])
         yield (
             f"time: about {duration(sum(features) + training)}, of it {duration(training)} for "
             f"{len(known)} of {len(self.todo)} runs to do, on {self.devices} at once"
@@ -270,7 +270,7 @@ def _frames(config: StudyConfig, dataset: str, runs: Sequence[Run]) -> Iterator[
 
 def _frames_of(training: TrainE2EConfig, base: ExtractConfig, splits: Iterable[str]) -> Need:
     """Frames of some splits: those that a frame cache has are there."""
-    from c4c.extract.opening import settled, torch_backbone
+    from c4c.extract.opening import torch_backbone
     from c4c.extract.pipeline import datasets_of
     from c4c.training.split_frames import cache_folder, has_frames
 
@@ -279,7 +279,7 @@ def _frames_of(training: TrainE2EConfig, base: ExtractConfig, splits: Iterable[s
     own = {name: getattr(training, name) for name in names}
     # Of the folder of frames nothing is a feature, so all clips count as not extracted.
     wanted = replace(base, cache=folder, splits=tuple(splits), **own)
-    backbone = torch_backbone(settled(wanted))
+    backbone = torch_backbone(wanted)
     datasets = datasets_of(wanted)
     missing = tuple(one.split for one in datasets if not has_frames(training, one, backbone))
     clips = sum(len(one.clips) for one in datasets)

@@ -153,7 +153,8 @@ def file_of(graph: Graph) -> bytes:
     """A graph as a file of safetensors, with its checksum."""
     from safetensors.torch import save
 
-    return save(graph, {_KEY: state_sha256(graph)})
+    data: bytes = save(graph, {_KEY: state_sha256(graph)})
+    return data
 
 
 def read_graph(path: Path) -> Graph:

@@ -126,13 +126,11 @@ def _key(backbone: Backbone, hidden: bool) -> str:
 
 def _converted(backbone: Backbone, hidden: bool) -> Graph:
     shape = (2, 3, *backbone.preprocessing.fit.shape)
-    place = {"device": backbone.device, "dtype": torch.float32}
+    images = torch.zeros(shape, device=backbone.device)
     try:
         with _tower(backbone, hidden) as tower, quiet(), torch.no_grad():
             sizes = ({0: torch.export.Dim("batch")},)
-            program = torch.export.export(
-                tower, (torch.zeros(shape, **place),), dynamic_shapes=sizes
-            )
+            program = torch.export.export(tower, (images,), dynamic_shapes=sizes)
             model = require_openvino().convert_model(program)
             model.reshape([-1, *shape[1:]])
             return packed(model)

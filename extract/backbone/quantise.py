@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from c4c.core.errors import C4CError
@@ -27,7 +25,7 @@ def quantised(graph: Graph, images: Tensor) -> Graph:
         C4CError: no NNCF here, or it does not get this graph.
     """
     nncf = require_nncf()
-    batches: Sequence[Tensor] = images.split(_BATCH)
+    batches = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
     try:
         with quiet():
             data = nncf.Dataset([batch.numpy() for batch in batches])
