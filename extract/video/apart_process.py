@@ -32,9 +32,9 @@ def run(task: str, handle: int, path: str, *numbers: str) -> None:
             elif task == "picture":
                 target.write(_picture(path))
             elif task == "copy":
-                copy_span(path, target, *span)
+                copy_span(path, target, span[0], span[1])
             else:
-                encode_span(path, target, *span, small=task == "preview")
+                encode_span(path, target, span[0], span[1], small=task == "preview")
     except (Refused, OSError, ValueError, SyntaxError, av.error.FFmpegError):
         os._exit(3)  # standard files lead nowhere
 
