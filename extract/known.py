@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +78,8 @@ def _record(folder: Path) -> Path | None:
 
 def _digest(cache: Cache, config: ExtractConfig) -> str:
     """Of everything that the cache's fingerprint depends on, weights apart."""
-    settings = {name: str(value) for name, value in asdict(config).items() if name not in _OTHER}
+    own = [one.name for one in fields(config) if one.name not in _OTHER]
+    settings = {name: str(getattr(config, name)) for name in own}
     if config.precision == "auto":
         settings["precision"] = cache.fingerprint.dtype
     if config.pretrained and os.path.exists(config.pretrained):

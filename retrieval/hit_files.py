@@ -201,7 +201,8 @@ def _otio_clip(hit: Hit, films: _Films) -> dict[str, Any] | None:
         say(f"{hit.path}: how long it is cannot be read, so it is not on the time line")
         return None
     rate = film.rate if film else _MILLISECONDS
-    media = {"OTIO_SCHEMA": "ExternalReference.1", "target_url": file_url(hit.path)}
+    media: dict[str, Any] = {"OTIO_SCHEMA": "ExternalReference.1"}
+    media["target_url"] = file_url(hit.path)
     markers = []
     if film:
         media["available_range"] = _range(0.0, film.seconds, rate)

@@ -116,6 +116,8 @@ def command(
     if target["exact"] and not target["cut"]:
         raise C4CError("--exact is about cuts; pass --cut DIR too.")
     if texts:
+        if target["export"] or target["cut"]:
+            raise C4CError("--export and --cut take hits in videos; leave them out with --texts.")
         _texts(config, sentences, parts["like"], texts, target["out"])
         return
     wanted["where"] = where

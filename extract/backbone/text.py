@@ -58,8 +58,14 @@ class _Shape:
     def of(cls, config: dict[str, Any]) -> _Shape:
         """That of an open_clip configuration."""
         text = config["text_cfg"]
-        sizes = (text[key] for key in ("context_length", "vocab_size", "width", "heads", "layers"))
-        return cls(*sizes, config["embed_dim"])
+        return cls(
+            context=text["context_length"],
+            words=text["vocab_size"],
+            width=text["width"],
+            heads=text["heads"],
+            layers=text["layers"],
+            dim=config["embed_dim"],
+        )
 
 
 class TextTower:
@@ -108,7 +114,7 @@ def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) ->
         which it is not known yet, by hash, that they are those.
     """
     try:
-        if made.tokenizer:
+        if made.tokenizer or made.dtype not in PRECISIONS:
             return None
         if (made.model, asked or made.weights) == (tiny.NAME, "shipped"):
             state, known = read_weights(tiny.WEIGHTS)
@@ -235,7 +241,7 @@ class _Block(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        layers = OrderedDict(
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
             c_fc=nn.Linear(width, 4 * width),
             gelu=_QuickGELU() if quick else nn.GELU(),
             c_proj=nn.Linear(4 * width, width),
@@ -245,7 +251,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, attn_mask: Tensor) -> Tensor:
         y = self.ln_1(x)
         x = x + self.attn(y, y, y, need_weights=False, attn_mask=attn_mask)[0]
-        return x + self.mlp(self.ln_2(x))
+        more: Tensor = self.mlp(self.ln_2(x))
+        return x + more
 
 
 class _QuickGELU(nn.Module):

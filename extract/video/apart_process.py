@@ -13,7 +13,7 @@ from typing import Any
 
 from c4c.extract.video.cutting import copy_span, encode_span
 from c4c.extract.video.length import length_of
-from c4c.extract.video.opening import Refused, first_frame, open_video
+from c4c.extract.video.opening import Refused, check_file, first_frame, open_video
 
 _PICTURE = 1024  # pixels of a picture's longer side, at most
 _PICTURES = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -25,15 +25,16 @@ def run(task: str, handle: int, path: str, *numbers: str) -> None:
 
     span = [float(number) for number in numbers]
     try:
+        check_file(path)  # a pipe would be waited on
         with os.fdopen(handle, "wb" if task in ("look", "picture") else "r+b") as target:
             if task == "look":
                 target.write(json.dumps(_look(path)).encode())
             elif task == "picture":
                 target.write(_picture(path))
             elif task == "copy":
-                copy_span(path, target, *span)
+                copy_span(path, target, span[0], span[1])
             else:
-                encode_span(path, target, *span, small=task == "preview")
+                encode_span(path, target, span[0], span[1], small=task == "preview")
     except (Refused, OSError, ValueError, SyntaxError, av.error.FFmpegError):
         os._exit(3)  # standard files lead nowhere
 

@@ -180,7 +180,7 @@ def _shown(video: Video, start: float, end: float) -> Iterator[tuple[float, Any]
 def _sound(container: Any, made: Any, start: float, end: float) -> Iterator[float]:
     """Copy the sound of a span, a packet a step; gives the seconds from its start so far."""
     for source in container.streams.audio[:1]:
-        if source.name not in _SOUNDS:
+        if source.codec_context.codec.canonical_name not in _SOUNDS:
             return
         out = made.add_stream_from_template(source)
         yield 0.0

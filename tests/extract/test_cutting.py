@@ -1,5 +1,6 @@
 """Cuts: the right pictures from the right second on, with their sound, copied or encoded again."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def picture(number: int) -> np.ndarray:
     return np.repeat(np.repeat([bits], 48, 0), 8, 1)[..., None].repeat(3, 2).astype(np.uint8) * 255
 
 
-def write(path: Path, codec: str = "libx264", turned: bool = False, sound: bool = True) -> Path:
+def write(path: Path, codec: str = "libx264", turned: bool = False, sound: str = "aac") -> Path:
     """Five seconds of numbered frames, with B-frames, and a tone."""
     with av.open(str(path), "w") as made:
         stream: Any = made.add_stream(codec, rate=RATE)
@@ -33,7 +34,7 @@ def write(path: Path, codec: str = "libx264", turned: bool = False, sound: bool 
             stream.options = {"x264-params": f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0"}
         if turned:
             stream.set_display_rotation(90)
-        tone: Any = made.add_stream("aac", rate=16000, layout="mono") if sound else None
+        tone: Any = made.add_stream(sound, rate=16000, layout="mono") if sound else None
         for number in range(100):
             frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
             frame.pts = number
@@ -116,12 +117,23 @@ def test_what_does_not_say_when_frames_are_shown_is_encoded_again(
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_cut_is_shown_as_its_video_is(tmp_path: Path, exact: bool) -> None:
-    path = write(tmp_path / "turned.mp4", turned=True, sound=False)
+    path = write(tmp_path / "turned.mp4", turned=True, sound="")
     made = cut(str(path), 1.0, 2.0, tmp_path, exact)
     assert (look(str(made)).width, look(str(made)).height) == (48, 64)
     (before,) = decode_clip(Clip("x", str(path), 1.0), Request(max_frames=1)).frames.pixels
     after = decode_clip(Clip("x", str(made), 0.0 if exact else 1.0), Request(max_frames=1))
     assert np.abs(after.frames.pixels[0].astype(int) - before).mean() < 4
+
+
+def test_sound_that_mp4_holds_is_kept_whatever_decodes_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", sound="mp3")  # FFmpeg's decoder is called mp3float
+    assert heard(cut(str(path), 1.0, 2.0, tmp_path, exact=True)) == pytest.approx(1, abs=0.2)
+
+
+def test_a_pipe_is_not_waited_on(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(C4CError, match="cannot be decoded there"):
+        look(str(tmp_path / "a.mp4"))
 
 
 def test_a_cut_to_the_end_has_the_rest(films: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from c4c.core.errors import C4CError
-from c4c.extract import known, pipeline
+from c4c.extract import known, opening
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
@@ -22,13 +22,13 @@ YEAR = 365 * 24 * 3600
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the backbones that are loaded."""
     names: list[str] = []
-    load: Callable[..., Any] = pipeline.load_backbone
+    load: Callable[..., Any] = opening.load_backbone
 
     def noted(name: str, *rest: Any) -> Any:
         names.append(name)
         return load(name, *rest)
 
-    monkeypatch.setattr(pipeline, "load_backbone", noted)
+    monkeypatch.setattr(opening, "load_backbone", noted)
     return names
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_what_is_not_known_by_hash_is_left_to_the_whole_backbone(
     path.write_bytes(data)
     os.utime(path, (1, 1))
     assert open_text_tower(made, None, "cpu") is None
+
+
+def test_a_precision_that_nobody_knows_is_left_to_the_whole_backbone() -> None:
+    made = made_with(load_backbone("tiny", None, "cpu", "float32"))
+    assert open_text_tower(made, None, "cpu") is not None
+    assert open_text_tower(replace(made, dtype="float16"), None, "cpu") is None
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "PE-Core-B-16", "coca_ViT-B-32"])
