@@ -132,7 +132,7 @@ class StudyForecast:
         features = [one.seconds for one in self.needs if one.seconds is not None]
         known = [one.takes for one in self.todo if one.takes is not None]
         training = sum(one.seconds for one in known) / self.devices
-        size = sum(one.size for one in [*self.needs, *known])
+        size = sum(one.size for one in self.needs) + sum(one.size for one in known)
         yield (
             f"time: about {duration(sum(features) + training)}, of it {duration(training)} for "
             f"{len(known)} of {len(self.todo)} runs to do, on {self.devices} at once"
