@@ -260,8 +260,11 @@ def losses(batch: int, strips: int, gradients: int) -> Callable[[], object]:
     return call
 
 
-def cases() -> Iterator[tuple[str, dict[str, float], float]]:
-    """Name, counts and useful operations of every call that is told."""
+Case = tuple[str, dict[str, float], float]
+
+
+def searches() -> Iterator[Case]:
+    """Name, counts and useful operations of top-k, at the sizes that are told."""
     few = Growth(
         lambda q, n, p: [1, q, n, q * n],
         search,
@@ -283,6 +286,10 @@ def cases() -> Iterator[tuple[str, dict[str, float], float]]:
     )
     counts = wide.at(1000, total)
     yield "top-k, float32, Q = 1,000, N = 10⁶", counts, 2.0 * 1000 * total * D
+
+
+def others() -> Iterator[Case]:
+    """The same of ranks, pooling and the loss."""
     counting = Growth(
         lambda q, n: [1, q, n, q * n], ranking, list(itertools.product((4, 6, 8), (1024, 2048)))
     )
@@ -310,6 +317,14 @@ def estimate(counts: dict[str, float], flops: float) -> float:
     return 1e3 * (busy + counts["waits"] * WAIT)
 
 
+def row(name: str, counts: dict[str, float], flops: float) -> str:
+    """A line of the table."""
+    return (
+        f"| {name} | {counts['kernels']:.0f} | {counts['operations']:.0f} | "
+        f"{counts['waits']:.0f} | {counts['bytes'] / 1e9:.3g} | {estimate(counts, flops):.2g} |"
+    )
+
+
 @click.command()
 @json_option
 def main() -> None:
@@ -317,14 +332,9 @@ def main() -> None:
     print(f"fp16, D = {D}, k = {K}")
     print("| call | kernels | operations of torch | waits | GB | estimate, ms |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, counts, flops in cases():
-        milliseconds = estimate(counts, flops)
-        keep({"call": name, **counts, "FLOP": flops, "estimated ms": milliseconds})
-        print(
-            f"| {name} | {counts['kernels']:.0f} | {counts['operations']:.0f} | "
-            f"{counts['waits']:.0f} | {counts['bytes'] / 1e9:.3g} | {milliseconds:.2g} |",
-            flush=True,
-        )
+    for name, counts, flops in itertools.chain(searches(), others()):
+        keep({"call": name, **counts, "FLOP": flops, "estimated ms": estimate(counts, flops)})
+        print(row(name, counts, flops), flush=True)
 
 
 if __name__ == "__main__":

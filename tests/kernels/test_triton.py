@@ -43,6 +43,28 @@ def test_shipped_configurations_compile_as_they_should(arch):
     assert table.count("| ok |") == len(table.splitlines()) - 3 > 30
 
 
+@needs_triton
+@pytest.mark.slow
+def test_the_page_has_what_a_call_asks_of_a_gpu():
+    """Counted again, but for top-k, which takes the interpreter longer."""
+    code = "import launches; print(*(launches.row(*case) for case in launches.others()), sep='\\n')"
+    counted = run("-c", code, PYTHONPATH=str(ROOT / "benchmarks")).splitlines()
+    page = (ROOT / "docs" / "kernels.md").read_text()
+    assert len(counted) > 7 and [line for line in counted if line not in page] == []
+
+
+@needs_triton
+def test_each_tensor_of_a_call_is_counted_once_and_no_view():
+    """By hand: a sum of 3 x 4 floats along rows, of a view; then a number is waited for."""
+    code = "import launches, torch; x = torch.ones(4, 3)\n"
+    code += "print(*launches.counted(lambda: x.T.sum(1).max().item()))"
+    kernels, operations, waits, size = map(
+        float, run("-c", code, PYTHONPATH=str(ROOT / "benchmarks")).split()
+    )
+    assert (kernels, operations, waits) == (0, 2, 1)
+    assert size == (12 + 3) * 4 + (3 + 1) * 4 + 4
+
+
 WIDE = """
 %a = arith.extsi %stride : i32 to i64
 %b = tt.splat %a : i64 -> tensor<4xi64>
