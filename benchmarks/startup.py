@@ -51,7 +51,7 @@ def write_cache(folder: Path, name: str, weights: str | None, clips: int) -> Pat
 def cpu_seconds(command: list[str]) -> float:
     """Of a process and those below it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
