@@ -246,6 +246,8 @@ def sweep(folder: Path) -> None:
     """Remove what killed saves left beside the checkpoint at ``folder``, where no save goes on."""
     for left in folder.parent.glob(f".{glob.escape(folder.name)}-tmp-*"):
         shutil.rmtree(left, ignore_errors=True)
+    if (folder / INFO).is_file():  # else the former one is all there is
+        shutil.rmtree(_aside(folder), ignore_errors=True)
 
 
 def standing(path: Path) -> Path | None:

@@ -36,7 +36,8 @@ class CompiledTower:
             C4CError: it cannot be compiled here.
         """
         images = images.contiguous()  # one layout, or it would be compiled for each
-        features = self._compiled(images) if self._compiled else self._first(images)
+        known = self._compiled is not None
+        features = self._compiled(images) if known else self._first(images)
         # CoCa's tower gives tokens too.
         found: Tensor = features[0] if isinstance(features, tuple) else features
         return found

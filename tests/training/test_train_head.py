@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_resume_finds_the_checkpoint_that_a_killed_save_put_aside(
     resumed = train_head(config(shapes_cache, tmp_path / "run", resume="auto"))
     assert resumed.steps == whole.steps
     assert "going on from" in capsys.readouterr().err
+
+
+def test_what_a_kill_left_of_a_replaced_checkpoint_goes_with_the_next_run(
+    shapes_cache: Path, tmp_path: Path
+) -> None:
+    """Killed between the renames of the last save and its clearing."""
+    whole = train_head(config(shapes_cache, tmp_path / "run"))
+    shutil.copytree(whole.checkpoint, tmp_path / "run/.best-former")
+    train_head(config(shapes_cache, tmp_path / "run", resume="auto"))
+    assert not (tmp_path / "run/.best-former").exists()
+    assert whole.checkpoint.is_dir()
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_names_clips(
