@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from c4c.cache.head_init import read_head_init
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.files import read_json, write_json
@@ -50,6 +51,7 @@ def known_cache(folder: Path, config: ExtractConfig) -> Cache | None:
         found = read_json(record)
         same = found["digest"] == _digest(cache, config)
         known = same and found["stamp"] == _stamp(Path(found["file"]))
+        read_head_init(folder, cache.fingerprint.sha256)  # a damaged one is made anew
     except (C4CError, KeyError, TypeError, OSError):
         return None
     return cache if known else None

@@ -64,10 +64,19 @@ def run_extract(config: ExtractConfig) -> ExtractResult:
 
 def _is_left(cache: Cache, manifest: Manifest, config: ExtractConfig) -> bool:
     """Whether something of a plan is still to be extracted by this run."""
-    clips = mine(decoded_parts(cache, manifest), config)
     captions = mine(manifest.caption_parts, config)
-    left = undone(cache, manifest, clips, "clips") + undone(cache, manifest, captions, "captions")
-    return bool(left)
+    return bool(
+        _clips_left(cache, manifest, config) or undone(cache, manifest, captions, "captions")
+    )
+
+
+def _clips_left(cache: Cache, manifest: Manifest, config: ExtractConfig) -> list[Part]:
+    """The parts whose clips are still to be extracted by this run."""
+    parts = mine(decoded_parts(cache, manifest), config)
+    left = undone(cache, manifest, parts, "clips")
+    for part in set(parts) - set(left):  # a killed run may have left them beside the shard
+        remove_pieces(pieces_folder(cache.path, manifest, part))
+    return left
 
 
 def other_decoder(cache: Cache, config: ExtractConfig) -> str:
@@ -173,20 +182,14 @@ def _extract_clips(
     cache: Cache, manifest: Manifest, backbone: Backbone, config: ExtractConfig
 ) -> None:
     clips = {clip.id: clip for clip in manifest.clips}
-    parts = mine(decoded_parts(cache, manifest), config)
-    todo = undone(cache, manifest, parts, "clips")
-    for part in set(parts) - set(todo):  # a killed run may have left them beside the shard
-        remove_pieces(pieces_folder(cache.path, manifest, part))
+    todo = _clips_left(cache, manifest, config)
     if not todo:
         return
+    total = sum(len(part.ids) for part in mine(decoded_parts(cache, manifest), config))
     stamps = {clip.path: manifest.files.get(clip.path, "") for clip in manifest.clips}
     with Reader(cache.path, manifest.number, stamps) as reader:
         work = [(part, Kept.of(cache, manifest, part, reader)) for part in todo]
-        _extract_parts(cache, manifest, backbone, config, work, clips, sum(map(_size, parts)))
-
-
-def _size(part: Part) -> int:
-    return len(part.ids)
+        _extract_parts(cache, manifest, backbone, config, work, clips, total)
 
 
 def _extract_parts(

@@ -67,6 +67,7 @@ def given(
     """What else each command needs, so that it does its work in a second or two."""
     data = ["--dataset", "shapes", "--root", str(small_root), "--backbone", "tiny"]
     cache = ["--cache", str(small_cache)]
+    two = ["--train", "2", "--val", "0", "--test", "0"]
     train = ["--epochs", "1", "--batch", "8", "--out", str(tmp_path / "run"), "--device", "cpu"]
     shutil.copytree(small_cache, tmp_path / "copy")
     (tmp_path / "grid.toml").write_text(GRID)
@@ -81,8 +82,8 @@ def given(
         "compare": [str(frames / "a.json"), str(frames / "a.json")],
         "demo": ["--out", str(tmp_path / "demo")],
         "cache compact": [str(tmp_path / "copy")],
-        "dataset make shapes": ["--root", str(tmp_path / "made"), "--train", "2", "--val", "0",
-                                "--test", "0"],
+        "dataset make shapes": ["--root", str(tmp_path / "made"), *two],
+        "dataset make shapes-unseen": ["--root", str(tmp_path / "made"), *two],
         "dataset make shapes-moments": ["--root", str(tmp_path / "made"), "--videos", "1"],
         "backbones": ["tiny"],
         "serve": [str(small_cache)],

@@ -26,7 +26,8 @@ def test_every_setting_is_an_option_with_its_default(command: str) -> None:
     options = {one.name: one for one in COMMANDS[command].params if isinstance(one, click.Option)}
     about = described(KINDS[command])
     assert set(about) == {one.name for one in fields(KINDS[command])} - APART
-    assert set(options) == {*about, "changes"} if command == "study" else {*about, "preset_name"}
+    more = {"changes", "dry_run"} if command == "study" else {"preset_name"}
+    assert set(options) == {*about, *more}
     for name, (field, setting_of) in about.items():
         option = options[name]
         assert option.opts == [option_name(name, setting_of)]

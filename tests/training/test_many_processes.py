@@ -68,7 +68,7 @@ def test_processes_that_would_get_no_pair_are_named(shapes_cache: Path, tmp_path
 def test_end_to_end_in_two_processes_is_the_run_of_one(
     head: str, shapes_root: Path, tmp_path: Path
 ) -> None:
-    """Twenty steps of head and backbone: uneven parts, micro-batches where masks allow it."""
+    """Some steps of head and backbone: uneven parts, micro-batches where masks allow it."""
     out = tmp_path / "one"
     one = train_e2e(
         TrainE2EConfig(
@@ -79,18 +79,18 @@ def test_end_to_end_in_two_processes_is_the_run_of_one(
             frame_cache=tmp_path / "frames",
             out=out,
             workers=1,
-            epochs=7,
+            epochs=4,
             batch=15,
             coef_lr=0.01,
             layers=1,
             eval_split="none",
         )
     )
-    assert one.steps >= 20
+    assert one.steps >= 12
     run = tmp_path / "two"
     options = ["--head", head, "--dataset", "shapes", "--root", str(shapes_root)]
     options += ["--backbone", "tiny", "--frame-cache", str(tmp_path / "frames"), "--out", str(run)]
-    options += ["--workers", "1", "--epochs", "7", "--batch", "15", "--coef-lr", "0.01"]
+    options += ["--workers", "1", "--epochs", "4", "--batch", "15", "--coef-lr", "0.01"]
     options += ["--layers", "1", "--eval-split", "none"]
     if head != "tightTransf":  # its dropout masks go by block of the similarity matrix
         options += ["--micro-batch", "4"]
