@@ -14,7 +14,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """While open, SIGINT and SIGTERM set ``name`` instead of ending the process.
 
-    A second signal acts as if this were not here. Outside the main thread it does nothing.
+    A second signal acts as if this were not here. A first one that nobody acted on, because what
+    was going on had just ended, ends the block with ``error``: more may be meant to follow it.
+    Outside the main thread it does nothing.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,8 @@ class StopRequest:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+        if self.name and kind is None:
+            raise self.error(f"stopped by {self.name}; what was done is kept: go on as before")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name

@@ -125,7 +125,7 @@ class FramePart:
                     )
                 self._add(todo[place], done)
                 progress.step()
-        self._save()
+            self._save()
 
     def _add(self, clip: Clip, done: Decoded) -> None:
         frames = fitted(done, self.backbone)

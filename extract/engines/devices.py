@@ -39,8 +39,8 @@ def run_devices(config: ExtractConfig, devices: Sequence[str]) -> ExtractResult:
                 break
         for process in running:
             process.join()
-    if stop.name:
-        raise stopped(stop)
+        if stop.name:
+            raise stopped(stop)
     bad = [name for name, one in zip(devices, running, strict=True) if one.exitcode != 0]
     if bad:
         raise C4CError(f"The process on {', '.join(bad)} ended early (see above); run it again.")
