@@ -16,11 +16,12 @@ from c4c.cache.findings import DAMAGED, MISPLACED, NOTE, Finding
 from c4c.cache.head_init import head_init_damage
 from c4c.cache.identity import Owner
 from c4c.cache.open import Cache, Failure, find_cache, list_shards
+from c4c.cache.pieces import FOLDER as PIECES
 from c4c.cache.plan import Manifest, load_manifests, manifest_damage, superseded
 from c4c.cache.stored import is_bound_to, read_shard, shard_damage
 from c4c.core.durable import rename_new
 from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable
-from c4c.core.inside import is_there
+from c4c.core.inside import is_there, refuse_links, regular_files
 
 
 def describe(path: Path | None) -> dict[str, Any]:
@@ -112,10 +113,22 @@ def _damage(cache: Cache, repair: bool) -> Iterator[Finding]:
             "those of older c4c",
             NOTE,
         )
+    yield from _damaged_pieces(cache, repair)
     known = {*named, *superseded(cache.path)[0]}
     for extra in sorted(set(list_shards(cache.path)) - known):
         words = f"{extra}: in no manifest, so never read; from elsewhere, or a compaction cut short"
         yield Finding(words, MISPLACED)
+
+
+def _damaged_pieces(cache: Cache, repair: bool) -> Iterator[Finding]:
+    """What is wrong with pieces of shards that are not complete; a running extraction adds some."""
+    refuse_links(cache.path / PIECES, cache.path)
+    for piece in sorted(regular_files(cache.path / PIECES, ".h5")):
+        found = _wrong_with(piece, cache.owner, frozenset())
+        if os.path.lexists(piece):
+            yield from found
+            if repair and {one.code for one in found} == {DAMAGED}:
+                yield from _set_aside(piece, cache.owner)
 
 
 def _wrong_with(path: Path, owner: Owner, expected: frozenset[str]) -> list[Finding]:

@@ -12,7 +12,10 @@ from c4c.cache.open import Cache, find_cache
 from c4c.cache.pieces import pieces_folder, remove_pieces
 from c4c.cache.plan import Manifest, Part, save_manifest
 from c4c.core.errors import C4CError
+from c4c.core.inside import refuse_links, regular_files
 from c4c.core.records import Clip
+
+GALLERY = "gallery"  # the folder of galleries (retrieval/gallery_refresh.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ def prune(path: Path | None, forget: bool) -> Pruned:
 
     Args:
         path: the cache.
-        forget: remove their rows from the shards too, and the plans that name them.
+        forget: remove their rows from the shards too, the plans that name them, and galleries,
+            which the next search makes anew.
 
     Raises:
         C4CError: no cache there, none of its videos exists, or it cannot be written.
@@ -57,9 +61,19 @@ def prune(path: Path | None, forget: bool) -> Pruned:
     if forget:
         for manifest in cache.manifests.values():
             rewrite(cache.owner, manifest)
-        freed = sweep(cache.path)
+        freed = sweep(cache.path) + _forget_galleries(cache.path)
     left = sum(len(manifest.clips) for manifest in cache.manifests.values())
     return Pruned(tuple(removed), left, freed)
+
+
+def _forget_galleries(cache: Path) -> int:
+    """Remove the galleries, whose pieces hold vectors of all clips that there were; their bytes."""
+    refuse_links(cache / GALLERY, cache)
+    freed = 0
+    for path in regular_files(cache / GALLERY):
+        freed += os.lstat(path).st_size
+        path.unlink(missing_ok=True)
+    return freed
 
 
 def _is_gone(path: str) -> bool:

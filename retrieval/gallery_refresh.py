@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from c4c.cache.prune import GALLERY
 from c4c.core.errors import C4CError
 from c4c.core.files import file_sha256, json_bytes, write_atomic, write_once
 from c4c.core.home import own_folder
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from c4c.retrieval.windows import Windows
 
 SCHEMA = 1
-_FOLDER = "gallery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def open_gallery(maker: Maker, encode: Callable[[], Tensor | None]) -> Gallery:
         C4CError: the cache cannot be read, or the gallery cannot be written anywhere.
     """
     key, stamp = maker.key(), cache_stamp(maker.cache)
-    inside = maker.cache.path / _FOLDER / key[:32]
+    inside = maker.cache.path / GALLERY / key[:32]
     folders = [inside, *_own_place(maker.cache, key)]
     for folder in folders:
         gallery = _standing(folder, key)
@@ -120,7 +120,7 @@ def _own_place(cache: Cache, key: str) -> list[Path]:
     """Where a gallery goes whose cache cannot be written: caches of the same identity differ."""
     own = own_folder("XDG_CACHE_HOME", ".cache")
     name = hashlib.sha256(f"{key}\n{os.path.realpath(cache.path)}".encode()).hexdigest()
-    return [own / _FOLDER / name[:32]] if own else []
+    return [own / GALLERY / name[:32]] if own else []
 
 
 def _standing(folder: Path, key: str) -> Gallery | None:

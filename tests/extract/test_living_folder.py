@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from c4c.cache.findings import DAMAGED
 from c4c.cache.inspect import damage, describe
 from c4c.cache.open import Cache
 from c4c.cache.plan import load_manifests
@@ -150,6 +151,23 @@ def test_pieces_that_a_kill_left_beside_their_shard_are_removed(
     assert not list(Path("cache/pieces").rglob("*.h5"))
 
 
+def test_verify_looks_at_pieces_and_repair_sets_damaged_ones_aside(
+    folder: Path, extract: Extraction
+) -> None:
+    extract.stop_after = 2
+    with pytest.raises(Interrupted):
+        extract(folder)
+    (piece,) = Path("cache/pieces").rglob("*.h5")
+    data = bytearray(piece.read_bytes())
+    data[len(data) // 2] ^= 1
+    piece.write_bytes(data)
+    told = [one for one in damage(Path("cache")) if piece.name in one]
+    assert [one.code for one in told] == [DAMAGED]
+    assert any("set aside" in one for one in damage(Path("cache"), repair=True))
+    assert not piece.exists()
+    assert len(extract.fresh(folder)) == 4
+
+
 def test_a_search_answers_while_an_update_is_stopped_and_figures_are_refused(
     folder: Path, videos: list[Path], extract: Extraction, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,12 +281,17 @@ def test_what_is_to_be_forgotten_leaves_the_shards_too(folder: Path, extract: Ex
     prune(Path("cache"), forget=False)
     row = before["1"][:64]
     assert any(row in data for data in shards("cache").values())
+    with Searcher("cache", device="cpu") as searcher:
+        assert len(searcher.gallery) == 3
+    galleries = list(Path("cache/gallery").rglob("piece-*"))
+    assert galleries
     done = CliRunner().invoke(group, ["cache", "prune", "cache", "--forget"])
     assert done.exit_code == 0
     assert "MB freed" in done.output
     assert not any(row in data for data in shards("cache").values())
     assert features() == {name: rows for name, rows in before.items() if name != "1"}
     assert len(list(Path("cache/manifests").iterdir())) == 1
+    assert not any(path.exists() for path in galleries)
     assert list(damage(Path("cache"))) == []
 
 
