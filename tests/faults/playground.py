@@ -18,7 +18,7 @@ from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource, dataset_source, load_config
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
-from c4c.core.schema import sealed
+from c4c.core.schema import read_record, sealed
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.weights import read_weights
 from c4c.extract.config import ExtractConfig
@@ -28,7 +28,10 @@ from c4c.extract.pipeline import run_extract
 from c4c.extract.video.decode import Request
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.compare import compare, read_results
+from c4c.retrieval.gallery import STATE, Gallery, State
+from c4c.retrieval.gallery_refresh import SCHEMA as GALLERY_SCHEMA
 from c4c.retrieval.queries import read_queries
+from c4c.retrieval.searcher import Searcher
 from c4c.retrieval.session import RetrieveConfig, run_evaluate
 from c4c.study.config import StudyConfig
 from c4c.study.plan import Run, plan_runs
@@ -71,6 +74,8 @@ class Playground:
         run_extract(ExtractConfig(dataset="shapes", root=here / "shapes", cache=here / "cache",
                                   backbone="tiny", workers=1, shard_clips=4))  # fmt: skip
         train_head(_training(here / "run"))
+        with Searcher(here / "cache", device="cpu") as searcher:
+            assert searcher.gallery.windows
         backbone = load_backbone("tiny")
         clips = load_dataset(DatasetSource("shapes", here / "shapes"), "val")
         open_frames(here / "frames", clips, backbone, Request(max_frames=3, size=64), 1)
@@ -119,6 +124,10 @@ class Playground:
         yield kind("state", last / "state.safetensors", self.checkpoint, times=30, **sure)
         yield kind("resume", last / "checkpoint.json", self.resume, **few)
         yield kind("log", here / "run/log.jsonl", self.log, lines=True)
+        (gallery,) = (here / "cache/gallery").glob(f"*/{STATE}")
+        piece = next(gallery.parent.glob("piece-*"))
+        yield kind("gallery", gallery, self.gallery, times=30, **sure)
+        yield kind("gallery piece", piece, self.gallery, times=30, **sure)
         (frames,) = frame_caches(here / "frames")
         yield kind("frames index", frames / "index.json", self.frames, times=60, **sure)
         yield kind("frames", frames / "frames.bin", self.frames, **sure)
@@ -159,6 +168,16 @@ class Playground:
         for problem in damage(cache.path):
             raise C4CError(str(problem))
         return held
+
+    def gallery(self) -> Any:
+        """What a gallery answers; what verification names is an error."""
+        (path,) = (self.here / "cache/gallery").glob(f"*/{STATE}")
+        gallery = Gallery(path.parent, read_record(path, State, GALLERY_SCHEMA))
+        for problem in gallery.damage():
+            raise C4CError(problem)
+        query = torch.ones(1, gallery.pieces[0].clips.shape[1])
+        nearest = [gallery.nearest(kind, query, 5) for kind in ("clips", "windows")]
+        return [part.tolist() for parts in nearest for part in parts]
 
     def checkpoint(self) -> Any:
         """A checkpoint, its state too."""
