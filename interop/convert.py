@@ -12,7 +12,8 @@ from torch import Tensor
 from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
 from c4c.extract.backbone import tiny
-from c4c.extract.backbone.build import TINY, has_3d, outline
+from c4c.extract.backbone.build import TINY
+from c4c.extract.backbone.outline import has_3d, outline
 from c4c.extract.backbone.weights import config_from_state, read_weights
 from c4c.heads.checkpoint import (
     BACKBONE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from c4c.core.errors import C4CError
-from c4c.core.files import read_json
 from c4c.core.pickles import plain
-from c4c.core.schema import parse
 from c4c.extract.backbone import tiny
 from c4c.extract.backbone.hub import no_retries_offline, quiet_logs
 from c4c.extract.backbone.memory import check_memory
+from c4c.extract.backbone.named import create
+from c4c.extract.backbone.outline import has_3d, misfit, outline
 from c4c.extract.backbone.patch3d import add_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing, default_tag, tag_settings
-from c4c.extract.backbone.tokens import Tokenizer, require_transformers, text_config
+from c4c.extract.backbone.tokens import Tokenizer
 from c4c.extract.backbone.weights import config_from_state, read_weights, weights_file
 
 TINY = tiny.NAME
-PATCH3D = "visual.conv2.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ def _from_weights(name: str, path: Path, local: Path | None) -> tuple[nn.Module,
     state, known = read_weights(path)
     try:
         model = _from_config(name, state, known, local)
-        if name not in (TINY, "auto") and _misfit(model, state):
+        if name not in (TINY, "auto") and misfit(model, state):
             state = _converted(model, state)
     except C4CError as error:
         raise C4CError(f"{path}: {error}") from None
@@ -192,9 +190,9 @@ def _from_config(
     elif name == "auto":
         config = config_from_state(state)
         # Only a model that has the very shapes of the file is given memory.
-        misfit = _misfit(outline(state), state)
-        if misfit:
-            raise C4CError(f"These weights are not a ViT CLIP's: {misfit}.")
+        reason = misfit(outline(state), state)
+        if reason:
+            raise C4CError(f"These weights are not a ViT CLIP's: {reason}.")
         config["quick_gelu"] = True
     else:
         quick = known.get("quick_gelu") == "true"
@@ -205,107 +203,10 @@ def _from_config(
     return model
 
 
-def create(name: str, local: Path | None = None, **more: Any) -> nn.Module:
-    """open_clip's module of that name with random weights.
-
-    Args:
-        name: a name that open_clip knows.
-        local: folder with the configuration of a text tower that is transformers' own; the
-            numbers in it are never read.
-        more: for ``open_clip.create_model``.
-
-    Raises:
-        C4CError: this installation cannot build it, and why.
-    """
-    import open_clip
-
-    text = text_config(name)
-    if "hf_model_name" in text:
-        require_transformers(f"The text tower of {name}")
-        if local is not None and local.is_dir():
-            _check_tower(local)
-            text |= {"hf_model_name": str(local), "hf_model_pretrained": False}
-            more["text_cfg"] = text
-    try:
-        with no_retries_offline():
-            return open_clip.create_model(  # type: ignore[no-any-return]
-                name, **{"pretrained": None, "pretrained_text": False, **more}
-            )
-    except OSError:
-        raise C4CError(
-            f"The text tower of {name} is '{text.get('hf_model_name')}' of the hub, whose "
-            "configuration is not on this machine, and could not be downloaded; pass --tokenizer "
-            "FOLDER with a copy of its files, config.json among them."
-        ) from None
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ImportError,
-        AssertionError,
-    ) as error:
-        reason = plain(error) or type(error).__name__
-        raise C4CError(
-            f"{name} cannot be built with the open_clip, timm and transformers that are "
-            f"installed: {reason}."
-        ) from None
-
-
-def _check_tower(folder: Path) -> None:
-    """Only kinds of towers that open_clip knows: others could bring code of their own."""
-    from open_clip.hf_configs import arch_dict
-
-    about = parse(dict[str, object], read_json(folder / "config.json"), str(folder / "config.json"))
-    if about.get("model_type") not in arch_dict or "auto_map" in about:
-        raise C4CError(
-            f"{folder / 'config.json'} is of no text tower that open_clip knows: "
-            f"{', '.join(arch_dict)}."
-        )
-
-
-def has_3d(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are weights with a 3d patch; ResNets have a flat layer of the same name."""
-    return PATCH3D in state and state[PATCH3D].ndim == 5
-
-
-def outline(state: Mapping[str, Tensor]) -> nn.Module:
-    """The ViT CLIP of which these are the weights, with shapes and without numbers.
-
-    Raises:
-        C4CError: there is none of such shapes.
-    """
-    from open_clip.model import CLIP
-
-    config = config_from_state(state)
-    try:
-        with torch.device("meta"):
-            model: Any = CLIP(**config)
-    except Exception as error:  # asserts, divisions by zero, what torch says of odd sizes
-        raise C4CError(
-            f"These weights are not a ViT CLIP's: {plain(error) or 'their shapes are others'}."
-        ) from None
-    if has_3d(state):
-        with torch.device("meta"):
-            add_patch3d(model.visual)
-    found: nn.Module = model
-    return found
-
-
-def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """The first weight that the model needs and the state has not, or has in another shape."""
-    own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if missing:
-        return f"it lacks {missing[0]}"
-    return f"it has {wrong[0]} of another shape" if wrong else ""
-
-
 def _load(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    misfit = _misfit(model, state)
-    if misfit:
-        raise C4CError(f"{path} does not fit the backbone: {misfit}; is --backbone right?")
+    reason = misfit(model, state)
+    if reason:
+        raise C4CError(f"{path} does not fit the backbone: {reason}; is --backbone right?")
     model.load_state_dict({key: state[key].float() for key in model.state_dict()})
 
 
