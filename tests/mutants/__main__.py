@@ -131,7 +131,9 @@ class Work:
                 continue
             del self._running[tree]
             seconds = round(job.seconds + verdict.seconds, 2)
-            if job.mutant is None and set(verdict.failures) & {"hung", "died"}:
+            # Without a mistake tests may fail, by name; that none ran would make all noticed.
+            broken = not verdict.passed and not verdict.failures
+            if job.mutant is None and (broken or set(verdict.failures) & {"hung", "died"}):
                 sys.exit(f"{job.test} cannot be run: see {tree.path}/output.txt")
             if verdict.passed and job.left:
                 test, *left = job.left

@@ -24,7 +24,7 @@ from operators import Mutant
 from plan import tracked
 
 MARK = "C4C_MUTANT_TREE"  # in the environment of whatever a child starts
-LINKS = ".links"
+PACKAGE = "src/c4c"
 MEMORY, FILES = 8 << 30, 4 << 30  # bytes that a child may hold, and write to one file
 HEAVY = (
     *("torch", "torchvision", "numpy", "pytest", "hypothesis", "av", "h5py", "open_clip"),
@@ -130,28 +130,17 @@ def _copy(root: Path, tree: Path) -> None:
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / name, target)
-    _link(tree)
+    _link(root, tree)
     # Byte code is checked by content: a mutated file may be as long and as old as the whole one.
     command = [sys.executable, "-m", "compileall", "-qq", "--invalidation-mode", "checked-hash"]
     subprocess.run([*command, str(tree)], check=True)
 
 
-def _link(tree: Path) -> None:
-    """A folder to import from: for each package that setup.py names, links to its files."""
-    import setuptools  # noqa: F401, I001 - brings the distutils that is imported next
-    from distutils.core import run_setup
-
-    with contextlib.chdir(tree):
-        made: Any = run_setup("setup.py", stop_after="init")
-        builder = made.get_command_obj("build_py")
-        builder.ensure_finalized()
-        folders = {name: Path(builder.get_package_dir(name)) for name in made.packages}
-    for name, folder in folders.items():
-        package = tree / LINKS / name.replace(".", "/")
-        package.mkdir(parents=True, exist_ok=True)
-        for path in (tree / folder).iterdir():
-            if path.is_file():
-                (package / path.name).symlink_to(path.resolve())
+def _link(root: Path, tree: Path) -> None:
+    """The links by which the rooms are imported as ``c4c``."""
+    for link in (root / PACKAGE).iterdir():
+        if link.is_symlink():
+            (tree / PACKAGE / link.name).symlink_to(os.readlink(link))
 
 
 def _sweep(tree: Path) -> None:
@@ -175,8 +164,9 @@ def _run(tree: Path, test: str, failing: Sequence[str], first: bool, told: Path)
         with (tree / "output.txt").open("wb") as output, open(os.devnull, "rb") as nothing:
             for stream, place in ((nothing, 0), (output, 1), (output, 2)):
                 os.dup2(stream.fileno(), place)
-        os.environ |= {MARK: str(tree), "PYTHONPATH": str(tree / LINKS)}
-        sys.path.insert(0, str(tree / LINKS))
+        source = str((tree / PACKAGE).parent)
+        os.environ |= {MARK: str(tree), "PYTHONPATH": source}
+        sys.path.insert(0, source)
         found = _pytest(tree, test, failing, first)
         told.write_text(json.dumps(found))
     finally:

@@ -1,5 +1,7 @@
 """The mistakes that are planted: each rule by hand, and what is left alone."""
 
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -97,3 +99,27 @@ def test_the_list_fits_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [key for key in table if not any(fnmatch(path, key) for path in own)] == []
     named = {one.partition("::")[0] for tests in table.values() for one in tests}
     assert sorted(one for one in named if not (root / one).is_file()) == []
+
+
+def test_tests_run_on_the_copied_tree_and_a_planted_mistake_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, in a process of its own: it forks after its imports."""
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(HERE)!r})
+from pathlib import Path
+from bench import Tree
+tree = Tree(Path({str(HERE.parents[1])!r}), Path({str(tmp_path / "tree")!r}))
+class Planted:
+    file = "core/signals.py"
+    def apply(self, data):
+        return data.replace(b"kind is None", b"kind is not None")
+for mutant in (None, Planted()):
+    tree.begin(mutant, "tests/core/test_signals.py", (), 100)
+    while (verdict := tree.verdict()) is None:
+        time.sleep(0.05)
+    print(verdict.passed, len(verdict.failures))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines() == ["True 0", "False 1"], done.stderr[-2000:]
