@@ -64,10 +64,27 @@ def _open_parquet(path: Path) -> Iterator[Any]:
         raise C4CError(f"{path} does not exist.")
     try:
         with parquet.ParquetFile(path) as file:
+            _check_types(file)
             yield file
     except (OSError, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise C4CError(f"{path} is not a parquet file that can be read: {reason}") from None
+
+
+def _check_types(file: Any) -> None:
+    """Refuse groups of rows whose columns have other types than the table's.
+
+    pyarrow looks at that so late that it ends the process instead of raising.
+
+    Raises:
+        ValueError: there is one.
+    """
+    types = [file.schema.column(place).physical_type for place in range(len(file.schema.names))]
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        own = [group.column(place).physical_type for place in range(group.num_columns)]
+        if own != types:
+            raise ValueError(f"its rows of group {number} are not of the types it names")
 
 
 def _rows(file: Any, columns: list[str], size: int = 1024) -> Iterator[dict[str, Any]]:

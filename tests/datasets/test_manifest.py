@@ -1,6 +1,7 @@
 """``manifest``: tables as on the Hugging Face hub."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -242,3 +243,14 @@ def test_without_pyarrow_parquet_says_how_to_get_it(place, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(C4CError, match=r"pip install 'c4c\[parquet\]'"):
         load_dataset(place.source("manifest", "c.parquet"), "all")
+
+
+def test_a_parquet_whose_columns_are_of_other_types_than_it_says_is_refused() -> None:
+    """A damaged byte; pyarrow itself ends the process that reads its statistics."""
+    path = Path(__file__).parents[1] / "data/mistyped.parquet"
+    code = "import sys; from pathlib import Path; from c4c.extract.datasets.parquet import *\n"
+    code += "from c4c.core.errors import C4CError\n"
+    code += "try: list(parquet_rows(Path(sys.argv[1])))\nexcept C4CError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be read: its rows of group 0 are not of the types it names" in done.stdout
