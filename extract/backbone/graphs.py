@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -47,13 +48,30 @@ def require_openvino() -> Any:
         ) from None
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``, one for the whole process.
+
+    Its CPU plugin gives the thread that loads it another stack for signal handlers, and unmaps
+    that when it is unloaded. Of two plugins, the one that lasts longer leaves the thread on the
+    other's stack, and the next signal, Ctrl-C too, ends the process by a segmentation fault. So
+    the first plugin is loaded here, before NNCF loads its own, and stays.
+
+    Raises:
+        C4CError: OpenVINO is missing, or cannot be loaded on this machine.
+    """
+    core = require_openvino().Core()
+    core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # the first question loads the plugin
+    return core
+
+
 def require_nncf() -> Any:
     """The module ``nncf``, which quantises.
 
     Raises:
         C4CError: it is missing, or cannot be loaded on this machine.
     """
-    require_openvino()
+    openvino_core()
     try:
         with quiet():
             import nncf
@@ -128,7 +146,7 @@ def unpacked(graph: Graph) -> Any:
         text = graph["graph"].numpy().tobytes()
         _check(text, len(graph["weights"]))
         weights = openvino.Tensor(graph["weights"].numpy())  # a copy, which the model owns
-        return openvino.Core().read_model(text, weights)
+        return openvino_core().read_model(text, weights)
     except C4CError:
         raise
     except Exception as error:  # OpenVINO raises RuntimeError, with pages of words

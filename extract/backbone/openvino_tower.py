@@ -20,6 +20,7 @@ from c4c.extract.backbone import towers
 from c4c.extract.backbone.graphs import (
     Graph,
     file_of,
+    openvino_core,
     packed,
     quiet,
     read_graph,
@@ -80,13 +81,13 @@ class OpenVinoTower:
             "ENABLE_CPU_PINNING": False,  # decoder processes need the same cores
         }
         self._model.reshape(list(shape))
-        self._compiled = require_openvino().Core().compile_model(self._model, "CPU", settings)
+        self._compiled = openvino_core().compile_model(self._model, "CPU", settings)
         self._shape = shape
 
 
 def computes_bfloat16() -> bool:
     """Whether OpenVINO computes in bfloat16 on this processor."""
-    able = require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in able
 
 

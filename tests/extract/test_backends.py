@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,32 @@ def test_without_openvino_auto_is_torch_and_a_wish_for_it_names_the_extra(
     )
     code, words = extract(here, tmp_path / "begun")
     assert code == 2 and "was begun with OpenVINO. OpenVINO cannot be loaded" in words
+
+
+ENDED_TOWERS = """
+import faulthandler, os, signal, torch
+from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.openvino_tower import OpenVinoTower, converted
+
+faulthandler.enable(open(os.devnull, "w"))  # gives signal handlers a stack, as a plugin does
+graph = converted(load_backbone("tiny", None, "cpu", "float32"))
+towers = [OpenVinoTower(graph, "float32"), OpenVinoTower(graph, "float32")]
+for tower in towers:
+    tower(torch.zeros(1, 3, 64, 64))
+while towers:
+    del tower
+    tower = towers.pop(0)
+del tower
+signal.signal(signal.SIGINT, lambda *_: print("stopped"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@needs_openvino
+def test_a_process_that_used_openvino_can_still_be_stopped_by_a_signal() -> None:
+    command = [sys.executable, "-c", ENDED_TOWERS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
 @needs_openvino
