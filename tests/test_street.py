@@ -2,22 +2,18 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from c4c.extract.datasets.shapes import Recipe, make_shapes
-
-C4C = [sys.executable, "-m", "c4c"]
 
 
 def run(
     folder: Path, *args: str, stdin: str = "", code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*C4C, *args], cwd=folder, input=stdin, capture_output=True, text=True, timeout=300
-    )
+    done = warm.run([*warm.C4C, *args], cwd=folder, input=stdin)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done

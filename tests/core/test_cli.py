@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm
 
 from c4c.cli.app import COMMANDS, HELP, main
 
@@ -166,7 +167,7 @@ def test_an_unknown_table_in_c4c_toml_is_refused(tmp_path: Path) -> None:
 
 def test_doctor_finds_a_working_installation() -> None:
     begun = time.monotonic()
-    done = run("doctor")
+    done = warm.run([*C4C, "doctor"])
     assert done.returncode == 0, done.stdout
     assert "tiny backbone" in done.stdout
     assert time.monotonic() - begun < 110

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import warm
 
 from c4c.cache.identity import Owner
 from c4c.cache.inspect import damage
@@ -236,9 +235,7 @@ def test_verify_names_the_clip_and_exits_3(copy: Path) -> None:
     name, needle = held.texts["ids"][1], held.row(1).tobytes()
     whole[bytes(whole).index(needle)] ^= 0x40
     path.write_bytes(whole)
-    done = subprocess.run(
-        [sys.executable, "-m", "c4c", "cache", "verify", str(copy)], capture_output=True, text=True
-    )
+    done = warm.run([*warm.C4C, "cache", "verify", str(copy)])
     assert done.returncode == 3
     assert name in done.stdout
 
@@ -313,10 +310,10 @@ def test_a_request_to_stop_is_one_line_and_leaves_nothing_half_written(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
     make_shapes(tmp_path / "shapes", Recipe(seed=2, train=36, val=0, test=0))
-    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "shapes", "--backbone", "tiny"]
+    command = [*warm.C4C, "extract", "--dataset", "shapes", "--backbone", "tiny"]
     command += ["--root", str(tmp_path / "shapes"), "--cache", str(tmp_path / "c")]
     command += ["--split", "train", "--shard-clips", "1", "--workers", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = warm.Started(command)
     clips = tmp_path / "c" / "shards" / "train" / "clips"
     begun = time.monotonic()
     while not list(clips.glob("*.h5")) and time.monotonic() - begun < 60:
@@ -328,6 +325,6 @@ def test_a_request_to_stop_is_one_line_and_leaves_nothing_half_written(
     assert "Traceback" not in words
     assert 0 < len(list(clips.glob("*.h5"))) < 36
     assert list((tmp_path / "c" / "tmp").iterdir()) == []
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = warm.run(command)
     assert done.returncode == 0
     assert list(damage(tmp_path / "c")) == []

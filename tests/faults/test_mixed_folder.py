@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -15,6 +13,7 @@ import av
 import numpy as np
 import psutil
 import pytest
+import warm
 
 from c4c.cache.inspect import damage
 from c4c.cache.open import Cache
@@ -101,9 +100,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extract(root: Path, cache: Path, *more: str, timeout: float = 240) -> tuple[int, str]:
-    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "folder", "--root", str(root)]
+    command = [*warm.C4C, "extract", "--dataset", "folder", "--root", str(root)]
     command += ["--cache", str(cache), "--backbone", "tiny", "--workers", "1", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    done = warm.run(command, timeout=timeout)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stderr
 
@@ -257,11 +256,11 @@ def test_killed_at_any_moment_a_rerun_ends_with_the_same_features(
     folder: Path, extracted: tuple[Path, int, str], tmp_path: Path
 ) -> None:
     cache = tmp_path / "killed"
-    command = [sys.executable, "-m", "c4c", "extract", "--dataset", "folder"]
+    command = [*warm.C4C, "extract", "--dataset", "folder"]
     command += ["--root", str(folder), "--cache", str(cache), "--backbone", "tiny"]
     command += ["--workers", "1", "--shard-clips", "4"]
-    for wait in (1.5, 4.5, 5.5, 6.5):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    for wait in (0.3, 0.8, 1.5, 2.5):
+        process = warm.Started(command, session=True)
         time.sleep(wait)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -295,12 +294,8 @@ def test_a_new_video_is_added_without_extracting_the_others(
     assert extract(root, tmp_path / "cache")[0] == 0
     assert [path.stat().st_mtime_ns for path in shards] == times
     assert Cache.open(tmp_path / "cache").clips().ids == ("another", "h264", "odd")
-    done = subprocess.run(
-        [sys.executable, "-m", "c4c", "cache", "info", str(tmp_path / "cache"), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [*warm.C4C, "cache", "info", str(tmp_path / "cache"), "--json"]
+    done = warm.run(command, check=True)
     assert json.loads(done.stdout)["splits"]["all"]["clips"] == 3
 
 

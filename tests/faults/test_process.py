@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import warm
 
 PAGE = 4096
 CLOCK = """
@@ -55,7 +56,7 @@ def content(cache: Path) -> dict[str, bytes]:
 def plain(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The cache of a run that nothing disturbs."""
     cache = tmp_path_factory.mktemp("plain") / "cache"
-    subprocess.run(command(videos, cache), check=True, capture_output=True, timeout=240)
+    warm.run(command(videos, cache), check=True)
     return content(cache)
 
 
@@ -132,10 +133,7 @@ def test_too_many_open_files_is_one_line(videos: Path, tmp_path: Path) -> None:
 def test_two_runs_at_once_make_one_cache(
     videos: Path, plain: dict[str, bytes], tmp_path: Path
 ) -> None:
-    both = [
-        subprocess.Popen(command(videos, tmp_path / "cache"), stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    both = [warm.Started(command(videos, tmp_path / "cache")) for _ in range(2)]
     for process in both:
         _, words = process.communicate(timeout=240)
         assert process.returncode == 0, words
@@ -150,19 +148,18 @@ def test_asked_twice_to_stop_a_run_ends_at_once_and_leaves_no_process(
     decoders: Callable[..., list[psutil.Process]],
 ) -> None:
     """The decoder stands still, so that the run would wait for it."""
-    with (tmp_path / "words").open("wb") as words:
-        process = subprocess.Popen(command(videos, tmp_path / "cache"), stderr=words)
-        while not (children := decoders(process.pid)) and process.poll() is None:
-            time.sleep(0.01)
-        assert children
-        for child in children:
-            child.suspend()
-        for _ in range(2):
-            process.send_signal(number)
-            time.sleep(1)
-        process.wait(60)
+    process = warm.Started(command(videos, tmp_path / "cache"))
+    while not (children := decoders(process.pid)) and process.poll() is None:
+        time.sleep(0.01)
+    assert children
+    for child in children:
+        child.suspend()
+    for _ in range(2):
+        process.send_signal(number)
+        time.sleep(1)
+    _, words = process.communicate(timeout=60)
     assert process.returncode in (130, -number)
-    assert "Traceback" not in (tmp_path / "words").read_text()
+    assert "Traceback" not in words
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.resume()

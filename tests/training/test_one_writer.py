@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 from c4c.core.errors import C4CError
 from c4c.core.lock import FILE
@@ -20,6 +19,7 @@ from c4c.study.run import run_study
 from c4c.training.cached import train_head
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 from c4c.training.e2e import train_e2e
+from c4c.training.journal import read_journal
 
 GRID = 'question = "?"\n[settings]\nhead = "seqTransf"\nepochs = {epochs}\nbatch = 16\n[grid]\n'
 
@@ -28,10 +28,7 @@ class First:
     """A run that holds its folder, stopped in the middle of its work."""
 
     def __init__(self, args: list[str], lock: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "c4c", *args], env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        self.process = warm.Started([*warm.C4C, *args], env={**os.environ, "OMP_NUM_THREADS": "1"})
         limit = time.monotonic() + 100
         while not lock.exists() or not lock.read_text():
             assert self.process.poll() is None, self.process.communicate()
@@ -68,11 +65,14 @@ def test_a_second_training_is_refused_and_the_first_is_whole(
     out = tmp_path / "run"
     one = first(head_args(shapes_cache, out, "--epochs", "4000", "--seed", "1"), out / FILE)
     args = head_args(shapes_cache, out, "--epochs", "1", "--seed", "2", "--overwrite")
-    done = subprocess.run([sys.executable, "-m", "c4c", *args], capture_output=True, text=True,
-                          timeout=100)  # fmt: skip
+    done = warm.run([*warm.C4C, *args], timeout=100)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert f"process {one.process.pid} on" in done.stderr
+    limit = time.monotonic() + 100
+    while not read_journal(out / "log.jsonl"):  # before its first step it just ends
+        assert time.monotonic() < limit
+        time.sleep(0.02)
     one.process.send_signal(signal.SIGTERM)
     assert one.end()[0] == 75
     assert load_checkpoint(out / "last").meta["config"]["seed"] == 1

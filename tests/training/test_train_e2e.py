@@ -4,14 +4,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 
 from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource
@@ -154,16 +153,16 @@ def test_micro_batches_and_checkpointed_layers_give_the_gradients_of_the_whole_b
 def test_killed_at_random_and_resumed_it_ends_with_the_same_losses(
     shapes_root: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "c4c", "train-e2e", "--head", "seqTransf", "--layers", "1"]
+    command = [*warm.C4C, "train-e2e", "--head", "seqTransf", "--layers", "1"]
     command += ["--dataset", "shapes", "--root", str(shapes_root), "--backbone", "tiny"]
     command += ["--epochs", "5", "--batch", "16", "--coef-lr", "1", "--workers", "1"]
     command += ["--frame-cache", str(tmp_path / "frames"), "--checkpoint-minutes", "0.0001"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True, timeout=120)
+    warm.run([*command, "--out", str(whole)], check=True)
     chance = random.Random(3)
     for kills in (4, 11):
         resumed = [*command, "--out", str(cut), "--resume", "auto"]
-        process = subprocess.Popen(resumed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = warm.Started(resumed)
         begun = time.monotonic()
         while len(read_journal(cut / "log.jsonl")) < kills and process.poll() is None:
             assert time.monotonic() - begun < 60
@@ -172,7 +171,7 @@ def test_killed_at_random_and_resumed_it_ends_with_the_same_losses(
         process.kill()
         process.communicate()
         assert process.returncode == -9  # it was in the middle of the run
-    subprocess.run(resumed, check=True, capture_output=True, timeout=120)
+    warm.run(resumed, check=True)
     logs = [
         [(row["step"], row.get("epoch"), row["loss"]) for row in read_journal(run / "log.jsonl")]
         for run in (whole, cut)
@@ -202,16 +201,16 @@ def test_the_frames_of_a_replaced_video_are_decoded_anew(shapes_root: Path, tmp_
 def test_a_stopped_or_killed_decoding_goes_on_to_the_same_frames(
     shapes_root: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "c4c", "train-e2e", "--head", "meanP", "--epochs", "1"]
+    command = [*warm.C4C, "train-e2e", "--head", "meanP", "--epochs", "1"]
     command += ["--dataset", "shapes", "--root", str(shapes_root), "--backbone", "tiny"]
     command += ["--batch", "16", "--workers", "1", "--fps", "4", "--max-frames", "12"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     end = ["--frame-cache", str(whole), "--out", str(tmp_path / "run1")]
-    subprocess.run([*command, *end], check=True, capture_output=True, timeout=120)
+    warm.run([*command, *end], check=True)
     resumed = [*command, "--frame-cache", str(cut), "--out", str(tmp_path / "run2")]
     counted = []
     for number, goal in ((signal.SIGTERM, 1 << 19), (signal.SIGKILL, 3 << 19)):
-        process = subprocess.Popen(resumed, stderr=subprocess.PIPE, text=True)
+        process = warm.Started(resumed)
         begun = time.monotonic()
         while sum(path.stat().st_size for path in cut.glob(".train-*/frames.bin")) < goal:
             assert time.monotonic() - begun < 60
@@ -227,7 +226,7 @@ def test_a_stopped_or_killed_decoding_goes_on_to_the_same_frames(
     left = next(cut.glob(".train-*/frames.bin"))
     with left.open("ab") as stream:
         stream.write(b"frames of a clip that was not whole")
-    subprocess.run(resumed, check=True, capture_output=True, timeout=120)
+    warm.run(resumed, check=True)
     for path in whole.glob("*/frames.bin"):
         assert path.read_bytes() == (cut / path.relative_to(whole)).read_bytes()
     assert not list(cut.glob(".*"))

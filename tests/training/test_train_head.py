@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 
 from c4c.core.errors import C4CError
 from c4c.heads import HEADS
@@ -163,9 +164,9 @@ def test_wrong_settings_are_one_line(
 def test_a_signal_saves_and_says_how_to_go_on(
     number: signal.Signals, code: int, shapes_cache: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "c4c", "train-head", "--head", "seqTransf", "--epochs", "4000"]
+    command = [*warm.C4C, "train-head", "--head", "seqTransf", "--epochs", "4000"]
     command += ["--cache", str(shapes_cache), "--out", str(tmp_path / "run"), "--batch", "16"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = warm.Started(command)
     log = tmp_path / "run" / "log.jsonl"
     begun = time.monotonic()
     while time.monotonic() - begun < 120 and len(read_journal(log)) < 3:
