@@ -1,5 +1,6 @@
 """A folder as users have it: good files of many kinds, bad ones among them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -259,10 +260,11 @@ def test_killed_at_any_moment_a_rerun_ends_with_the_same_features(
     command = [*warm.C4C, "extract", "--dataset", "folder"]
     command += ["--root", str(folder), "--cache", str(cache), "--backbone", "tiny"]
     command += ["--workers", "1", "--shard-clips", "4"]
-    for wait in (0.3, 0.8, 1.5, 2.5):
+    for wait in (0.2, 0.5, 0.8, 1.2):
         process = warm.Started(command, session=True)
         time.sleep(wait)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a fast machine has ended it
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     code, _ = extract(folder, cache, "--shard-clips", "4")
     assert code == 3
