@@ -43,9 +43,8 @@ def preset(name: str, dataset: str, command: str, head: str | None = None) -> di
         raise C4CError(f"Unknown preset '{name}'. Known: {', '.join(presets)}.")
     if dataset not in preset_datasets()[name]:
         raise C4CError(f"Preset '{name}' is not for '{dataset}'. There are: {preset_list()}.")
+    tables = [presets[name][table].get(command, {}) for table in ("any", dataset)]
     found: dict[str, Any] = {}
-    for table in ("any", dataset):
-        found |= presets[name][table].get(command, {})
-    heads = {key: value for key, value in found.items() if isinstance(value, dict)}
-    plain = {key: value for key, value in found.items() if key not in heads}
-    return plain | heads.get(head or "", {})
+    for table in tables + [table.get(head, {}) for table in tables]:
+        found |= {key: value for key, value in table.items() if not isinstance(value, dict)}
+    return found

@@ -53,7 +53,7 @@ def test_what_the_user_gives_counts_more() -> None:
     args = ["--preset", "small", "--dataset", "shapes", "--head", "tightTransf", "--batch", "7"]
     done = CliRunner().invoke(command, args, default_map={"lr": 0.5}, catch_exceptions=False)
     assert done.exit_code == 0
-    assert (seen["batch"], seen["epochs"], seen["lr"], seen["max_frames"]) == (7, 4, 0.5, 12)
+    assert (seen["batch"], seen["epochs"], seen["lr"], seen["max_frames"]) == (7, 3, 0.5, 12)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,11 @@ def test_what_the_user_gives_counts_more() -> None:
 def test_what_is_not_there_is_said(name: str, dataset: str, words: str) -> None:
     with pytest.raises(C4CError, match=words):
         preset(name, dataset, "extract")
+
+
+def test_a_head_keeps_its_own_settings_where_a_dataset_has_some() -> None:
+    shapes, others = (preset("small", name, "train-head", "tightTransf") for name in
+                      ("shapes", "folder"))  # fmt: skip
+    assert shapes["epochs"] < others["epochs"]
+    assert (shapes["batch"], shapes["lr"]) == (others["batch"], others["lr"])
+    assert preset("small", "shapes", "train-head", "seqLSTM")["batch"] > shapes["batch"]
