@@ -49,7 +49,7 @@ def lose(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
     assert config.cache is not None
 
     def kill() -> None:
-        while len(list((config.cache / "shards").rglob("*.h5"))) < 4:  # type: ignore[operator]
+        while len(list((config.cache / "shards").rglob("*.h5"))) < 2:  # type: ignore[operator]
             time.sleep(0.01)
         cluster.remove_node(node, allow_graceful=False)
 

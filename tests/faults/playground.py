@@ -175,7 +175,7 @@ class Playground:
         gallery = Gallery(path.parent, read_record(path, State, GALLERY_SCHEMA))
         for problem in gallery.damage():
             raise C4CError(problem)
-        query = torch.ones(1, gallery.pieces[0].clips.shape[1])
+        query = torch.ones(1, Cache.open(self.here / "cache").dim)
         nearest = [gallery.nearest(kind, query, 5) for kind in ("clips", "windows")]
         return [part.tolist() for parts in nearest for part in parts]
 
