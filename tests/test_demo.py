@@ -24,7 +24,7 @@ def test_the_demo_tells_the_truth_about_order(tmp_path: Path) -> None:
     heads = told["heads"]
     twins = {name: one["twin_accuracy"] for name, one in heads.items()}
     assert 45 <= twins[MEAN] <= 55
-    assert all(twins[name] >= 80 for name in ("seqLSTM", "seqTransf"))
+    assert all(twins[name] >= 75 for name in ("seqLSTM", "seqTransf"))
     cached = [name for name in heads if name != "end to end"]
     first = {name: one["metrics"]["t2v"]["r1"] for name, one in heads.items()}
     # It goes on from the best of them and keeps that unless val says better: two clips of test are
