@@ -48,7 +48,8 @@ from c4c.extract.backbone.ways import openvino_ways
 from c4c.extract.config import ExtractConfig
 from c4c.extract.opening import calibrated
 from c4c.extract.part import extract_part
-from c4c.extract.video.decode import FRAME_MODES, Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import FRAME_MODES, Request
 
 SIZES = ((320, 240), (480, 270), (640, 360))
 RATE = 25  # frames a second of the videos

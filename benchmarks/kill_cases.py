@@ -325,7 +325,7 @@ class Frames(Case):
 
     def work(self, here: Path) -> None:
         from c4c.extract.backbone.backbone import load_backbone
-        from c4c.extract.video.decode import Request
+        from c4c.extract.video.request import Request
         from c4c.training import frames
 
         frames._SAVE_SECONDS = 0.02  # so that there is something to lose at every moment

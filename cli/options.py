@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import MISSING
 from itertools import groupby
 from pathlib import Path
@@ -40,11 +41,29 @@ class Registered(click.Choice):  # type: ignore[type-arg]
 
 
 class GroupedOption(click.Option):
-    """An option that stands under a heading of the help."""
+    """An option that stands under a heading of the help, and may have old names that do not.
 
-    def __init__(self, *words: Any, group: str = "Advanced", **more: Any) -> None:
+    Args:
+        words: as ``click.Option`` takes them.
+        group: the heading.
+        old: names that go on working, with their dashes.
+        more: as ``click.Option`` takes it.
+    """
+
+    def __init__(
+        self, *words: Any, group: str = "Advanced", old: Sequence[str] = (), **more: Any
+    ) -> None:
         super().__init__(*words, **more)
         self.group = group
+        self.old = tuple(old)
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Take the old names too; help and errors show the others."""
+        super().add_to_parser(parser, ctx)
+        if self.old:
+            hidden = copy(self)
+            hidden.opts, hidden.old = list(self.old), ()
+            hidden.add_to_parser(parser, ctx)
 
 
 def group_of(option: click.Option) -> str:
@@ -97,16 +116,25 @@ def settings_options(kind: type[Any], *leaving: str) -> Callable[[Callable[..., 
             words |= _words(about, hints[name], field.default)
             words["shell_complete"] = _COMPLETE.get(option_name(name, about))
             own_name = option_name(name, about)
-            click.option(own_name, name, cls=GroupedOption, group=about.group, **words)(command)
+            names = (_with_opposite(own_name) if hints[name] == _OPEN_FLAG else own_name, name)
+            old = [f"--{text}" for text in about.old]
+            click.option(*names, cls=GroupedOption, group=about.group, old=old, **words)(command)
         return command
 
     return with_options
 
 
+_OPEN_FLAG = bool | None  # a flag that can also be left open
+
+
+def _with_opposite(option: str) -> str:
+    return f"{option}/--no-{option.removeprefix('--')}"
+
+
 def _words(about: Setting, hint: Any, default: Any) -> dict[str, Any]:
     """What click is told of an option: its type, help, and whether the help shows the default."""
     words: dict[str, Any] = {"help": about.help, "metavar": about.metavar}
-    if hint is bool:
+    if hint in (bool, _OPEN_FLAG):
         return {**words, "is_flag": True}
     says = about.help.endswith("]")  # what happens without it stands there in words
     words["show_default"] = default not in (MISSING, None, ()) and not says

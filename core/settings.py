@@ -32,6 +32,7 @@ class Setting:
         choices: the values it may have; none is any. A ``Registry`` refuses others by itself.
         within: the least and the largest number.
         option: its name on the command line, where that is not the field's.
+        old: names that it had on the command line before, which go on working.
         metavar: what stands for a value in the help.
     """
 
@@ -40,6 +41,7 @@ class Setting:
     choices: Iterable[str] = ()
     within: tuple[float, float] | None = None
     option: str = ""
+    old: tuple[str, ...] = ()
     metavar: str | None = None
 
 

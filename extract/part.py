@@ -33,8 +33,8 @@ from c4c.extract.backbone.patch3d import has_patch3d
 from c4c.extract.config import BATCH, ExtractConfig
 from c4c.extract.pace import Pace
 from c4c.extract.sharing import SharingEncoder
-from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
+from c4c.extract.video.request import Request
 from c4c.extract.video.rules import RULES
 
 Decoded = Iterator[Piece | Ended]

@@ -173,7 +173,7 @@ def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
 
 
 def mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
-    """Those of ``parts`` that ``--shard-slice`` leaves to this run."""
+    """Those of ``parts`` that ``--slice`` leaves to this run."""
     part, count = config.shard_slice
     return list(parts[part::count])
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Decoded, Request
+from c4c.extract.video.decode import Decoded
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 from c4c.serve.batching import Busy
 from c4c.serve.store import Store
 

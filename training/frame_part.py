@@ -19,8 +19,9 @@ from c4c.core.progress import Progress, say
 from c4c.core.records import Clip
 from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
-from c4c.extract.video.decode import Decoded, Request
+from c4c.extract.video.decode import Decoded
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 from c4c.training.frame_store import CRCS, FRAMES, LENGTHS, MOST_FRAMES, clip_crc
 
 _SAVE_SECONDS = 15.0  # what a killed run has decoded since then is decoded again

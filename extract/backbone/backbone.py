@@ -23,7 +23,7 @@ from c4c.extract.backbone import towers
 from c4c.extract.backbone.build import TINY, build_model, default_weights
 from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing
-from c4c.extract.backbone.text import PRECISIONS
+from c4c.extract.backbone.text import DTYPES
 from c4c.extract.backbone.tokens import context_length
 
 
@@ -137,7 +137,7 @@ class Backbone:
             float [n, 3, height, width] on the backbone's device, in its precision.
         """
         own = self.engine.dtype if self.engine else None
-        dtype = own or PRECISIONS[self.dtype]
+        dtype = own or DTYPES[self.dtype]
         return self.preprocessing.normalised(self.fit(pixels), self.device, dtype)
 
     def encode_frames(self, images: Tensor, hidden: bool = False) -> Tensor:
@@ -164,7 +164,7 @@ class Backbone:
     def use(self, engine: Engine | None, precision: str) -> None:
         """Have ``engine`` compute the vision tower, and torch the rest in that precision."""
         self.engine, self.dtype = engine, precision
-        self.model.to(PRECISIONS[precision])
+        self.model.to(DTYPES[precision])
 
     def encode_video(
         self, video: Tensor, lengths: Tensor | None = None, hidden: bool = False
@@ -347,7 +347,7 @@ def load_backbone(
     dtype = resolve_precision(precision, place, name)
     sha256 = state_sha256(built.model.state_dict())
     return Backbone(
-        model=built.model.to(place, PRECISIONS[dtype]).eval(),
+        model=built.model.to(place, DTYPES[dtype]).eval(),
         name=name,
         weights=pretrained,
         sha256=sha256,
@@ -365,10 +365,10 @@ def resolve_precision(precision: str, device: torch.device, name: str) -> str:
     Raises:
         C4CError: an unknown one.
     """
-    if precision in PRECISIONS:
+    if precision in DTYPES:
         return precision
     if precision != "auto":
-        raise C4CError(f"Unknown precision '{precision}'. Known: auto, {', '.join(PRECISIONS)}.")
+        raise C4CError(f"Unknown precision '{precision}'. Known: auto, {', '.join(DTYPES)}.")
     if name == TINY:
         return "float32"  # too small to gain, and its features should be the same everywhere
     if device.type == "cuda":

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from c4c.core.errors import C4CError
 from c4c.core.fit import Fit
-from c4c.core.limits import MAX_GAP
 from c4c.core.records import Clip, Frames
 from c4c.extract.video.damage import Damage
 from c4c.extract.video.length import stays
@@ -34,48 +33,16 @@ from c4c.extract.video.opening import (
 )
 from c4c.extract.video.packets import SHORTEST, TOLERANCE, Unsure
 from c4c.extract.video.picture import picture_of, resized
+from c4c.extract.video.request import DECODERS, Request
 from c4c.extract.video.span import Wanted, lead, wanted_times
 from c4c.extract.video.sparse import sparse_frames
 from c4c.extract.video.timeline import timeline
 
-DECODERS = ("pyav", "decord")
-FRAME_MODES = ("exact", "near", "key")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 HDR = "HDR"  # what the message of such a clip says
 ENDS_EARLY = "ends early"
 _ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """How to sample a clip.
-
-    Attributes:
-        fps: frames a second.
-        max_frames: frames at most; ``None`` is all.
-        sampling: which ones when there are more (``head``, ``tail``, ``uniform``).
-        decoder: ``pyav`` or ``decord``.
-        size: give what a backbone looks at, resized and cropped as it takes them (frames that
-            would be enlarged are left whole): 150 kB a frame at 224, whatever the video's size.
-            A number is the side of the middle square. ``None`` leaves frames whole.
-        mode: ``exact`` (the frames on display at the wanted times), ``near`` (frames near them
-            that are cheap to decode) or ``key`` (key frames).
-        max_gap: seconds between key frames from which on others are taken too; of ``key``.
-    """
-
-    fps: float = 1.0
-    max_frames: int | None = None
-    sampling: str = "uniform"
-    decoder: str = "pyav"
-    size: Fit | int | None = None
-    mode: str = "exact"
-    max_gap: float = MAX_GAP
-
-    @property
-    def choice(self) -> Near | Keys:
-        """Which frames are taken when they need not be exact."""
-        return Keys(self.max_gap) if self.mode == "key" else Near(0.5 / self.fps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +175,18 @@ def _quickly(
     if request.mode == "exact":
         frames = zip(sparse_frames(video, wanted), wanted.times - clip.start, strict=True)
     else:
-        frames = nearby_frames(video, wanted, clip, request.choice)
+        frames = nearby_frames(video, wanted, clip, _choice(request))
     times = []
     for frame, time in frames:
         check_size(frame.width, frame.height)
         taken.append(picture_of(frame, request.size, video.display))
         times.append(float(time))
     return times
+
+
+def _choice(request: Request) -> Near | Keys:
+    """Which frames are taken when they need not be exact."""
+    return Keys(request.max_gap) if request.mode == "key" else Near(0.5 / request.fps)
 
 
 def _collect(

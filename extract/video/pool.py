@@ -19,8 +19,9 @@ from c4c.core.clock import RunningClock
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip, Frames
 from c4c.core.terminal import open_standard_files
-from c4c.extract.video.decode import Decoded, Request, failure
+from c4c.extract.video.decode import Decoded, failure
 from c4c.extract.video.link import Given, Nonsense
+from c4c.extract.video.request import Request
 from c4c.extract.video.worker import Ended, Worker, without_frames
 
 _STARTS = 3  # times in a row that a process may fail to start, which is no clip's fault

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import ENDS_EARLY, Decoded, Request, failure
+from c4c.extract.video.decode import ENDS_EARLY, Decoded, failure
 from c4c.extract.video.display import is_mirrored, matrix_of
 from c4c.extract.video.opening import Refused, Video, check_file, first_frame, open_video, reason
+from c4c.extract.video.request import Request
 from c4c.extract.video.span import Wanted, wanted_times
 from c4c.extract.video.tracks import candidates
 

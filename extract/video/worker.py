@@ -27,7 +27,7 @@ import numpy.typing as npt
 from c4c.core.clock import RunningClock
 from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip, failure
+from c4c.extract.video.decode import decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import (
     REVIEWS,
@@ -42,6 +42,7 @@ from c4c.extract.video.link import (
     said,
     understood,
 )
+from c4c.extract.video.request import Request
 from c4c.extract.video.rules import Extracted, review
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)

@@ -13,12 +13,20 @@ from c4c.cli.options import GroupedCommand, settings_options
 from c4c.core.errors import C4CError
 from c4c.core.registry import Registry
 from c4c.core.settings import GROUPS, changed, check, described, from_keywords, option_name, setting
+from c4c.extract.config import ExtractConfig
 from c4c.study.config import StudyConfig
 from c4c.training.config import TrainE2EConfig, TrainHeadConfig
 
-KINDS = {"train-head": TrainHeadConfig, "train-e2e": TrainE2EConfig, "study": StudyConfig}
+KINDS = {
+    "extract": ExtractConfig,
+    "train-head": TrainHeadConfig,
+    "train-e2e": TrainE2EConfig,
+    "study": StudyConfig,
+}
 # Settings that a command takes in another way than as an option of their own.
-APART = {"name", "settings"}
+APART = {"name", "settings", "clips"}
+# Options that are no setting.
+BESIDE = {"extract": {"preset_name", "dry_run", "compiled"}, "study": {"changes", "dry_run"}}
 
 
 @pytest.mark.parametrize("command", KINDS)
@@ -26,8 +34,7 @@ def test_every_setting_is_an_option_with_its_default(command: str) -> None:
     options = {one.name: one for one in COMMANDS[command].params if isinstance(one, click.Option)}
     about = described(KINDS[command])
     assert set(about) == {one.name for one in fields(KINDS[command])} - APART
-    more = {"changes", "dry_run"} if command == "study" else {"preset_name"}
-    assert set(options) == {*about, *more}
+    assert set(options) == {*about, *BESIDE.get(command, {"preset_name"})}
     for name, (field, setting_of) in about.items():
         option = options[name]
         assert option.opts == [option_name(name, setting_of)]
@@ -61,7 +68,8 @@ class Toy(Base):
     how: str = setting("Model", "How.", "fast", choices=("fast", "slow"))
     many: int = changed(Base, "many", 5, help="How many now.")
     paths: tuple[str, ...] = setting("Data", "Each.", (), option="path")
-    part: tuple[int, int] = setting("Machine", "i/n.", (0, 1))
+    part: tuple[int, int] = setting("Machine", "i/n.", (0, 1), option="slice", old=("part",))
+    open: bool | None = setting("Machine", "Or not. [found out]", None)
     place: Path | None = setting("Data", "Where.", None)
     loud: bool = setting("Machine", "Loud.", False)
 
@@ -86,14 +94,20 @@ def toy(*words: str) -> Any:
 def test_a_new_field_is_an_option_by_being_there() -> None:
     assert toy("--who", "me") == Toy(who="me")
     given = toy("--who", "you", "--how", "slow", "--many", "2", "--path", "a", "--path", "b",
-                "--part", "1/3", "--place", "x", "--loud")  # fmt: skip
+                "--slice", "1/3", "--place", "x", "--loud", "--no-open")  # fmt: skip
     assert given == Toy(who="you", how="slow", many=2, paths=("a", "b"), part=(1, 3),
-                        place=Path("x"), loud=True)  # fmt: skip
+                        place=Path("x"), loud=True, open=False)  # fmt: skip
     assert "'they' is not one of 'me', 'you'" in toy("--who", "they")
     words = toy("--help")
     assert "How many now.  [default: 5]" in words
     assert "[default: 0/1]" in words
     assert "--other" not in words
+
+
+def test_an_old_spelling_works_and_is_not_shown() -> None:
+    assert toy("--who", "me", "--part", "2/5").part == (2, 5)
+    assert "--part" not in toy("--who", "me", "--help")
+    assert "'--slice': 'x' is not of the form i/n" in toy("--who", "me", "--part", "x")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_int8_is_close_recorded_and_the_same_in_every_run(
     assert (made.backend, made.dtype, len(made.calibrated)) == ("openvino", "int8", 64)
     assert cosines(features(eight), features(plain)).min() > 0.995
     # Calibrated on the first frames of the whole dataset, whichever part comes first.
-    part = ("--precision", "int8", "--shard-clips", "3", "--shard-slice")
+    part = ("--precision", "int8", "--shard-clips", "3", "--slice")
     assert extract(here, tmp_path / "again", *part, "1/2")[0] == 0
     assert Cache.open(tmp_path / "again").fingerprint == made
     assert extract(here, tmp_path / "again")[0] == 0  # goes on without options

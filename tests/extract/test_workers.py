@@ -19,9 +19,10 @@ from c4c.core.records import Clip
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.encoder import Encoder
 from c4c.extract.video import worker
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
 from c4c.extract.video.link import SLOT, SLOTS
 from c4c.extract.video.pool import Ended, Piece, decode_many, decode_pieces
+from c4c.extract.video.request import Request
 
 
 def video(path: Path, frames: int, width: int = 640, height: int = 480) -> Clip:

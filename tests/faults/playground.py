@@ -25,7 +25,7 @@ from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import dataset_splits, load_dataset
 from c4c.extract.datasets.shapes import Recipe, make_shapes
 from c4c.extract.pipeline import run_extract
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.compare import compare, read_results
 from c4c.retrieval.gallery import STATE, Gallery, State

@@ -14,9 +14,10 @@ import pytest
 
 from c4c.core.records import Clip
 from c4c.extract.video import link as link_module
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
 from c4c.extract.video.link import Done, Given, Nonsense, Started, Waits, said, understood
 from c4c.extract.video.pool import decode_many, decode_pieces
+from c4c.extract.video.request import Request
 
 Run = Callable[[str], None]
 

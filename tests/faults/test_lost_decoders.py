@@ -19,11 +19,12 @@ import pytest
 from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip, Frames
 from c4c.extract.video import decode, worker
-from c4c.extract.video.decode import Decoded, Request, decode_clip, failure
+from c4c.extract.video.decode import Decoded, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import SLOT, SLOTS, Given, Link, understood
 from c4c.extract.video.opening import open_video
 from c4c.extract.video.pool import Ended, decode_many, decode_pieces
+from c4c.extract.video.request import Request
 from c4c.extract.video.span import wanted_times
 
 Decoders = Callable[..., list[psutil.Process]]
@@ -118,7 +119,7 @@ exec(sys.argv[-1])
 """
 PARENT = """
 import multiprocessing, sys
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.extract.video.pool import decode_many
 from c4c.core.records import Clip
 multiprocessing.set_executable(sys.argv[1])

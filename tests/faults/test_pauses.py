@@ -28,7 +28,7 @@ exec(sys.argv[-1])
 """
 PARENT = """
 import multiprocessing, sys
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.extract.video.pool import decode_many
 from c4c.core.records import Clip
 multiprocessing.set_executable(sys.argv[1])
@@ -115,8 +115,8 @@ def test_the_parent_never_asks_the_file_system_of_a_video(
 ) -> None:
     """Where that is dead, it would wait for ever, and no deadline would be looked at."""
     from c4c.core.records import Clip
-    from c4c.extract.video.decode import Request
     from c4c.extract.video.pool import decode_many
+    from c4c.extract.video.request import Request
 
     video, asked = str(films.make("asked.mp4")), []
     stat = os.stat

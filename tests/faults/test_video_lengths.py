@@ -11,8 +11,9 @@ import pytest
 
 from c4c.core.records import Clip
 from c4c.extract.video import decode
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
 from c4c.extract.video.packets import Unsure
+from c4c.extract.video.request import Request
 
 SECONDS = 3
 # Container, encoder of the picture, and of the sound that goes on three times as long.

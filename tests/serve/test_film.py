@@ -10,7 +10,8 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 from c4c.serve.film import Films, is_played, media_type
 from c4c.serve.store import Store
 
