@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.core.limits import MOST_SEED
 from c4c.core.lock import one_writer
 from c4c.core.presets import preset
 from c4c.core.progress import duration, say
+from c4c.core.settings import check, setting
+from c4c.extract.datasets.recipes import Recipe
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache
-    from c4c.extract.datasets.shapes import Edition, Recipe
+    from c4c.extract.datasets.shapes import Edition
     from c4c.retrieval.evaluate import Evaluation
     from c4c.retrieval.report import Example, Strip
 
@@ -34,8 +37,13 @@ _UNSEEN = {"train": 600, "val": 100, "test": 200}
 class DemoConfig:
     """Settings of ``c4c demo``: where everything goes, and the seed of everything."""
 
-    out: Path
-    seed: int = 0
+    out: Path = setting("Data", "Folder for everything it makes.", Path("c4c-demo"))
+    seed: int = setting(
+        "Training", "Of the videos and of every training.", 0, within=(0, MOST_SEED)
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,7 @@ def _run(config: DemoConfig) -> DemoResult:
     from c4c.extract.datasets import shapes
 
     begun, seed = time.monotonic(), config.seed
-    seen = walk(Street(shapes.EDITION, shapes.Recipe(seed, **_SEEN), config.out))
+    seen = walk(Street(shapes.EDITION, Recipe(seed, **_SEEN), config.out))
     unseen = walk(unseen_street(config.out / "unseen", seed))
     report = config.out / "report.html"
     write_atomic(report, _page(config, seen, unseen).encode())
@@ -120,9 +128,9 @@ def _run(config: DemoConfig) -> DemoResult:
 
 def unseen_street(home: Path, seed: int) -> Street:
     """The street of the edition that the backbone has never seen."""
-    from c4c.extract.datasets import shapes, shapes_unseen
+    from c4c.extract.datasets import shapes_unseen
 
-    return Street(shapes_unseen.EDITION, shapes.Recipe(seed, **_UNSEEN), home)
+    return Street(shapes_unseen.EDITION, Recipe(seed, **_UNSEEN), home)
 
 
 def walk(street: Street) -> Outcome:

@@ -16,6 +16,8 @@ from c4c.cli.complete import backbones, names
 from c4c.core.registry import Registry
 from c4c.core.settings import GROUPS, Setting, described, option_name
 
+PATH = click.Path(path_type=Path)
+
 
 class Slice(click.ParamType):  # type: ignore[type-arg]
     """``i/n``: part i of n of the work, counted from 0 (``c4c.core.config.check_part``)."""
@@ -99,15 +101,24 @@ class GroupedCommand(click.Command):
 _COMPLETE = {"--backbone": backbones, "--dataset": names("c4c.extract.datasets:DATASETS")}
 
 
-def settings_options(kind: type[Any], *leaving: str) -> Callable[[Callable[..., Any]], Any]:
+def option(group: str, *names: str, **more: Any) -> Callable[[Callable[..., Any]], Any]:
+    """An option that is no setting, under a heading of the help."""
+    return click.option(*names, cls=GroupedOption, group=group, **more)
+
+
+def settings_options(
+    kind: type[Any], *leaving: str, only: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Any]:
     """Give a command an option for every setting of ``kind``.
 
     Args:
         kind: the settings dataclass.
         leaving: settings that the command takes in another way.
+        only: the settings that it takes; none named is all.
     """
     hints = get_type_hints(kind)
-    own = {name: one for name, one in described(kind).items() if name not in leaving}
+    taken = set(only or described(kind)) - set(leaving)
+    own = {name: one for name, one in described(kind).items() if name in taken}
 
     def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, (field, about) in reversed(own.items()):
@@ -142,7 +153,7 @@ def _words(about: Setting, hint: Any, default: Any) -> dict[str, Any]:
         return {**words, "type": _type(about, hint)}
     if get_args(hint) == (int, int):
         return {**words, "type": Slice(), "default": "/".join(map(str, default))}
-    return {**words, "multiple": True}
+    return {**words, "type": get_args(hint)[0], "multiple": True}
 
 
 def _type(about: Setting, hint: Any) -> Any:
@@ -151,4 +162,4 @@ def _type(about: Setting, hint: Any) -> Any:
     if about.choices:
         return click.Choice(list(about.choices))
     kinds = [one for one in (get_args(hint) or (hint,)) if one is not type(None)]
-    return click.Path(path_type=Path) if kinds == [Path] else kinds[0]
+    return PATH if kinds == [Path] else kinds[0]

@@ -17,7 +17,10 @@ from c4c.core.errors import C4CError
 from c4c.core.limits import require_within
 from c4c.core.registry import Registry
 
-GROUPS = ("Data", "Frames", "Model", "Training", "Machine", "Advanced")
+GROUPS = (
+    *("Data", "Question", "Answers", "Frames", "Model", "Training"),
+    *("Evaluation", "Output", "Machine", "Advanced"),
+)
 _KEY = "setting"
 T = TypeVar("T")
 
@@ -61,6 +64,11 @@ def changed(kind: type[Any], name: str, default: Any, **more: Any) -> Any:
     """The field ``name`` of ``kind`` with another default (and help), for a dataclass below it."""
     own = next(one for one in fields(kind) if one.name == name)
     return field(default=default, metadata={_KEY: replace(own.metadata[_KEY], **more)})
+
+
+def same(kind: type[Any], name: str) -> Any:
+    """The field ``name`` of ``kind`` as it is, for a dataclass of another command."""
+    return changed(kind, name, next(one.default for one in fields(kind) if one.name == name))
 
 
 def described(kind: type[Any]) -> dict[str, tuple[Field[Any], Setting]]:

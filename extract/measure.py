@@ -19,7 +19,8 @@ from c4c.extract.backbone.build import TINY
 from c4c.extract.backbone.openvino_tower import converted
 from c4c.extract.backbone.quantise import quantised
 from c4c.extract.backbone.ways import Tower, Way, openvino_ways, rates, torch_way
-from c4c.extract.datasets.shapes import Recipe, Scene, plan_scenes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import Scene, plan_scenes
 from c4c.extract.datasets.shapes_render import render_clip
 
 HEADER = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from c4c.core.errors import C4CError
+from c4c.core.limits import HITS
 from c4c.core.records import Query
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
@@ -62,7 +63,7 @@ class Client:
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._ids: dict[str, str] = {}  # of videos that hits named, by path
 
-    def __call__(self, query: str | Ask, k: int = 10, **wanted: Any) -> list[Hit]:
+    def __call__(self, query: str | Ask, k: int = HITS, **wanted: Any) -> list[Hit]:
         """The k best answers to one question, best first; see ``Searcher.__call__``.
 
         Args:
@@ -77,7 +78,9 @@ class Client:
         asked = [*self._question(ask), *_narrowed(Wanted(k, **wanted))]
         return [self._hit(ask.label, one) for one in self._get("/api/search", asked)["hits"]]
 
-    def like_picture(self, pixels: npt.NDArray[np.uint8], k: int = 10, **wanted: Any) -> list[Hit]:
+    def like_picture(
+        self, pixels: npt.NDArray[np.uint8], k: int = HITS, **wanted: Any
+    ) -> list[Hit]:
         """The k answers that look most like a picture; see ``Searcher.like_picture``.
 
         Args:
@@ -93,7 +96,7 @@ class Client:
         return [self._hit(Query("a picture"), one) for one in found["hits"]]
 
     def stream(
-        self, queries: Iterable[str | Ask], k: int = 10, **wanted: Any
+        self, queries: Iterable[str | Ask], k: int = HITS, **wanted: Any
     ) -> Iterator[list[Hit]]:
         """The answers to each of any number of questions, in their order; see ``__call__``.
 

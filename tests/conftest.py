@@ -53,7 +53,8 @@ def decoders() -> Callable[..., list[psutil.Process]]:
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small videos of shapes: 48 clips to train on, 8 each (four pairs of twins) beside them."""
-    from c4c.extract.datasets.shapes import Recipe, make_shapes
+    from c4c.extract.datasets.recipes import Recipe
+    from c4c.extract.datasets.shapes import make_shapes
 
     root = tmp_path_factory.mktemp("data") / "shapes"
     make_shapes(root, Recipe(seed=5, train=48, val=8, test=8))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from c4c.cli.options import GroupedCommand, GroupedOption, settings_options
+from c4c.cli.options import GroupedCommand, option, settings_options
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
 from c4c.core.terminal import visible
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 @click.command(cls=GroupedCommand, epilog="c4c extract ~/Videos --cache c4c-cache/videos --fps 2")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @settings_options(ExtractConfig)
-@click.option("--dry-run", cls=GroupedOption, group="Machine", is_flag=True,
-              help="Say what it would take; extract nothing.")  # fmt: skip
+@option("Machine", "--dry-run", is_flag=True, help="Say what it would take; extract nothing.")
 @click.option("--compile/--no-compile", "compiled", hidden=True, default=False,
               help="As --backend compile.")  # fmt: skip
 @preset_option("extract")

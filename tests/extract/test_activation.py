@@ -20,7 +20,8 @@ from c4c.core.errors import C4CError
 from c4c.extract.backbone.activation import with_activation
 from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.towers import uses_quick_gelu
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 CONFIG = {
     "embed_dim": 16,

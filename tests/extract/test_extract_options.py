@@ -14,7 +14,8 @@ from c4c.cache.inspect import damage
 from c4c.cache.open import Cache, create_cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from c4c.cli.app import group
 from c4c.core.errors import C4CError, Interrupted
 from c4c.extract import part as work
 from c4c.extract.config import ExtractConfig, ExtractResult
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.extract.video.pool import Ended
 from c4c.retrieval.searcher import Searcher

@@ -15,7 +15,8 @@ from c4c.cli.app import group
 from c4c.core.errors import C4CError
 from c4c.extract.backbone import trusted
 from c4c.extract.backbone.backbone import load_backbone
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 YEAR = 365 * 24 * 3600
 SEARCH = ("retrieve", "a red circle", "--cache")

@@ -23,7 +23,8 @@ from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.weights import read_weights
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import dataset_splits, load_dataset
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.extract.video.request import Request
 from c4c.heads.checkpoint import load_checkpoint
@@ -214,7 +215,7 @@ class Playground:
         """A results file, compared with itself."""
         for way in ("t2v", "v2t"):
             found = read_results(self.here / "results.json", way)
-            compare(found, found)
+            compare(found, found, 0)
         return sorted(found.queries)
 
     def result(self) -> Any:
