@@ -26,7 +26,8 @@ import torch
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.extract.backbone import towers
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.named import create
 from c4c.extract.backbone.preprocessing import Preprocessing
 from c4c.extract.backbone.tokens import text_config

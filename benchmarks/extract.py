@@ -41,8 +41,9 @@ import torch
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.records import Clip
-from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.compiled import CompiledTower
+from c4c.extract.backbone.load import load_backbone, resolve_precision
 from c4c.extract.backbone.openvino_tower import converted
 from c4c.extract.backbone.ways import openvino_ways
 from c4c.extract.config import ExtractConfig

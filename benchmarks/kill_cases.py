@@ -324,7 +324,7 @@ class Frames(Case):
         self.dataset = load_dataset(DatasetSource("shapes", root), "train")
 
     def work(self, here: Path) -> None:
-        from c4c.extract.backbone.backbone import load_backbone
+        from c4c.extract.backbone.load import load_backbone
         from c4c.extract.video.request import Request
         from c4c.training import frames
 

@@ -25,7 +25,7 @@ import torch
 from figures import json_option, show  # benchmarks/figures.py
 
 from c4c.cache.writer import CacheWriter
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.trusted import remember
 from c4c.extract.datasets.recipes import Recipe
 from c4c.extract.datasets.shapes import make_shapes

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c4c.cache.compact import rewrite, sweep
+from c4c.cache.manifests import save_manifest
 from c4c.cache.open import Cache, find_cache
 from c4c.cache.pieces import pieces_folder, remove_pieces
-from c4c.cache.plan import Manifest, Part, save_manifest
+from c4c.cache.plan import Manifest, Part
 from c4c.core.errors import C4CError
 from c4c.core.inside import refuse_links, regular_files
 from c4c.core.records import Clip

@@ -16,7 +16,7 @@ from c4c.extract.backbone.precisions import PRECISIONS
 from c4c.extract.video.request import DECODERS, FRAME_MODES
 
 if TYPE_CHECKING:
-    from c4c.cache.open import Failure
+    from c4c.cache.findings import Failure
 
 BATCH = 64  # frames encoded at once
 

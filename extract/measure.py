@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
-from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.build import TINY
+from c4c.extract.backbone.load import load_backbone, resolve_precision
 from c4c.extract.backbone.openvino_tower import converted
 from c4c.extract.backbone.quantise import quantised
 from c4c.extract.backbone.ways import Tower, Way, openvino_ways, rates, torch_way

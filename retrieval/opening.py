@@ -188,7 +188,7 @@ def load_whole(cache: Cache, config: SearchConfig) -> Backbone:
     Raises:
         C4CError: its weights are in a file that nobody passed here, or are others now.
     """
-    from c4c.extract.backbone.backbone import load_backbone
+    from c4c.extract.backbone.load import load_backbone
     from c4c.extract.backbone.trusted import remember, tokenizer_of, weights_of
 
     made = cache.fingerprint

@@ -32,8 +32,7 @@ from c4c.retrieval.wanted import Wanted
 from c4c.retrieval.windows import Windows
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from c4c.retrieval.page import Pixels
 
 _BATCH = 256  # questions encoded at once, and the least that is answered together
 
@@ -135,15 +134,12 @@ class Searcher:
         asks = [Ask.of(query) for query in queries]
         if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
             return self._answer_by_clips(asks, wanted)
-        features, vectors = self.encoder.vectors(
-            asks, self.vector_of
-        )  # first: weights may be missing
+        # First, for weights may be missing.
+        features, vectors = self.encoder.vectors(asks, self.vector_of)
         return self._answering().find([ask.label for ask in asks], vectors, features, wanted)
 
     @torch.inference_mode()
-    def like_picture(
-        self, pixels: npt.NDArray[np.uint8], k: int = HITS, **wanted: Any
-    ) -> list[Hit]:
+    def like_picture(self, pixels: Pixels, k: int = HITS, **wanted: Any) -> list[Hit]:
         """The k answers that look most like a picture; see ``__call__``.
 
         They have no confidence: that is told by sentences, and pictures score higher.

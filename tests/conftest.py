@@ -14,8 +14,9 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
+from c4c.cache.manifests import save_manifest
 from c4c.cache.open import commit_shard, create_cache
-from c4c.cache.plan import plan, save_manifest
+from c4c.cache.plan import plan
 from c4c.cache.shard import make_shard
 from c4c.core.records import Dataset, Fingerprint
 

@@ -16,7 +16,7 @@ from c4c.core.terminal import visible
 from c4c.extract.config import ExtractConfig
 
 if TYPE_CHECKING:
-    from c4c.cache.open import Failure
+    from c4c.cache.findings import Failure
 
 
 @click.command(cls=GroupedCommand, epilog="c4c extract ~/Videos --cache c4c-cache/videos --fps 2")

@@ -8,7 +8,7 @@ import click
 
 from c4c.cli.options import GroupedCommand, option, settings_options
 from c4c.core.errors import C4CError
-from c4c.core.files import parse_toml
+from c4c.core.toml import parse_toml
 from c4c.study.config import StudyConfig
 
 

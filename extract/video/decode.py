@@ -32,7 +32,7 @@ from c4c.extract.video.opening import (
     reason,
 )
 from c4c.extract.video.packets import SHORTEST, TOLERANCE, Unsure
-from c4c.extract.video.picture import picture_of, resized
+from c4c.extract.video.picture import Taken, picture_of
 from c4c.extract.video.request import DECODERS, Request
 from c4c.extract.video.span import Wanted, lead, wanted_times
 from c4c.extract.video.sparse import sparse_frames
@@ -66,33 +66,6 @@ def failure(status: str, message: str) -> Decoded:
     """A ``Decoded`` without frames."""
     empty = Frames(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, np.float32))
     return Decoded(empty, status, " ".join(message.split())[:300])
-
-
-class Taken:
-    """Pictures of a clip as they are taken, all brought to the first one's size.
-
-    A decoder process hands them on at once and keeps none (``handover.py``).
-    """
-
-    def __init__(self) -> None:
-        self._pictures: list[npt.NDArray[np.uint8]] = []
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def append(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Take a picture, uint8 [H, W, 3]."""
-        if self._pictures and picture.shape != self._pictures[0].shape:
-            picture = resized(picture, self._pictures[0].shape)
-        self._pictures.append(picture)
-
-    def clear(self) -> None:
-        """Forget what was taken: it is decoded anew in another way."""
-        self._pictures = []
-
-    def pixels(self) -> npt.NDArray[np.uint8]:
-        """All pictures, uint8 [n, H, W, 3]; at least one was taken."""
-        return np.stack(self._pictures)
 
 
 def decoder_version(name: str) -> str:

@@ -18,7 +18,7 @@ from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
 from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.towers import uses_quick_gelu
 from c4c.extract.datasets.recipes import Recipe
 from c4c.extract.datasets.shapes import make_shapes

@@ -13,7 +13,7 @@ from open_clip import factory
 from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.preprocessing import Preprocessing
 
 NAME = "small-siglip"

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from c4c.cache.findings import DAMAGED
 from c4c.cache.inspect import damage, describe
+from c4c.cache.manifests import load_manifests
 from c4c.cache.open import Cache
-from c4c.cache.plan import load_manifests
 from c4c.cache.prune import prune
 from c4c.cli.app import group
 from c4c.core.errors import C4CError, Interrupted

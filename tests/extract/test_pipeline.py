@@ -15,7 +15,7 @@ from c4c.cache.compact import compact
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.records import Caption, Clip, Dataset
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.recipes import Recipe
 from c4c.extract.datasets.shapes import make_shapes

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
 from c4c.extract.backbone import trusted
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.datasets.recipes import Recipe
 from c4c.extract.datasets.shapes import make_shapes
 

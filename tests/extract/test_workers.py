@@ -16,8 +16,8 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.encoder import Encoder
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.video import worker
 from c4c.extract.video.decode import decode_clip
 from c4c.extract.video.link import SLOT, SLOTS

@@ -19,7 +19,7 @@ from c4c.core.config import DatasetSource, dataset_source, load_config
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.schema import read_record, sealed
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.weights import read_weights
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import dataset_splits, load_dataset

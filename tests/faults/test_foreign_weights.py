@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from c4c.cache.open import create_cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.weights import read_weights
 from c4c.interop.convert import import_checkpoint
 

@@ -18,7 +18,7 @@ import pytest
 
 from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip, Frames
-from c4c.extract.video import decode, worker
+from c4c.extract.video import picture, worker
 from c4c.extract.video.decode import Decoded, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import SLOT, SLOTS, Given, Link, understood
@@ -40,7 +40,7 @@ def test_clips_that_fail_after_some_frames_take_no_slot_with_them(films: Any, en
         return np.full((48, 64, 3), level, np.uint8)
 
     path = films.make("other.mpg", "mpeg2video", rate=25, draw=draw)
-    request, taken = Request(fps=8, decoder="decord"), decode.Taken()
+    request, taken = Request(fps=8, decoder="decord"), picture.Taken()
     alone = decode_clip(Clip("x", str(path)), request, taken)
     assert (alone.status, len(taken)) == ("failed", 10)
     clips = [Clip(str(number), str(path)) for number in range(SLOTS + 8)]
