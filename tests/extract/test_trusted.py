@@ -135,7 +135,7 @@ def test_a_file_that_was_changed_is_noticed_before_it_is_loaded(
     keep_times: bool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap(keep_times)
-    monkeypatch.setattr("c4c.extract.backbone.backbone.build_model", never)
+    monkeypatch.setattr("c4c.extract.backbone.load.build_model", never)
     line = search()
     assert line is not None
     assert "w.safetensors has changed since" in line
