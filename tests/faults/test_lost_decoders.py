@@ -109,12 +109,12 @@ def test_more_frames_than_a_slot_has_room_for_times_are_refused(
 
 HANGS = """
 import ctypes, os, sys
-from c4c.extract.video import worker
+from c4c.extract.video import worker_process
 told = os.open(sys.argv[1], os.O_WRONLY)  # of a pipe
 def hang(*_):
     os.close(told)
     ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)  # for ever, in C
-worker.decode_clip = hang
+worker_process.decode_clip = hang
 exec(sys.argv[-1])
 """
 PARENT = """
