@@ -157,7 +157,7 @@ def test_messages_with_changed_bytes_are_nonsense_or_another_message(seed: int) 
 # What follows is done by a real decoder, in the place of decoding a clip.
 TAKEN_OVER = """
 import os, socket, sys
-from c4c.extract.video import worker
+from c4c.extract.video import worker_process
 from c4c.extract.video.decode import failure
 def attempts(clip, *_):
     found = {}
@@ -171,7 +171,7 @@ def attempts(clip, *_):
         except OSError: continue
         found[name] = "done"
     return failure("failed", f"{found} {open(clip.path, 'rb').read(4)!r}")
-worker.decode_clip = attempts
+worker_process.decode_clip = attempts
 exec(sys.argv[-1])
 """
 

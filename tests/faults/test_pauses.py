@@ -15,15 +15,15 @@ import pytest
 # A decoder that takes a clip when there is a file ``go``, and says when it has it in hand.
 WAITS = """
 import os, sys, time
-from c4c.extract.video import worker
-decode = worker.decode_clip
+from c4c.extract.video import worker_process
+decode = worker_process.decode_clip
 told = os.open(sys.argv[1] + "/begun", os.O_RDWR)  # before it may write nothing any more
 def wait(*args):
     os.write(told, b"x")
     while not os.path.exists(sys.argv[1] + "/go"):
         time.sleep(0.05)
     return decode(*args)
-worker.decode_clip = wait
+worker_process.decode_clip = wait
 exec(sys.argv[-1])
 """
 PARENT = """
