@@ -128,7 +128,7 @@ def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
             times = _quickly(video, clip, request, wanted, taken)
             if complaints() == before:
                 frames = Frames(taken.pixels(), np.array(times, np.float32))
-                status = "partial" if wanted.beyond else "ok"
+                status = "partial" if wanted.lacks else "ok"
                 return Decoded(frames, status, "; ".join(notes)[:300])
     places, damage = _collect(clip.path, wanted, request.size, taken)
     if damage.errors:  # once more, now that it is known what cannot be trusted
@@ -206,7 +206,9 @@ def _on_display(
 def _notes(video: Video, wanted: Wanted) -> tuple[str, ...]:
     """What must be said of a clip even when all of its frames are there."""
     curve = video.display.curve
-    return tuple(filter(None, [wanted.beyond, curve and f"{HDR} ({curve}) taken as SDR"]))
+    return tuple(
+        filter(None, [wanted.beyond, wanted.cut, curve and f"{HDR} ({curve}) taken as SDR"])
+    )
 
 
 def _judge(
@@ -228,7 +230,7 @@ def _judge(
         notes = (f"damaged, {lacking}: {why}", *notes)
     elif len(places) < len(times):
         notes = (f"{ENDS_EARLY}: {lacking}", *notes)
-    complete = len(places) == len(times) and not why and not wanted.beyond
+    complete = len(places) == len(times) and not why and not wanted.lacks
     return Decoded(frames, "ok" if complete else "partial", "; ".join(notes)[:300])
 
 

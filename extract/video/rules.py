@@ -79,5 +79,5 @@ def _are_of(clip: Extracted, wanted: Wanted) -> bool:
     times = (wanted.times - clip.start).astype(np.float32)
     known = np.array(clip.times, np.float32)
     if clip.status == "ok":
-        return np.array_equal(times, known) and not wanted.beyond
+        return np.array_equal(times, known) and not wanted.lacks
     return ENDS_EARLY not in clip.message and bool(np.isin(known, times).all())
