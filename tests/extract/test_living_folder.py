@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,25 @@ def test_stopped_again_and_again_it_ends_with_the_bytes_of_an_undisturbed_run(
     assert shards("cache") == shards("undisturbed")
     assert not list(Path("cache/pieces").rglob("*.h5"))
     assert list(damage(Path("cache"))) == []
+
+
+def test_ctrl_c_waits_for_no_slow_clip_and_keeps_what_is_whole(
+    folder: Path, extract: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(clips: Any, *args: Any) -> Iterator[Any]:
+        yield from extract.pieces(clips[:2], *args)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        while time.monotonic() - began < 20:  # the third clip, of which nothing comes
+            args[-1]()
+            time.sleep(0.01)
+
+    with monkeypatch.context() as stuck:
+        stuck.setattr(work, "decode_pieces", slow)
+        with pytest.raises(Interrupted, match="what was whole is kept"):
+            extract(folder)
+    assert len(Cache.open("cache").clips(incomplete=True)) == 2
+    assert len(extract.fresh(folder)) == 2
 
 
 def test_whole_clips_are_kept_every_minute(
