@@ -88,6 +88,11 @@ def _read(path: Path, cache: Path) -> Manifest:
     return read_record(path, Manifest, SCHEMA, REMEDY)
 
 
+def known_videos(cache: Path) -> set[str]:
+    """Paths of the videos that any plan names, be it superseded."""
+    return {clip.path for manifest in _read_all(cache).values() for clip in manifest.clips}
+
+
 def superseded(cache: Path) -> tuple[list[Path], list[Path]]:
     """What no longer holds: (shards that only older manifests name, those manifests)."""
     manifests = _read_all(cache)

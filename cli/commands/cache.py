@@ -114,17 +114,21 @@ def compact(cache: Path | None, shard_clips: int) -> None:
 
 @command.command(cls=GroupedCommand, epilog="c4c cache prune c4c-cache/videos")
 @FOLDER
-@option("Data", "--forget", is_flag=True, help="Remove their features too, for good.")
+@option(
+    "Data", "--forget", is_flag=True, help="Remove their features, thumbnails and previews too."
+)
 def prune(cache: Path | None, forget: bool) -> None:
     """Remove the clips whose video does not exist any more; nothing else ever removes clips."""
     from c4c.cache.prune import prune as run
     from c4c.core.progress import say
     from c4c.core.terminal import tell
+    from c4c.serve.store import forget as forget_pictures
 
     done = run(cache, forget)
     for clip in done.clips:
         tell(f"{clip.id}: {clip.path}")
-    freed = f"; {done.freed / 1e6:.1f} MB freed" if forget else ""
+    size = done.freed + forget_pictures(done.forgotten)
+    freed = f"; {size / 1e6:.1f} MB freed" if forget else ""
     say(f"{len(done.clips)} clips removed, {done.left} are left{freed}")
 
 

@@ -28,6 +28,7 @@ from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.extract.video.pool import Ended
 from c4c.retrieval.searcher import Searcher
+from c4c.serve.thumbnails import Thumbnails
 
 Features = dict[str, bytes]
 
@@ -296,7 +297,13 @@ def test_only_prune_removes_clips(
 
 
 @pytest.mark.shows("cache prune", "--forget")
-def test_what_is_to_be_forgotten_leaves_the_shards_too(folder: Path, extract: Extraction) -> None:
+def test_what_is_to_be_forgotten_leaves_the_shards_and_the_pictures_too(
+    folder: Path, tmp_path: Path, extract: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    pictures = Thumbnails(1)
+    shown = [pictures.at(f"{folder}/{name}.mp4", 1.0, 320).result(60) for name in (0, 1)]
+    pictures.close()
     extract(folder)
     before = features()
     (folder / "1.mp4").unlink()
@@ -314,6 +321,7 @@ def test_what_is_to_be_forgotten_leaves_the_shards_too(folder: Path, extract: Ex
     assert features() == {name: rows for name, rows in before.items() if name != "1"}
     assert len(list(Path("cache/manifests").iterdir())) == 1
     assert not any(path.exists() for path in galleries)
+    assert [path.exists() for path in shown] == [True, False]
     assert list(damage(Path("cache"))) == []
 
 
