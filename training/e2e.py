@@ -247,7 +247,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
-        name = with_activation(config.backbone, config.pretrained)
+        name = with_activation(config.backbone, config.pretrained, config.quick_gelu)
         backbone = load_backbone(
             name,
             config.pretrained,
