@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,9 @@ _MOST = 64 << 20  # bytes of an answer
 class Client:
     """Asks a server that ``c4c serve`` runs; methods are those of ``Searcher``.
 
-    It keeps one connection, so each thread wants a client of its own.
+    All that ask are here. Vectors (``encode``, ``vector_of``) and the gallery's upkeep
+    (``gallery``, ``refresh``, ``compact``) stay with the server, which takes up by itself what a
+    cache gains. It keeps one connection, so each thread wants a client of its own.
 
     Args:
         url: of the server, such as ``http://127.0.0.1:8400``.
@@ -105,6 +107,14 @@ class Client:
         """
         for query in queries:
             yield self(query, k, **wanted)
+
+    def answer(self, queries: Sequence[str | Ask], wanted: Wanted) -> list[list[Hit]]:
+        """The answers to some questions, in their order; see ``Searcher.answer``.
+
+        Raises:
+            C4CError: see ``__call__``.
+        """
+        return list(self.stream(queries, **_values(wanted)))
 
     def frame_scores(self, query: str | Ask, video: str) -> list[tuple[float, float]]:
         """The cosine of each frame of a video with a question: (second, cosine), by time.
@@ -196,9 +206,14 @@ class Client:
 
 
 def _narrowed(wanted: Wanted) -> list[tuple[str, Any]]:
-    given = {f.name: getattr(wanted, f.name) for f in fields(wanted)}
+    given = _values(wanted)
     where = given.pop("where") or Filter()
-    return [*given.items(), *vars(where).items()]
+    return [*given.items(), *_values(where).items()]
+
+
+def _values(settings: Wanted | Filter) -> dict[str, Any]:
+    """The fields and no more: a filter that was used keeps what it has worked out."""
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
