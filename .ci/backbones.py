@@ -4,9 +4,10 @@
 
 Each model encodes a frame and a sentence through c4c's own code: up to MILLIONS of parameters
 with random weights on this machine ("built"), larger ones by shapes alone, on torch's meta device
-("shapes"). Text towers that are transformers' own get a configuration of two layers, since
-theirs is on the hub. One line a name; exit status 1 when one of them failed. ``--write`` stores
-how many parameters each has in ``extract/backbone/sizes.json``.
+("shapes"). Text towers that are transformers' own are tried with two layers; their parameters
+are counted by the configuration that the hub has, on the meta device too. One line a name; exit
+status 1 when one of them failed. ``--write`` stores how many parameters each has in
+``extract/backbone/sizes.json``.
 """
 
 from __future__ import annotations
@@ -26,28 +27,58 @@ import torch
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.extract.backbone import towers
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.named import create
 from c4c.extract.backbone.preprocessing import Preprocessing
 from c4c.extract.backbone.tokens import text_config
 
 SIZES = Path(__file__).resolve().parents[1] / "extract" / "backbone" / "sizes.json"
-# The kind of tower behind a name of the hub.
-_KINDS = {"xlm-roberta": "xlm-roberta", "roberta": "roberta", "mt5": "mt5", "nllb": "m2m_100"}
+_ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1}
+_NLLB = {"vocab_size": 256206, "d_model": 1024}
+# The kind of tower behind a name of the hub, and its config.json there, as far as shapes go.
+_TOWERS: dict[str, tuple[str, dict[str, int]]] = {
+    "roberta-base": ("roberta", {**_ROBERTA, "vocab_size": 50265}),
+    "xlm-roberta-base": ("xlm-roberta", {**_ROBERTA, "vocab_size": 250002}),
+    "xlm-roberta-large": (
+        "xlm-roberta",
+        {**_ROBERTA, "vocab_size": 250002, "hidden_size": 1024, "intermediate_size": 4096,
+         "num_attention_heads": 16, "num_hidden_layers": 24},
+    ),
+    "google/mt5-base": (
+        "mt5", {"vocab_size": 250112, "d_model": 768, "d_ff": 2048, "num_heads": 12,
+                "num_layers": 12}
+    ),
+    "google/mt5-xl": (
+        "mt5", {"vocab_size": 250112, "d_model": 2048, "d_ff": 5120, "num_heads": 32,
+                "num_layers": 24}
+    ),
+    "facebook/nllb-200-distilled-600M": ("m2m_100", {**_NLLB, "encoder_ffn_dim": 4096}),
+    "facebook/nllb-200-distilled-1.3B": (
+        "m2m_100", {**_NLLB, "encoder_layers": 24, "encoder_ffn_dim": 8192}
+    ),
+}  # fmt: skip
 
 
-def tower_folder(name: str, folder: Path) -> Path | None:
-    """A small configuration of a text tower that is transformers' own; none for others."""
+def tower_folder(name: str, folder: Path, small: bool) -> Path | None:
+    """The configuration of a text tower that is transformers' own; none for others.
+
+    Args:
+        name: of the model.
+        folder: to write it to.
+        small: give it two layers.
+    """
     wanted = text_config(name).get("hf_model_name")
     if wanted is None:
         return None
     from transformers import AutoConfig
 
-    kind = next(kind for word, kind in _KINDS.items() if word in wanted)
-    config = AutoConfig.for_model(kind)
+    kind, shapes = _TOWERS[wanted]
+    config = AutoConfig.for_model(kind, **shapes)
     for layers in ("num_hidden_layers", "num_layers", "encoder_layers", "decoder_layers"):
-        if hasattr(config, layers):
+        if small and hasattr(config, layers):
             setattr(config, layers, 2)
+    folder.mkdir()
     config.save_pretrained(folder)
     (folder / "tokenizer.json").write_text("{}")  # never opened: tokens are made here
     return folder
@@ -93,6 +124,11 @@ def encoded(backbone: Backbone) -> str:
     return f"{dim} channels, {', '.join(words)}"
 
 
+def parameters(backbone: Backbone) -> int:
+    """How many numbers a backbone has to learn."""
+    return sum(one.numel() for one in backbone.model.parameters())
+
+
 def tried(name: str, most: float) -> tuple[str, int]:
     """A line on one name, and its parameters.
 
@@ -100,14 +136,14 @@ def tried(name: str, most: float) -> tuple[str, int]:
         C4CError: it cannot be built here, and why.
     """
     with tempfile.TemporaryDirectory() as folder:
-        local = tower_folder(name, Path(folder))
+        count = parameters(on_meta(name, tower_folder(name, Path(folder, "whole"), False)))
+        local = tower_folder(name, Path(folder, "small"), True)
         backbone = on_meta(name, local)
-        count = sum(one.numel() for one in backbone.model.parameters())
         way = "shapes"
-        if count <= (most if local is None or not most else max(most, 4e8)):
+        if parameters(backbone) <= (most if local is None or not most else max(most, 4e8)):
             backbone, way = load_backbone(name, "none", "cpu", "float32", tokenizer=local), "built"
         small = ", two text layers" if local else ""
-        return f"{count / 1e6:8.1f} M  {way}{small}: {encoded(backbone)}", 0 if local else count
+        return f"{count / 1e6:8.1f} M  {way}{small}: {encoded(backbone)}", count
 
 
 def main() -> int:
@@ -123,7 +159,7 @@ def main() -> int:
     for name in names:
         try:
             line, count = tried(name, asked.build * 1e6)
-            counts |= {name: count} if count else {}
+            counts[name] = count
         except C4CError as error:
             line = f"refused: {error}"
         except Exception as error:  # what the script is for

@@ -49,7 +49,12 @@ def section(name: str, command: click.Command) -> str:
     options = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
     if isinstance(command, GroupedCommand):
         options = command.grouped(options)
-    lines = [f"## c4c {' '.join([name, *arguments])}", "", inspect.cleandoc(command.help or ""), ""]
+    lines = [
+        f"## c4c {' '.join([name, *arguments])}",
+        "",
+        inspect.cleandoc(command.help or "").replace("\b\n", ""),
+        "",
+    ]
     lines += ["| option | value | default | |", "| --- | --- | --- | --- |"]
     return "\n".join([*lines, *map(row, options)]) + "\n"
 

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from figures import json_option, show
 
+from c4c.cache.manifests import save_manifest
 from c4c.cache.open import Cache, create_cache
-from c4c.cache.plan import plan, save_manifest
+from c4c.cache.plan import plan
 from c4c.cache.shard import make_shard
 from c4c.cache.stored import write_shard
 from c4c.core.records import Caption, Clip, Dataset, Fingerprint

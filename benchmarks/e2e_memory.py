@@ -18,7 +18,7 @@ import torch
 from figures import json_option
 from train_step import own_step, plain_step  # benchmarks/train_step.py
 
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 
 _SMALL = (8, 16)  # pairs: the sizes at which the whole batch at once is measured
 

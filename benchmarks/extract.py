@@ -41,14 +41,16 @@ import torch
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.records import Clip
-from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.compiled import CompiledTower
+from c4c.extract.backbone.load import load_backbone, resolve_precision
 from c4c.extract.backbone.openvino_tower import converted
 from c4c.extract.backbone.ways import openvino_ways
 from c4c.extract.config import ExtractConfig
 from c4c.extract.opening import calibrated
 from c4c.extract.part import extract_part
-from c4c.extract.video.decode import FRAME_MODES, Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import FRAME_MODES, Request
 
 SIZES = ((320, 240), (480, 270), (640, 360))
 RATE = 25  # frames a second of the videos

@@ -20,7 +20,8 @@ import numpy as np
 from figures import json_option, keep
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
+from c4c.extract.video.request import Request
 
 RATE, SECONDS = 20, 4
 QUIET = {"x265-params": "log-level=none"}

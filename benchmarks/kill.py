@@ -31,7 +31,8 @@ from kill_cases import CASES, Case, Stands, lost, observed
 
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 
 WARM = [

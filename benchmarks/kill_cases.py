@@ -324,8 +324,8 @@ class Frames(Case):
         self.dataset = load_dataset(DatasetSource("shapes", root), "train")
 
     def work(self, here: Path) -> None:
-        from c4c.extract.backbone.backbone import load_backbone
-        from c4c.extract.video.decode import Request
+        from c4c.extract.backbone.load import load_backbone
+        from c4c.extract.video.request import Request
         from c4c.training import frames
 
         frames._SAVE_SECONDS = 0.02  # so that there is something to lose at every moment

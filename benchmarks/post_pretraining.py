@@ -19,7 +19,8 @@ import numpy as np
 from figures import json_option, show
 
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, Scene, make_shapes, plan_scenes, write_video
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import Scene, make_shapes, plan_scenes, write_video
 from c4c.extract.datasets.shapes_render import FPS, SECONDS, render_clip
 from c4c.extract.pipeline import run_extract
 from c4c.retrieval.session import RetrieveConfig, run_evaluate

@@ -23,7 +23,7 @@ import torch
 
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
-from c4c.extract.backbone.backbone import load_backbone, resolve_precision
+from c4c.extract.backbone.load import load_backbone, resolve_precision
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import prepare, run_extract
 

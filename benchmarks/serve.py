@@ -29,7 +29,7 @@ from figures import json_option, show  # benchmarks/figures.py
 
 from c4c import CacheWriter, Client, Searcher
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.wanted import Wanted
 from c4c.serve.batching import Batcher

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from c4c.core.records import Caption, Clip, Dataset
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.training.cached import start_head
 from c4c.training.config import TrainE2EConfig
 from c4c.training.e2e import E2ETask

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c4c.cache.identity import Owner
+from c4c.cache.manifests import save_manifest, superseded
 from c4c.cache.open import Cache, find_cache, list_shards
-from c4c.cache.plan import Manifest, Part, part_name, save_manifest, superseded
+from c4c.cache.plan import Manifest, Part, part_name
 from c4c.cache.rows import gather
 from c4c.cache.shard import Shard
 from c4c.cache.stored import read_shard, shard_damage, write_shard

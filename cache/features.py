@@ -7,15 +7,16 @@ process) it carries its plan and maps the shards anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from c4c.cache.findings import Failure
 from c4c.cache.identity import Owner
-from c4c.cache.plan import Manifest, load_manifests
+from c4c.cache.manifests import load_manifests
+from c4c.cache.plan import Manifest
 from c4c.cache.rows import ShardsMissing, find_rows
 from c4c.cache.shard import STATUS
 from c4c.core.errors import C4CError, Damaged
@@ -24,15 +25,6 @@ from c4c.core.sampling import order_frames, select_frames
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A clip of which something is to be said: its id, status, and what."""
-
-    clip_id: str
-    status: str
-    message: str
 
 
 class ClipFeatures:

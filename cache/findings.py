@@ -1,6 +1,8 @@
-"""What verification says of a cache: lines, each with the state that it tells."""
+"""What is said of a cache: lines of its verification, and clips that failed or are partial."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable
 
@@ -34,3 +36,12 @@ class Finding(str):
         kinds = {Unreadable: UNREADABLE, NewerVersion: NEWER, Misplaced: MISPLACED}
         code = next((one for kind, one in kinds.items() if isinstance(error, kind)), DAMAGED)
         return cls(str(error), code)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A clip of which something is to be said: its id, status, and what."""
+
+    clip_id: str
+    status: str
+    message: str

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from c4c.cache.calibrated import calibrated_damage
-from c4c.cache.findings import DAMAGED, MISPLACED, NOTE, Finding
+from c4c.cache.findings import DAMAGED, MISPLACED, NOTE, Failure, Finding
 from c4c.cache.head_init import head_init_damage
 from c4c.cache.identity import Owner
-from c4c.cache.open import Cache, Failure, find_cache, list_shards
+from c4c.cache.manifests import load_manifests, manifest_damage, superseded
+from c4c.cache.open import Cache, find_cache, list_shards
 from c4c.cache.pieces import FOLDER as PIECES
-from c4c.cache.plan import Manifest, load_manifests, manifest_damage, superseded
+from c4c.cache.plan import Manifest
 from c4c.cache.stored import is_bound_to, read_shard, shard_damage
 from c4c.core.durable import rename_new
 from c4c.core.errors import C4CError, Misplaced, NewerVersion, Unreadable

@@ -7,16 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from c4c.cache.features import (
-    CaptionFeatures,
-    ClipFeatures,
-    Failure,
-    open_captions,
-    open_clips,
-)
+from c4c.cache.features import CaptionFeatures, ClipFeatures, open_captions, open_clips
+from c4c.cache.findings import Failure
 from c4c.cache.head_init import read_head_init
 from c4c.cache.identity import Owner, identity_of
-from c4c.cache.plan import Manifest, load_manifests
+from c4c.cache.manifests import load_manifests
+from c4c.cache.plan import Manifest
 from c4c.cache.shard import Shard
 from c4c.cache.stored import is_bound_to, write_shard
 from c4c.core.errors import C4CError, Misplaced

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c4c.cache.compact import rewrite, sweep
+from c4c.cache.manifests import known_videos, save_manifest
 from c4c.cache.open import Cache, find_cache
 from c4c.cache.pieces import pieces_folder, remove_pieces
-from c4c.cache.plan import Manifest, Part, save_manifest
+from c4c.cache.plan import Manifest, Part
 from c4c.core.errors import C4CError
 from c4c.core.inside import refuse_links, regular_files
 from c4c.core.records import Clip
@@ -26,11 +27,14 @@ class Pruned:
         clips: those that were removed.
         left: how many clips are planned still.
         freed: bytes.
+        forgotten: paths of the videos that do not exist any more, also of those that an earlier
+            pruning removed; of a pruning that forgets.
     """
 
     clips: tuple[Clip, ...]
     left: int
     freed: int
+    forgotten: tuple[str, ...] = ()
 
 
 def prune(path: Path | None, forget: bool) -> Pruned:
@@ -57,13 +61,14 @@ def prune(path: Path | None, forget: bool) -> Pruned:
     for manifest in manifests.values():
         removed += _prune_split(cache, manifest, gone)
     cache = Cache.open(cache.path)
-    freed = 0
+    freed, forgotten = 0, set[str]()
     if forget:
+        forgotten = set(filter(_is_gone, known_videos(cache.path)))
         for manifest in cache.manifests.values():
             rewrite(cache.owner, manifest)
         freed = sweep(cache.path) + _forget_galleries(cache.path)
     left = sum(len(manifest.clips) for manifest in cache.manifests.values())
-    return Pruned(tuple(removed), left, freed)
+    return Pruned(tuple(removed), left, freed, tuple(sorted(forgotten)))
 
 
 def _forget_galleries(cache: Path) -> int:

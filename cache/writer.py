@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.cache.head_init import save_head_init
+from c4c.cache.manifests import save_manifest
 from c4c.cache.open import Cache, commit_shard, create_cache
-from c4c.cache.plan import Manifest, Part, part_name, safe_name, save_manifest
+from c4c.cache.plan import Manifest, Part, part_name, safe_name
 from c4c.cache.shard import make_shard
 from c4c.cache.stamps import file_stamps
 from c4c.core.errors import C4CError

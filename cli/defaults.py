@@ -46,6 +46,7 @@ def _defaults(command: click.Command, table: Any, where: str) -> dict[str, Any]:
     own = option_names(command)
     # Names of parameters were the keys once: files that hold them go on working.
     old = {one.name: one for one in command.params if one.name not in own}
+    old |= {text[2:]: one for one in own.values() for text in getattr(one, "old", ())}
     found: dict[str, Any] = {}
     for key, value in table.items():
         if key in inner:

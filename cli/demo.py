@@ -7,23 +7,23 @@ On ``shapes-unseen`` it does not, and the question is what training the backbone
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.cli.demo_page import E2E, demo_page, demo_table
+from c4c.core.limits import MOST_SEED
 from c4c.core.lock import one_writer
 from c4c.core.presets import preset
 from c4c.core.progress import duration, say
+from c4c.core.settings import check, setting
+from c4c.extract.datasets.recipes import Recipe
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache
-    from c4c.extract.datasets.shapes import Edition, Recipe
+    from c4c.extract.datasets.shapes import Edition
     from c4c.retrieval.evaluate import Evaluation
-    from c4c.retrieval.report import Example, Strip
 
-E2E = "end to end"
-_EXAMPLES = 4  # of each edition
 # Enough to learn from; heads and epochs are chosen on val, with a hundred clips mostly by luck.
 _SEEN = {"train": 1000, "val": 300, "test": 200}
 # What the backbone has to learn shows on fewer clips, and there the choice is clear.
@@ -34,8 +34,13 @@ _UNSEEN = {"train": 600, "val": 100, "test": 200}
 class DemoConfig:
     """Settings of ``c4c demo``: where everything goes, and the seed of everything."""
 
-    out: Path
-    seed: int = 0
+    out: Path = setting("Data", "Folder for everything it makes.", Path("c4c-demo"))
+    seed: int = setting(
+        "Training", "Of the videos and of every training.", 0, within=(0, MOST_SEED)
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +108,26 @@ def _run(config: DemoConfig) -> DemoResult:
     from c4c.extract.datasets import shapes
 
     begun, seed = time.monotonic(), config.seed
-    seen = walk(Street(shapes.EDITION, shapes.Recipe(seed, **_SEEN), config.out))
+    seen = walk(Street(shapes.EDITION, Recipe(seed, **_SEEN), config.out))
     unseen = walk(unseen_street(config.out / "unseen", seed))
     report = config.out / "report.html"
-    write_atomic(report, _page(config, seen, unseen).encode())
+    write_atomic(report, demo_page(config, seen, unseen).encode())
     seconds = time.monotonic() - begun
     say(f"done in {duration(seconds)}")
     heads, others = (
         {name: one.as_dict() for name, one in street.found.items()} for street in (seen, unseen)
     )
     figures = {"seed": config.seed, "seconds": seconds, "heads": heads, "unseen": others}
-    tables = "\n\n".join(_table(one.dataset, one.found) for one in (seen, unseen))
+    tables = "\n\n".join(demo_table(one.dataset, one.found) for one in (seen, unseen))
     words = "twins: own clip before its twin, the same frames in another order (chance 50)"
     return DemoResult(f"{tables}\n{words}", report, figures)
 
 
 def unseen_street(home: Path, seed: int) -> Street:
     """The street of the edition that the backbone has never seen."""
-    from c4c.extract.datasets import shapes, shapes_unseen
+    from c4c.extract.datasets import shapes_unseen
 
-    return Street(shapes_unseen.EDITION, shapes.Recipe(seed, **_UNSEEN), home)
+    return Street(shapes_unseen.EDITION, Recipe(seed, **_UNSEEN), home)
 
 
 def walk(street: Street) -> Outcome:
@@ -217,79 +222,3 @@ def _train_end_to_end(street: Street, head: str) -> Evaluation:
         )
     )
     return run_evaluate(RetrieveConfig(cache=cache, checkpoint=result.checkpoint))
-
-
-def _table(dataset: str, found: dict[str, Evaluation]) -> str:
-    from c4c.retrieval.table import render
-
-    names = ("R@1", "R@5", "R@10", "median", "mean", "v2t R@1", "v2t R@10", "twins")
-    rows: list[Sequence[str]] = [(f"{dataset} test", *names)]
-    for name, one in found.items():
-        there, back = one.metrics["t2v"], one.metrics["v2t"]
-        values = [there.r1, there.r5, there.r10, there.median_rank, there.mean_rank]
-        values += [back.r1, back.r10, one.twins or 0.0]
-        rows.append((name, *(f"{value:.1f}" for value in values)))
-    return render(rows)
-
-
-def _page(config: DemoConfig, seen: Outcome, unseen: Outcome) -> str:
-    from c4c.heads import MEAN
-    from c4c.retrieval.report import Row, render_report
-
-    rows = [
-        Row(f"{street.dataset}: {name}", one.metrics, one.twins)
-        for street in (seen, unseen)
-        for name, one in street.found.items()
-    ]
-    counts = " and ".join(str(len(one.cache.clips("test"))) for one in (seen, unseen))
-    foot = (
-        f"c4c demo --seed {config.seed}: synthetic videos, the shipped tiny backbone, heads "
-        f"trained on cached features; end to end goes on from {seen.best} and, on "
-        f"{unseen.dataset}, from {unseen.best}. Test splits of {counts} clips, captions that no "
-        "training saw."
-    )
-    examples = [*_examples(seen, (MEAN, seen.best)), *_examples(unseen, (unseen.best, E2E))]
-    title = "Which heads see order, and what does training the backbone give?"
-    return render_report(title, _lead(seen, unseen), rows, examples, foot)
-
-
-def _lead(seen: Outcome, unseen: Outcome) -> str:
-    from c4c.heads import MEAN
-
-    mean, order = seen.found[MEAN].twins or 0.0, seen.found[seen.best].twins or 0.0
-    frozen, tuned = (unseen.found[name].metrics["t2v"].r1 for name in (unseen.best, E2E))
-    return (
-        f"Twins are clips with the same frames in another order. Mean pooling tells them apart in "
-        f"{mean:.0f} % of the cases, as a coin would; {seen.best}, which sees order, in "
-        f"{order:.0f} %. {unseen.dataset} shows shapes, colours, textures and backgrounds that the "
-        f"backbone has never seen: {unseen.best} on its frozen features has the right clip first "
-        f"for {frozen:.0f} % of the captions, after training end to end {tuned:.0f} %."
-    )
-
-
-def _examples(street: Outcome, names: tuple[str, str]) -> list[Example]:
-    """Queries spread over the split, with the two first clips by each of two heads."""
-    import numpy as np
-
-    from c4c.retrieval.report import Example
-
-    clips, captions = street.cache.clips("test"), street.cache.captions("test")
-    examples = []
-    for place in np.linspace(0, len(captions) - 1, _EXAMPLES).astype(int):
-        strips: list[Strip] = []
-        for name in names:
-            order = street.found[name].best[place][:2]
-            strips += [
-                _strip(name, rank, clips.clips[one], captions.clip_ids[place])
-                for rank, one in enumerate(order, 1)
-            ]
-        examples.append(Example(captions.captions[place].text, tuple(strips)))
-    return examples
-
-
-def _strip(name: str, rank: int, clip: Any, right: str) -> Strip:
-    from c4c.extract.video.decode import decode_clip
-    from c4c.retrieval.report import Strip
-
-    frames = decode_clip(clip).frames.pixels
-    return Strip(f"{name} #{rank}", clip.id == right, frames)

@@ -122,7 +122,7 @@ def _codec() -> str:
 
 
 def _tiny() -> str:
-    from c4c.extract.backbone.backbone import load_backbone
+    from c4c.extract.backbone.load import load_backbone
 
     backbone = load_backbone("tiny")
     return f"{backbone.embed_dim} channels, {backbone.image_size} px, sha {backbone.sha256[:12]}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import MISSING
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +15,8 @@ import click
 from c4c.cli.complete import backbones, names
 from c4c.core.registry import Registry
 from c4c.core.settings import GROUPS, Setting, described, option_name
+
+PATH = click.Path(path_type=Path)
 
 
 class Slice(click.ParamType):  # type: ignore[type-arg]
@@ -40,11 +43,29 @@ class Registered(click.Choice):  # type: ignore[type-arg]
 
 
 class GroupedOption(click.Option):
-    """An option that stands under a heading of the help."""
+    """An option that stands under a heading of the help, and may have old names that do not.
 
-    def __init__(self, *words: Any, group: str = "Advanced", **more: Any) -> None:
+    Args:
+        words: as ``click.Option`` takes them.
+        group: the heading.
+        old: names that go on working, with their dashes.
+        more: as ``click.Option`` takes it.
+    """
+
+    def __init__(
+        self, *words: Any, group: str = "Advanced", old: Sequence[str] = (), **more: Any
+    ) -> None:
         super().__init__(*words, **more)
         self.group = group
+        self.old = tuple(old)
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Take the old names too; help and errors show the others."""
+        super().add_to_parser(parser, ctx)
+        if self.old:
+            hidden = copy(self)
+            hidden.opts, hidden.old = list(self.old), ()
+            hidden.add_to_parser(parser, ctx)
 
 
 def group_of(option: click.Option) -> str:
@@ -80,15 +101,24 @@ class GroupedCommand(click.Command):
 _COMPLETE = {"--backbone": backbones, "--dataset": names("c4c.extract.datasets:DATASETS")}
 
 
-def settings_options(kind: type[Any], *leaving: str) -> Callable[[Callable[..., Any]], Any]:
+def option(group: str, *names: str, **more: Any) -> Callable[[Callable[..., Any]], Any]:
+    """An option that is no setting, under a heading of the help."""
+    return click.option(*names, cls=GroupedOption, group=group, **more)
+
+
+def settings_options(
+    kind: type[Any], *leaving: str, only: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Any]:
     """Give a command an option for every setting of ``kind``.
 
     Args:
         kind: the settings dataclass.
         leaving: settings that the command takes in another way.
+        only: the settings that it takes; none named is all.
     """
     hints = get_type_hints(kind)
-    own = {name: one for name, one in described(kind).items() if name not in leaving}
+    taken = set(only or described(kind)) - set(leaving)
+    own = {name: one for name, one in described(kind).items() if name in taken}
 
     def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, (field, about) in reversed(own.items()):
@@ -97,16 +127,25 @@ def settings_options(kind: type[Any], *leaving: str) -> Callable[[Callable[..., 
             words |= _words(about, hints[name], field.default)
             words["shell_complete"] = _COMPLETE.get(option_name(name, about))
             own_name = option_name(name, about)
-            click.option(own_name, name, cls=GroupedOption, group=about.group, **words)(command)
+            names = (_with_opposite(own_name) if hints[name] == _OPEN_FLAG else own_name, name)
+            old = [f"--{text}" for text in about.old]
+            click.option(*names, cls=GroupedOption, group=about.group, old=old, **words)(command)
         return command
 
     return with_options
 
 
+_OPEN_FLAG = bool | None  # a flag that can also be left open
+
+
+def _with_opposite(option: str) -> str:
+    return f"{option}/--no-{option.removeprefix('--')}"
+
+
 def _words(about: Setting, hint: Any, default: Any) -> dict[str, Any]:
     """What click is told of an option: its type, help, and whether the help shows the default."""
     words: dict[str, Any] = {"help": about.help, "metavar": about.metavar}
-    if hint is bool:
+    if hint in (bool, _OPEN_FLAG):
         return {**words, "is_flag": True}
     says = about.help.endswith("]")  # what happens without it stands there in words
     words["show_default"] = default not in (MISSING, None, ()) and not says
@@ -114,7 +153,7 @@ def _words(about: Setting, hint: Any, default: Any) -> dict[str, Any]:
         return {**words, "type": _type(about, hint)}
     if get_args(hint) == (int, int):
         return {**words, "type": Slice(), "default": "/".join(map(str, default))}
-    return {**words, "multiple": True}
+    return {**words, "type": get_args(hint)[0], "multiple": True}
 
 
 def _type(about: Setting, hint: Any) -> Any:
@@ -123,4 +162,4 @@ def _type(about: Setting, hint: Any) -> Any:
     if about.choices:
         return click.Choice(list(about.choices))
     kinds = [one for one in (get_args(hint) or (hint,)) if one is not type(None)]
-    return click.Path(path_type=Path) if kinds == [Path] else kinds[0]
+    return PATH if kinds == [Path] else kinds[0]

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from c4c.cli.options import GroupedOption
+from c4c.cli.options import option
 from c4c.core.presets import preset, preset_list
 
 
@@ -30,9 +30,10 @@ def preset_option(command: str) -> Callable[[Callable[..., Any]], Callable[..., 
             return function(**options)
 
         help_ = f"Settings by name: {preset_list()}."
-        return click.option("--preset", "preset_name", cls=GroupedOption, group="Data", help=help_)(
+        with_preset: Callable[..., Any] = option("Data", "--preset", "preset_name", help=help_)(
             filled
         )
+        return with_preset
 
     return decorate
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from c4c.core.errors import C4CError
-from c4c.core.files import read_toml
 from c4c.core.schema import Rest, parse
+from c4c.core.toml import read_toml
 
 FILE = "c4c.toml"
 MADE = ("shapes", "shapes-unseen")  # synthetic: made where they do not exist

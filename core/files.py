@@ -10,10 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import secrets
 import stat
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -286,32 +284,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"it holds {name}, which is no number")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file.
-
-    Raises:
-        C4CError: see ``read_text``; or not TOML.
-    """
-    return parse_toml(read_text(path, most=1 << 20), str(path))
-
-
-# A key of 64 parts and more, which takes tomllib the square of their number.
-_LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){63}""")
-
-
-def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """The table of TOML text; ``where`` names it in messages.
-
-    Raises:
-        C4CError: the text is not TOML, or is nested too deeply.
-    """
-    if _LONG_KEY.search(text):
-        raise C4CError(f"{where} is not TOML that c4c reads: a key has too many parts.")
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise C4CError(f"{where} is not TOML: it is nested too deeply.") from None
-    except ValueError as error:  # also of numbers with thousands of digits
-        raise C4CError(f"{where} is not TOML: {' '.join(str(error).split())}.") from None

@@ -14,8 +14,8 @@ MOST_SEED = 2**63 - 1
 MOST_WORKERS = 1024
 # Frames of a clip; the decoders' own limit.
 MOST_FRAMES = 100_000
-# Answers to a question.
-MOST_HITS = 1024
+# Answers to a question: unless told, and at most.
+HITS, MOST_HITS = 10, 1024
 
 
 def require_within(name: str, value: float | None, least: float, most: float) -> None:

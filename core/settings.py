@@ -17,7 +17,10 @@ from c4c.core.errors import C4CError
 from c4c.core.limits import require_within
 from c4c.core.registry import Registry
 
-GROUPS = ("Data", "Frames", "Model", "Training", "Machine", "Advanced")
+GROUPS = (
+    *("Data", "Question", "Answers", "Frames", "Model", "Training"),
+    *("Evaluation", "Output", "Machine", "Advanced"),
+)
 _KEY = "setting"
 T = TypeVar("T")
 
@@ -32,6 +35,7 @@ class Setting:
         choices: the values it may have; none is any. A ``Registry`` refuses others by itself.
         within: the least and the largest number.
         option: its name on the command line, where that is not the field's.
+        old: names that it had on the command line before, which go on working.
         metavar: what stands for a value in the help.
     """
 
@@ -40,6 +44,7 @@ class Setting:
     choices: Iterable[str] = ()
     within: tuple[float, float] | None = None
     option: str = ""
+    old: tuple[str, ...] = ()
     metavar: str | None = None
 
 
@@ -59,6 +64,11 @@ def changed(kind: type[Any], name: str, default: Any, **more: Any) -> Any:
     """The field ``name`` of ``kind`` with another default (and help), for a dataclass below it."""
     own = next(one for one in fields(kind) if one.name == name)
     return field(default=default, metadata={_KEY: replace(own.metadata[_KEY], **more)})
+
+
+def same(kind: type[Any], name: str) -> Any:
+    """The field ``name`` of ``kind`` as it is, for a dataclass of another command."""
+    return changed(kind, name, next(one.default for one in fields(kind) if one.name == name))
 
 
 def described(kind: type[Any]) -> dict[str, tuple[Field[Any], Setting]]:

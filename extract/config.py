@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from c4c.cache.open import Failure
 from c4c.core.config import check_part
 from c4c.core.errors import C4CError
-from c4c.core.limits import FPS, MAX_GAP, MOST_FRAMES, MOST_WORKERS, require_within
+from c4c.core.limits import FPS, MAX_GAP, MOST_FRAMES, MOST_WORKERS
 from c4c.core.records import Clip
-from c4c.extract.video.decode import FRAME_MODES
+from c4c.core.sampling import SAMPLERS
+from c4c.core.settings import check, setting
+from c4c.extract.backbone.precisions import PRECISIONS
+from c4c.extract.video.request import DECODERS, FRAME_MODES
 
-BACKENDS = ("auto", "torch", "openvino", "compile")
+if TYPE_CHECKING:
+    from c4c.cache.findings import Failure
+
 BATCH = 64  # frames encoded at once
-_RANGES: dict[str, tuple[float, float]] = {
-    "fps": FPS,
-    "max_frames": (1, MOST_FRAMES),
-    "max_gap": (0.1, 1e6),
-    "max_words": (3, 1 << 16),
-    "batch": (1, 1 << 13),
-    "workers": (0, MOST_WORKERS),
-    "deadline": (0.1, 1e7),
-    "shard_clips": (1, 1 << 20),
-    "max_fail_rate": (0, 1),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +48,7 @@ class ExtractConfig:
         max_gap: seconds between key frames from which on others are taken too; of ``key``.
         max_words: tokens of a caption at most, start and end included.
         decoder: ``pyav`` or ``decord``.
-        backend: what computes the vision tower, of ``BACKENDS``; ``None`` is as the cache was
+        backend: what computes the vision tower; ``None`` is as the cache was
             begun, or torch. ``auto`` measures when a cache begins.
         precision: ``auto``, ``float32``, ``bfloat16``, or ``int8`` of OpenVINO.
         allow_int8: whether ``auto`` may take int8.
@@ -74,64 +68,128 @@ class ExtractConfig:
             no option for it, and ``dataset`` is then only a name.
     """
 
-    dataset: str
-    root: Path | None = None
-    videos: Path | None = None
-    captions: Path | None = None
-    only_captioned: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    cache: Path | None = None
-    splits: tuple[str, ...] = ()
-    backbone: str = "ViT-B-32"
-    pretrained: str | None = None
-    preprocess: str | None = None
-    tokenizer: Path | None = None
-    quick_gelu: bool | None = None
-    features: str = "final"
-    fps: float = 1.0
-    max_frames: int | None = None
-    sampling: str = "uniform"
-    frame_mode: str = "exact"
-    max_gap: float = MAX_GAP
-    max_words: int | None = None
-    decoder: str = "pyav"
-    backend: str | None = None
-    precision: str = "auto"
-    allow_int8: bool = False
-    device: str | None = None
-    batch: int | None = None
-    workers: int = 0
-    deadline: float | None = None
-    shard_clips: int = 256
-    shard_slice: tuple[int, int] = (0, 1)
-    retry_failed: bool = False
-    refresh: bool = False
-    max_fail_rate: float = 1.0
-    strict: bool = False
-    engine: str = "local"
-    address: str | None = None
+    dataset: str = setting(
+        "Data", "Its name; 'folder' is any folder of videos.", "folder", metavar="NAME"
+    )
+    root: Path | None = setting("Data", "Folder of the dataset.", None)
+    videos: Path | None = setting("Data", "Folder of its videos.", None)
+    captions: Path | None = setting("Data", "Captions file (folder, manifest).", None)
+    cache: Path | None = setting("Data", "Cache. [c4c-cache/DATASET]", None)
+    splits: tuple[str, ...] = setting(
+        "Data", "Split to extract; repeatable. [the usual ones]", (), option="split"
+    )
+    only_captioned: bool = setting(
+        "Data", "Of a folder, only the videos that --captions names.", False
+    )
+    include: tuple[str, ...] = setting(
+        "Data",
+        "Only files like this, by name or path; repeatable. [all]",
+        (),
+        metavar="PATTERN",
+    )
+    exclude: tuple[str, ...] = setting(
+        "Data", "No files like this, likewise; repeatable.", (), metavar="PATTERN"
+    )
+    fps: float = setting("Frames", "Frames a second.", 1.0, within=FPS)
+    max_frames: int | None = setting(
+        "Frames", "Frames of a clip at most. [all]", None, within=(1, MOST_FRAMES)
+    )
+    sampling: str = setting(
+        "Frames", "Which frames when there are more.", "uniform", choices=SAMPLERS
+    )
+    frame_mode: str = setting(
+        "Frames", "near, key: frames that decode faster.", "exact", choices=FRAME_MODES
+    )
+    max_gap: float = setting(
+        "Frames", "Of key: seconds without a frame at most.", MAX_GAP, within=(0.1, 1e6)
+    )
+    backbone: str = setting(
+        "Model", "open_clip name, tiny, or auto (read off the weights).", "ViT-B-32"
+    )
+    pretrained: str | None = setting(
+        "Model", "Tag, file of weights, or none. [openai, or the first]", None
+    )
+    preprocess: str | None = setting(
+        "Model", "Frames as for this tag's weights. [as the weights say]", None, metavar="TAG"
+    )
+    tokenizer: Path | None = setting(
+        "Model", "Folder or file, for backbones without CLIP's own. [the hub's]", None
+    )
+    quick_gelu: bool | None = setting(
+        "Model", "Activation of weights in a file. [found out, and said]", None
+    )
+    features: str = setting(
+        "Model", "hidden: before CLIP's projections.", "final", choices=("final", "hidden")
+    )
+    device: str | None = setting(
+        "Machine", "cpu, cuda:1; several with commas. [a GPU when there is one]", None
+    )
+    workers: int = setting("Machine", "Decoder processes. [cores]", 0, within=(0, MOST_WORKERS))
+    batch: int | None = setting(
+        "Machine",
+        "Frames encoded at once. [as the cache was begun, or 64]",
+        None,
+        within=(1, 1 << 13),
+    )
+    backend: str | None = setting(
+        "Machine",
+        "What computes the backbone; auto measures. [as the cache was begun, or torch]",
+        None,
+        choices=("auto", "torch", "openvino", "compile"),
+    )
+    precision: str = setting(
+        "Machine",
+        "auto: bfloat16 where it is fast. int8: of OpenVINO.",
+        "auto",
+        choices=("auto", *PRECISIONS),
+    )
+    allow_int8: bool = setting("Machine", "Of --backend auto: it may take int8.", False)
+    decoder: str = setting("Machine", "What decodes the videos.", "pyav", choices=DECODERS)
+    shard_slice: tuple[int, int] = setting(
+        "Machine",
+        "i/n: part i of n, counted from 0 (job arrays).",
+        (0, 1),
+        option="slice",
+        old=("shard-slice",),
+    )
+    engine: str = setting(
+        "Machine",
+        "ray: a task a shard on a Ray cluster.",
+        "local",
+        choices=("local", "ray"),
+    )
+    address: str | None = setting(
+        "Machine", "Of the Ray cluster, such as ray-head:6379. [this machine]", None
+    )
+    deadline: float | None = setting(
+        "Advanced", "Seconds a clip may take. [by its size]", None, within=(0.1, 1e7)
+    )
+    shard_clips: int = setting("Advanced", "Clips committed together.", 256, within=(1, 1 << 20))
+    max_words: int | None = setting(
+        "Advanced", "Tokens of a caption at most. [as CLIP]", None, within=(3, 1 << 16)
+    )
+    retry_failed: bool = setting("Advanced", "Extract failed clips again.", False)
+    refresh: bool = setting(
+        "Advanced", "Extract again the clips that newer rules of decoding concern.", False
+    )
+    max_fail_rate: float = setting(
+        "Advanced", "Stop when more than this share fails.", 1.0, within=(0, 1)
+    )
+    strict: bool = setting("Advanced", "Refuse an incomplete dataset.", False)
     clips: tuple[Clip, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            require_within(name, getattr(self, name), least, most)
+        check(self)
+        check_part("--slice", self.shard_slice)
         if self.address and self.engine != "ray":
             raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
-        if self.frame_mode not in FRAME_MODES:
-            raise C4CError(
-                f"--frame-mode is '{self.frame_mode}', expected one of {', '.join(FRAME_MODES)}."
-            )
         if self.frame_mode != "exact" and self.decoder != "pyav":
             raise C4CError(f"--frame-mode {self.frame_mode} needs --decoder pyav.")
         if self.frame_mode != "key" and self.max_gap != MAX_GAP:
             raise C4CError("--max-gap is of --frame-mode key; pass that too.")
         self._check_backend()
-        check_part("--shard-slice", self.shard_slice)
 
     def _check_backend(self) -> None:
-        if self.backend is not None and self.backend not in BACKENDS:
-            raise C4CError(f"--backend is '{self.backend}'. Known: {', '.join(BACKENDS)}.")
         if self.precision == "int8" and self.backend in ("torch", "compile"):
             raise C4CError("--precision int8 is of --backend openvino.")
         if self.allow_int8 and self.backend != "auto":

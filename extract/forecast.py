@@ -23,8 +23,8 @@ from c4c.extract.opening import begun, cache_folder, opened_backbone, settled, t
 from c4c.extract.part import request_of, seconds_of
 from c4c.extract.pipeline import datasets_of
 from c4c.extract.rates import Rate, noted_rate
-from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 
 _OPENED = 48  # videos whose length is looked up
 _TRIED = 16  # frames that are decoded and encoded to measure

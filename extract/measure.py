@@ -14,12 +14,14 @@ from torch.nn.functional import normalize
 
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
-from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.build import TINY
+from c4c.extract.backbone.load import load_backbone, resolve_precision
 from c4c.extract.backbone.openvino_tower import converted
 from c4c.extract.backbone.quantise import quantised
 from c4c.extract.backbone.ways import Tower, Way, openvino_ways, rates, torch_way
-from c4c.extract.datasets.shapes import Recipe, Scene, plan_scenes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import Scene, plan_scenes
 from c4c.extract.datasets.shapes_render import render_clip
 
 HEADER = [

@@ -23,9 +23,10 @@ from c4c.core.progress import say
 from c4c.core.records import Clip, Fingerprint
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import Backbone, load_backbone, resolve_precision
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.compiled import CompiledTower
 from c4c.extract.backbone.graphs import Graph, file_of, require_nncf, require_openvino
+from c4c.extract.backbone.load import load_backbone, resolve_precision
 from c4c.extract.backbone.openvino_tower import OpenVinoTower, converted
 from c4c.extract.backbone.patch3d import has_patch3d
 from c4c.extract.backbone.quantise import FRAMES, quantised

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from c4c.cache.pieces import pieces_folder, pieces_of, remove_pieces, write_piec
 from c4c.cache.plan import Manifest, Part
 from c4c.cache.shard import STATUS, Shard, make_shard
 from c4c.core.cores import cores
-from c4c.core.errors import C4CError
+from c4c.core.errors import C4CError, Interrupted
 from c4c.core.fit import Fit
 from c4c.core.records import Clip
 from c4c.core.signals import StopRequest
@@ -33,8 +34,8 @@ from c4c.extract.backbone.patch3d import has_patch3d
 from c4c.extract.config import BATCH, ExtractConfig
 from c4c.extract.pace import Pace
 from c4c.extract.sharing import SharingEncoder
-from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import Ended, Piece, decode_pieces, without_frames
+from c4c.extract.video.request import Request
 from c4c.extract.video.rules import RULES
 
 Decoded = Iterator[Piece | Ended]
@@ -161,11 +162,29 @@ def request_of(config: ExtractConfig, fit: Fit) -> Request:
 
 
 def decoded_frames(
-    clips: Sequence[Clip], backbone: Backbone, config: ExtractConfig
+    clips: Sequence[Clip],
+    backbone: Backbone,
+    config: ExtractConfig,
+    stop: StopRequest | None = None,
 ) -> Generator[Piece | Ended, None, None]:
-    """Frames of ``clips`` in order, at the size that the backbone takes."""
+    """Frames of ``clips`` in order, at the size that the backbone takes.
+
+    Raises:
+        Interrupted: somebody asks to stop, be it while a slow clip is waited for.
+    """
     request = request_of(config, backbone.preprocessing.fit)
-    return decode_pieces(clips, request, config.workers or cores(), config.deadline)
+    workers = config.workers or cores()
+    return decode_pieces(clips, request, workers, config.deadline, partial(_heed, stop))
+
+
+def _heed(stop: StopRequest | None) -> None:
+    if stop is not None and stop.name:
+        raise stopped(stop)
+
+
+def stopped(stop: StopRequest) -> Interrupted:
+    """What an extraction raises when it was asked to stop: the same command goes on."""
+    return stop.error(f"stopped by {stop.name}; what was whole is kept: the same command goes on")
 
 
 def extract_part(
@@ -200,20 +219,6 @@ def _but(killers: frozenset[str], clips: Sequence[Clip], tried: Decoded) -> Deco
             yield part
             if isinstance(part, Ended):
                 break
-
-
-def until(stop: StopRequest, decoded: Decoded) -> Decoded:
-    """Pass on what was decoded until somebody asks to stop.
-
-    Raises:
-        Interrupted: somebody does.
-    """
-    for part in decoded:
-        if stop.name:
-            raise stop.error(
-                f"stopped by {stop.name}; what was whole is kept: the same command goes on"
-            )
-        yield part
 
 
 def clip_shard(

@@ -31,7 +31,7 @@ from c4c.extract.datasets.folder import load_uncaptioned
 from c4c.extract.known import known_cache, note_known
 from c4c.extract.opening import begun, cache_folder, opened_backbone, settled
 from c4c.extract.pace import Pace
-from c4c.extract.part import Kept, clip_shard, decoded_frames, until
+from c4c.extract.part import Kept, clip_shard, decoded_frames
 from c4c.extract.rates import Rate, note_rate
 from c4c.extract.settle import settle, undone
 from c4c.extract.video.decode import decoder_version
@@ -173,7 +173,7 @@ def _load(config: ExtractConfig, source: DatasetSource) -> list[Dataset]:
 
 
 def mine(parts: Sequence[Part], config: ExtractConfig) -> list[Part]:
-    """Those of ``parts`` that ``--shard-slice`` leaves to this run."""
+    """Those of ``parts`` that ``--slice`` leaves to this run."""
     part, count = config.shard_slice
     return list(parts[part::count])
 
@@ -202,14 +202,15 @@ def _extract_parts(
     total: int,
 ) -> None:
     left = [clips[name] for part, kept in work for name in part.ids[kept.done :]]
-    decoded = decoded_frames(left, backbone, config)
     failed, decoder = 0, other_decoder(cache, config)
     bar = Pace(f"extract {manifest.split}", total, total - len(left))
-    with bar as progress, StopRequest() as stop, contextlib.closing(decoded):
-        running = until(stop, decoded)
+    with contextlib.ExitStack() as opened:
+        progress, stop = opened.enter_context(bar), opened.enter_context(StopRequest())
+        decoded = decoded_frames(left, backbone, config, stop)
+        opened.enter_context(contextlib.closing(decoded))
         for part, kept in work:
             own = [clips[name] for name in part.ids]
-            shard = clip_shard(own, running, backbone, config, progress, kept, decoder)
+            shard = clip_shard(own, decoded, backbone, config, progress, kept, decoder)
             kept.commit(cache, manifest.shard_path(cache.path, part, "clips"), shard)
             failed += int((np.diff(shard.offsets) == 0).sum())
             if failed > config.max_fail_rate * total:

@@ -17,8 +17,8 @@ from c4c.cache.stored import holds, read_shard
 from c4c.core.cores import cores
 from c4c.core.progress import Progress, say
 from c4c.extract.config import ExtractConfig
-from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import Ended, decode_pieces
+from c4c.extract.video.request import Request
 from c4c.extract.video.rules import RULES, Extracted
 
 

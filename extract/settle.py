@@ -6,18 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from c4c.cache.contents import Contents, drop_journals
+from c4c.cache.manifests import load_manifests, save_manifest
 from c4c.cache.open import Cache, commit_shard
 from c4c.cache.pieces import pieces_folder, pieces_of, remove_pieces
-from c4c.cache.plan import (
-    Manifest,
-    Part,
-    load_manifests,
-    part_name,
-    plan,
-    same_data,
-    same_stretches,
-    save_manifest,
-)
+from c4c.cache.plan import Manifest, Part, part_name, plan, same_data, same_stretches
 from c4c.cache.rows import gather
 from c4c.cache.stored import holds
 from c4c.core.progress import say

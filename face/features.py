@@ -12,7 +12,7 @@ from c4c.core.progress import Listener, heard_by, say
 from c4c.core.records import Clip, Frames
 from c4c.core.settings import from_keywords
 from c4c.extract.config import ExtractConfig
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.face.keywords import takes
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ HEADS = Registry(
 )
 # What needs no training: the default of searches, and what makes a tight head's shortlist.
 MEAN = "meanP"
+AVERAGES = ("after", "before")  # the frames are normalised, that one averages them
 # Positions when CLIP's text transformer gives none: as many as CLIP has.
 POSITIONS = 77
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from c4c.core.errors import C4CError
 from c4c.core.limits import require_within
 from c4c.core.records import Query
+from c4c.core.settings import setting
 
 # What is to be avoided counts half: at its full weight it would lead away from the question too.
 AVOID = 0.5
@@ -32,9 +33,15 @@ class Ask:
     """
 
     sentences: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    avoid: tuple[str, ...] = ()
-    like: str | None = None
+    weights: tuple[float, ...] = setting(
+        "Question", "Of each SENTENCE, in their order. [1]", (), option="weight"
+    )
+    avoid: tuple[str, ...] = setting(
+        "Question", "What hits are not to show; repeatable.", (), option="not"
+    )
+    like: str | None = setting(
+        "Question", "A video, a picture, or a second of a video: VIDEO@12.5.", None
+    )
     id: str | int | None = None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from c4c.core.errors import C4CError
 from c4c.core.files import read_json
 from c4c.core.records import Clip
 from c4c.core.schema import Range, parse
+from c4c.retrieval.choices import DIRECTIONS
 from c4c.retrieval.evaluate import SCHEMA
 from c4c.retrieval.metrics import Ranks
 from c4c.retrieval.statistics import Interval, interval
@@ -128,7 +129,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def read_results(path: Path, way: str = "t2v") -> Results:
+def read_results(path: Path, way: str = DIRECTIONS[0]) -> Results:
     """Read what ``c4c retrieve --evaluate --json`` wrote.
 
     Raises:
@@ -137,7 +138,7 @@ def read_results(path: Path, way: str = "t2v") -> Results:
     return parse_results(read_json(path), path, way)
 
 
-def parse_results(found: Any, path: Path, way: str = "t2v") -> Results:
+def parse_results(found: Any, path: Path, way: str = DIRECTIONS[0]) -> Results:
     """Results from the content of such a file.
 
     Raises:
@@ -172,7 +173,7 @@ def _query(row: Row) -> Query:
     )
 
 
-def compare(a: Results, b: Results, seed: int = 0) -> Comparison:
+def compare(a: Results, b: Results, seed: int) -> Comparison:
     """Compare two results on the queries that both hold.
 
     Raises:

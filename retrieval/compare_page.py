@@ -65,8 +65,8 @@ def _example(row: Change, frames: dict[str, Frames]) -> Example:
 
 def _thumbnails(rows: Sequence[Change], videos: dict[str, Clip]) -> dict[str, Frames]:
     """Some frames of each clip that is to be seen; none where the video is gone."""
-    from c4c.extract.video.decode import Request
     from c4c.extract.video.pool import decode_many
+    from c4c.extract.video.request import Request
 
     names = {name for row in rows for name in (row.before.clip, row.before.first, row.after.first)}
     clips = [videos[name] for name in sorted(names) if name in videos]

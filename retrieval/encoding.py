@@ -174,8 +174,8 @@ class Encoder:
 
 def _decoded(clip: Clip, frames: int) -> npt.NDArray[np.uint8]:
     """Frames of a video, one a second and not more than ``frames``, uint8 [n, H, W, 3]."""
-    from c4c.extract.video.decode import Request
     from c4c.extract.video.pool import decode_many
+    from c4c.extract.video.request import Request
 
     ((_, done),) = decode_many([clip], Request(max_frames=frames))
     if not len(done.frames):

@@ -14,10 +14,10 @@ from c4c.core.errors import C4CError
 from c4c.core.records import Leak
 from c4c.heads import MEAN
 from c4c.heads.base import Head
-from c4c.retrieval.metrics import TIES, Metrics, Ranks, places_of, summarise, twin_accuracy
+from c4c.retrieval.choices import RERANKS, TIES
+from c4c.retrieval.metrics import Metrics, Ranks, places_of, summarise, twin_accuracy
 from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
 from c4c.retrieval.ranking import Rerank, View, rank_split
-from c4c.retrieval.rerank import LABELS
 from c4c.retrieval.scores import Scores
 
 SCHEMA = 2  # of the results file (docs/results-format.md)
@@ -192,7 +192,7 @@ def evaluate(
             *(leak.notes(bool(chosen_here)) if leak else ()),
             *edition_notes([*clips.ids, *(one.clip_id for one in clips.failed)]),
             *_notes(head, clips, len(captions) - len(kept), several, shortlist),
-            *([LABELS[rerank.kind]] if rerank else []),
+            *([RERANKS[rerank.kind]] if rerank else []),
             *chosen_here,
         ),
     )

@@ -10,21 +10,21 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from c4c.core.errors import C4CError
-from c4c.core.limits import require_within
-from c4c.retrieval.windows import frame_ends
+from c4c.core.settings import check, setting
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # settings are options of a command, whose help must not wait for numpy
     from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
 
     from c4c.cache.open import Cache
     from c4c.retrieval.gallery import Gallery
     from c4c.retrieval.gallery_piece import Named, Piece
 
-Mask = npt.NDArray[np.bool_]
+    Mask = npt.NDArray[np.bool_]
+
 _YEAR = 366 * 86400.0  # no clip lasts longer
 
 
@@ -42,19 +42,28 @@ class Filter:
         caption: words that one of its captions contains, in either case.
     """
 
-    path: str | None = None
-    folder: str | None = None
-    after: str | None = None
-    before: str | None = None
-    longer: float | None = None
-    shorter: float | None = None
-    caption: str | None = None
+    path: str | None = setting(
+        "Answers", "Only videos whose path or name matches, such as '*beach*'.", None
+    )
+    folder: str | None = setting("Answers", "Only videos in this folder or below.", None)
+    after: str | None = setting(
+        "Answers", "Only files changed on this day or later, 2024-05-31.", None
+    )
+    before: str | None = setting("Answers", "Only files changed on this day or earlier.", None)
+    longer: float | None = setting(
+        "Answers", "Only clips of so many seconds or more.", None, within=(0, _YEAR)
+    )
+    shorter: float | None = setting(
+        "Answers", "Only clips of so many seconds or fewer.", None, within=(0, _YEAR)
+    )
+    caption: str | None = setting(
+        "Answers", "Only clips with a caption that contains these words.", None
+    )
 
     def __post_init__(self) -> None:
         _day("after", self.after)
         _day("before", self.before)
-        for name, seconds in (("longer", self.longer), ("shorter", self.shorter)):
-            require_within(name, seconds, 0, _YEAR)
+        check(self)
 
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
@@ -87,6 +96,8 @@ class Filter:
             cache: its cache, for captions.
             split: the only split that may answer.
         """
+        import numpy as np
+
         captioned = None if self.caption is None else _captioned(cache, self.caption)
         masks: list[Mask | None] = []
         for piece, own in zip(gallery.pieces, gallery.splits, strict=True):
@@ -99,6 +110,8 @@ class Filter:
         return masks
 
     def _mask(self, piece: Piece, captioned: set[str] | None) -> Mask:
+        import numpy as np
+
         mask = np.ones(len(piece), np.bool_)
         for row in range(len(piece)):
             named = piece.name(row)
@@ -115,6 +128,8 @@ class Filter:
         if named.end is not None:
             seconds = named.end - named.start
         else:
+            from c4c.retrieval.windows import frame_ends
+
             seconds = float(frame_ends(piece.clip_frames(row)[1])[-1])
         return (self.longer or 0) <= seconds <= (math.inf if self.shorter is None else self.shorter)
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
+from c4c.retrieval.choices import GALLERY_FORMS
 
 if TYPE_CHECKING:
     from c4c.retrieval.gallery import Gallery
     from c4c.retrieval.gallery_piece import Piece
 
-FORMS = ("faiss", "parquet")
 _BLOCK = 1 << 16  # vectors copied at a time
 
 
@@ -40,8 +40,8 @@ def export_gallery(gallery: Gallery, form: str, out: Path) -> list[Path]:
     Raises:
         C4CError: an unknown form, nowhere to write, or a package that is not installed.
     """
-    if form not in FORMS:
-        raise C4CError(f"Unknown form '{form}'. Known: {', '.join(FORMS)}.")
+    if form not in GALLERY_FORMS:
+        raise C4CError(f"Unknown form '{form}'. Known: {', '.join(GALLERY_FORMS)}.")
     written, rows_of = [], list(_rows(gallery))
     for number, (piece, split, rows) in enumerate(rows_of):
         table = out / "metadata" / f"metadata_{number:04d}.parquet"

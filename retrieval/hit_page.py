@@ -59,8 +59,8 @@ def _moment(hit: Hit) -> tuple[str, float]:
 
 def _pictures(hits: Sequence[Hit]) -> dict[tuple[str, float], str]:
     """A picture of each hit as the page holds it; none where the video is gone."""
-    from c4c.extract.video.decode import Request
     from c4c.extract.video.pool import decode_many
+    from c4c.extract.video.request import Request
 
     moments = sorted({_moment(hit) for hit in hits})
     # A frame at that second; near the end of a video there may be none after it any more.

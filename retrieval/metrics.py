@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.errors import C4CError
+from c4c.retrieval.choices import TIES
 
-TIES = ("expected", "authors")
 RECALLS = (1, 5, 10, 50)
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
-from c4c.core.limits import MOST_FRAMES, MOST_HITS, require_within
+from c4c.core.limits import HITS, MOST_FRAMES, MOST_HITS
+from c4c.core.settings import check, setting
+from c4c.retrieval.choices import RERANKS, TIES
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache
@@ -41,23 +43,42 @@ class SearchConfig:
         hop: seconds from one window to the next; ``None`` is a quarter of its length.
     """
 
-    cache: Path | None = None
-    checkpoint: Path | None = None
-    split: str | None = None
-    shortlist: int | None = None
-    rerank: str = "none"
-    bank: str | None = None
-    max_frames: int | None = None
-    device: str | None = None
-    pretrained: str | None = None
-    tokenizer: Path | None = None
-    whole: bool = False
-    window: tuple[float, ...] = ()
-    hop: float | None = None
+    cache: Path | None = setting("Data", "Feature cache. [the one below c4c-cache/]", None)
+    split: str | None = setting("Data", "Split to use. [all; test with --evaluate]", None)
+    checkpoint: Path | None = setting("Model", "Trained head. [mean pooling]", None)
+    pretrained: str | None = setting("Model", "Weights for the texts. [those of the cache]", None)
+    tokenizer: Path | None = setting(
+        "Model", "The one that the cache was made with. [as it was passed then]", None
+    )
+    max_frames: int | None = setting(
+        "Frames", "Frames a clip. [as trained]", None, within=(1, MOST_FRAMES)
+    )
+    whole: bool = setting("Answers", "Answer with whole clips, not moments in them.", False)
+    window: tuple[float, ...] = setting(
+        "Answers", "Seconds of a window; repeatable. [4, 8 and 16]", ()
+    )
+    hop: float | None = setting(
+        "Answers", "Seconds between windows. [a quarter of their length]", None
+    )
+    device: str | None = setting("Machine", "cpu, cuda, cuda:1. [a GPU when there is one]", None)
+    shortlist: int | None = setting(
+        "Advanced",
+        "Answers that a tight head looks at. [100; all with --evaluate]",
+        None,
+        within=(1, MOST_HITS),
+    )
+    rerank: str = setting(
+        "Advanced",
+        "Of whole clips, against hubs; labelled.",
+        "none",
+        choices=("none", *RERANKS),
+    )
+    bank: str | None = setting(
+        "Advanced", "Split of QB-Norm's queries. [that of the training, or train]", None
+    )
 
     def __post_init__(self) -> None:
-        require_within("shortlist", self.shortlist, 1, MOST_HITS)
-        require_within("max_frames", self.max_frames, 1, MOST_FRAMES)
+        check(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +86,12 @@ class RetrieveConfig(SearchConfig):
     """Settings of ``c4c retrieve``.
 
     Attributes:
-        ties: ``expected`` or ``authors``; of an evaluation.
         top_k: answers a query.
+        ties: ``expected`` or ``authors``; of an evaluation.
     """
 
-    ties: str = "expected"
-    top_k: int = 10
-
-    def __post_init__(self) -> None:
-        SearchConfig.__post_init__(self)
-        require_within("top_k", self.top_k, 1, MOST_HITS)
+    top_k: int = setting("Answers", "Answers a query.", HITS, within=(1, MOST_HITS))
+    ties: str = setting("Evaluation", "authors: show their column too.", "expected", choices=TIES)
 
 
 def open_head(config: SearchConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
@@ -171,7 +188,7 @@ def load_whole(cache: Cache, config: SearchConfig) -> Backbone:
     Raises:
         C4CError: its weights are in a file that nobody passed here, or are others now.
     """
-    from c4c.extract.backbone.backbone import load_backbone
+    from c4c.extract.backbone.load import load_backbone
     from c4c.extract.backbone.trusted import remember, tokenizer_of, weights_of
 
     made = cache.fingerprint

@@ -19,11 +19,6 @@ from torch import Tensor
 
 from c4c.retrieval.metrics import Ranks, group_maximum, rank_targets
 
-LABELS = {
-    "qbnorm": "re-ranked by QB-Norm with a bank of training queries: not the plain figures",
-    "dual-softmax": "re-ranked by dual softmax over all queries of this split at once: "
-    "not possible for a single query, not comparable with plain figures",
-}
 # The inverse temperature of QB-Norm for cosines of CLIP features (its authors' choice), and of
 # dual softmax (CLIP's own logit scale).
 SCALES = {"qbnorm": 20.0, "dual-softmax": 100.0}

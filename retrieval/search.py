@@ -10,6 +10,7 @@ from torch import Tensor
 
 from c4c.cache.open import ClipFeatures
 from c4c.core.errors import C4CError
+from c4c.core.limits import HITS
 from c4c.core.records import Clip, Query
 from c4c.heads import mean_of
 from c4c.heads.base import Head
@@ -57,7 +58,7 @@ def search(
     batches: Iterable[tuple[Sequence[str], Tensor]],
     head: Head,
     clips: ClipFeatures,
-    k: int = 10,
+    k: int = HITS,
     view: View | None = None,
     shortlist: int = 100,
     rerank: Rerank | None = None,

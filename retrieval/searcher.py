@@ -18,6 +18,7 @@ from torch import Tensor
 
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
+from c4c.core.limits import HITS
 from c4c.core.progress import say
 from c4c.core.settings import from_keywords
 from c4c.retrieval.answers import Answers, video_and_second
@@ -31,8 +32,7 @@ from c4c.retrieval.wanted import Wanted
 from c4c.retrieval.windows import Windows
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from c4c.retrieval.page import Pixels
 
 _BATCH = 256  # questions encoded at once, and the least that is answered together
 
@@ -94,7 +94,7 @@ class Searcher:
         self._answers: Answers | None = None
         self._clip_search: ClipSearch | None = None
 
-    def __call__(self, query: str | Ask, k: int = 10, **wanted: Any) -> list[Hit]:
+    def __call__(self, query: str | Ask, k: int = HITS, **wanted: Any) -> list[Hit]:
         """The k best answers to one question, best first; fewer when there are no more.
 
         Args:
@@ -109,7 +109,7 @@ class Searcher:
         return self.answer([query], Wanted(k, **wanted))[0]
 
     def stream(
-        self, queries: Iterable[str | Ask], k: int = 10, **wanted: Any
+        self, queries: Iterable[str | Ask], k: int = HITS, **wanted: Any
     ) -> Iterator[list[Hit]]:
         """The answers to each of any number of questions, in their order; see ``__call__``.
 
@@ -134,13 +134,12 @@ class Searcher:
         asks = [Ask.of(query) for query in queries]
         if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
             return self._answer_by_clips(asks, wanted)
-        features, vectors = self.encoder.vectors(
-            asks, self.vector_of
-        )  # first: weights may be missing
+        # First, for weights may be missing.
+        features, vectors = self.encoder.vectors(asks, self.vector_of)
         return self._answering().find([ask.label for ask in asks], vectors, features, wanted)
 
     @torch.inference_mode()
-    def like_picture(self, pixels: npt.NDArray[np.uint8], k: int = 10, **wanted: Any) -> list[Hit]:
+    def like_picture(self, pixels: Pixels, k: int = HITS, **wanted: Any) -> list[Hit]:
         """The k answers that look most like a picture; see ``__call__``.
 
         They have no confidence: that is told by sentences, and pictures score higher.

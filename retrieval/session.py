@@ -10,16 +10,23 @@ if TYPE_CHECKING:
     from c4c.retrieval.evaluate import Evaluation
 
 
-def run_evaluate(config: RetrieveConfig) -> Evaluation:
+def run_evaluate(config: RetrieveConfig, averages: str = "after") -> Evaluation:
     """Evaluate a head on a split of a cache.
+
+    Args:
+        config: settings.
+        averages: of the untrained head, see ``MeanP``.
 
     Raises:
         C4CError: see ``open_head``; or the split has no captions.
     """
+    from c4c.heads.meanp import MeanP
     from c4c.retrieval.evaluate import evaluate
     from c4c.retrieval.leaks import find_leak
 
     cache, head, view, trained = open_head(config)
+    if isinstance(head, MeanP):
+        head.averages = averages
     split = config.split or ("test" if "test" in cache.splits else None)
     clips, captions = cache.clips(split, captioned=True), cache.captions(split)
     source = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from c4c.core.limits import MOST_HITS, require_within
+from c4c.core.limits import HITS, MOST_HITS, require_within
 from c4c.core.records import Query
 from c4c.retrieval.asking import Ask
 
@@ -44,7 +44,7 @@ class TextHit:
 
 @torch.inference_mode()
 def best_texts(
-    searcher: Searcher, like: str, sentences: Iterable[str | Ask], k: int = 10
+    searcher: Searcher, like: str, sentences: Iterable[str | Ask], k: int = HITS
 ) -> list[TextHit]:
     """The k sentences that fit a video best, best first; of equal ones the first.
 

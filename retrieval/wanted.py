@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from c4c.core.errors import C4CError
-from c4c.core.limits import MOST_HITS, require_within
+from c4c.core.limits import HITS, MOST_HITS, require_within
+from c4c.core.settings import check, setting
 from c4c.retrieval.filters import Filter
-
-_MISSING = ("show", "hide")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +24,21 @@ class Wanted:
         C4CError: a number is out of its range, or ``missing`` is another word.
     """
 
-    k: int = 10
+    k: int = HITS
     where: Filter | None = None
-    per_video: int | None = None
-    min_confidence: float | None = None
-    missing: str = "show"
+    per_video: int | None = setting(
+        "Answers", "Answers from one video at most.", None, within=(1, MOST_HITS)
+    )
+    min_confidence: float | None = setting(
+        "Answers", "Leave out hits below it, 0 to 1.", None, within=(0, 1)
+    )
+    missing: str = setting(
+        "Answers", "Hits whose video file does not exist.", "show", choices=("show", "hide")
+    )
 
     def __post_init__(self) -> None:
         require_within("top_k", self.k, 1, MOST_HITS)
-        require_within("per_video", self.per_video, 1, MOST_HITS)
-        require_within("min_confidence", self.min_confidence, 0, 1)
-        if self.missing not in _MISSING:
-            raise C4CError(f"missing is '{self.missing}'. Known: {', '.join(_MISSING)}.")
+        check(self)
 
     @property
     def hide(self) -> bool:

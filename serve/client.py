@@ -7,13 +7,14 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from c4c.core.errors import C4CError
+from c4c.core.limits import HITS
 from c4c.core.records import Query
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
@@ -32,7 +33,9 @@ _MOST = 64 << 20  # bytes of an answer
 class Client:
     """Asks a server that ``c4c serve`` runs; methods are those of ``Searcher``.
 
-    It keeps one connection, so each thread wants a client of its own.
+    All that ask are here. Vectors (``encode``, ``vector_of``) and the gallery's upkeep
+    (``gallery``, ``refresh``, ``compact``) stay with the server, which takes up by itself what a
+    cache gains. It keeps one connection, so each thread wants a client of its own.
 
     Args:
         url: of the server, such as ``http://127.0.0.1:8400``.
@@ -62,7 +65,7 @@ class Client:
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._ids: dict[str, str] = {}  # of videos that hits named, by path
 
-    def __call__(self, query: str | Ask, k: int = 10, **wanted: Any) -> list[Hit]:
+    def __call__(self, query: str | Ask, k: int = HITS, **wanted: Any) -> list[Hit]:
         """The k best answers to one question, best first; see ``Searcher.__call__``.
 
         Args:
@@ -77,7 +80,9 @@ class Client:
         asked = [*self._question(ask), *_narrowed(Wanted(k, **wanted))]
         return [self._hit(ask.label, one) for one in self._get("/api/search", asked)["hits"]]
 
-    def like_picture(self, pixels: npt.NDArray[np.uint8], k: int = 10, **wanted: Any) -> list[Hit]:
+    def like_picture(
+        self, pixels: npt.NDArray[np.uint8], k: int = HITS, **wanted: Any
+    ) -> list[Hit]:
         """The k answers that look most like a picture; see ``Searcher.like_picture``.
 
         Args:
@@ -93,7 +98,7 @@ class Client:
         return [self._hit(Query("a picture"), one) for one in found["hits"]]
 
     def stream(
-        self, queries: Iterable[str | Ask], k: int = 10, **wanted: Any
+        self, queries: Iterable[str | Ask], k: int = HITS, **wanted: Any
     ) -> Iterator[list[Hit]]:
         """The answers to each of any number of questions, in their order; see ``__call__``.
 
@@ -102,6 +107,14 @@ class Client:
         """
         for query in queries:
             yield self(query, k, **wanted)
+
+    def answer(self, queries: Sequence[str | Ask], wanted: Wanted) -> list[list[Hit]]:
+        """The answers to some questions, in their order; see ``Searcher.answer``.
+
+        Raises:
+            C4CError: see ``__call__``.
+        """
+        return list(self.stream(queries, **_values(wanted)))
 
     def frame_scores(self, query: str | Ask, video: str) -> list[tuple[float, float]]:
         """The cosine of each frame of a video with a question: (second, cosine), by time.
@@ -193,9 +206,14 @@ class Client:
 
 
 def _narrowed(wanted: Wanted) -> list[tuple[str, Any]]:
-    given = {f.name: getattr(wanted, f.name) for f in fields(wanted)}
+    given = _values(wanted)
     where = given.pop("where") or Filter()
-    return [*given.items(), *vars(where).items()]
+    return [*given.items(), *_values(where).items()]
+
+
+def _values(settings: Wanted | Filter) -> dict[str, Any]:
+    """The fields and no more: a filter that was used keeps what it has worked out."""
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:

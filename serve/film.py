@@ -106,13 +106,13 @@ class Films:
             C4CError: that part cannot be converted.
             Busy: others have to be converted first.
         """
-        key = (path, *_stamp(path), start, seconds)
+        key = (*_stamp(path), start, seconds)
 
         def convert(target: Path) -> None:
             with self._turn():
                 preview(path, start, seconds, target)
 
-        return self._store.get(key) or self._store.put(key, convert)
+        return self._store.get(path, key) or self._store.put(path, key, convert)
 
     def picture(self, path: str) -> npt.NDArray[np.uint8]:
         """The pixels of a picture, uint8 [H, W, 3], upright and not larger than 1024.

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c4c.cache.features import Failure
+from c4c.cache.findings import Failure
 from c4c.cache.open import find_cache, list_shards
 from c4c.core.errors import C4CError
 from c4c.core.inside import is_there

@@ -10,8 +10,6 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 
@@ -19,37 +17,13 @@ from c4c.core.errors import C4CError
 from c4c.core.files import read_text
 from c4c.core.progress import say
 from c4c.serve.app import make_app
+from c4c.serve.config import ServeConfig
 from c4c.serve.library import Library
 from c4c.serve.patience import Patient
 
 _CONNECTIONS = 512
 _GRACE = 5  # seconds in which requests that run may end
 _LEAST = 16  # characters of a token
-
-
-@dataclass(frozen=True, slots=True)
-class ServeConfig:
-    """Settings of ``c4c serve``.
-
-    Attributes:
-        caches: what is served; none is the only one below ``c4c-cache/``.
-        checkpoint: trained head; ``None`` is mean pooling.
-        host: address to bind.
-        port: 0 takes a free one.
-        names: host names by which other machines call.
-        token_file: holds the token that requests must bring; made where it does not exist.
-        device: where head and text tower run.
-        pretrained: weights for the texts.
-    """
-
-    caches: tuple[Path, ...] = ()
-    checkpoint: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 8400
-    names: tuple[str, ...] = ()
-    token_file: Path | None = None
-    device: str | None = None
-    pretrained: str | None = None
 
 
 def run_serve(config: ServeConfig) -> None:

@@ -11,13 +11,15 @@ import queue
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Decoded, Request
+from c4c.extract.video.decode import Decoded
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 from c4c.serve.batching import Busy
 from c4c.serve.store import Store
 
@@ -66,7 +68,7 @@ class Thumbnails:
             raise C4CError("The video file does not exist any more.") from None
         second = round(second / _STEP) * _STEP
         key = (path, about.st_mtime_ns, about.st_size, second, width)
-        kept = self._store.get(key)
+        kept = self._store.get(path, key)
         if kept is not None:
             picture.set_result(kept)
             return picture
@@ -123,7 +125,8 @@ class Thumbnails:
             if not len(decoded.frames):
                 raise C4CError(f"No picture can be shown: {decoded.message or decoded.status}.")
             pixels = decoded.frames.pixels[0]
-            path = self._store.put(key, lambda target: write_jpeg(pixels, key[4], target))
+            write = partial(write_jpeg, pixels, key[4])
+            path = self._store.put(key[0], key, write)
         except (C4CError, OSError) as error:
             for one in waiting:
                 one.set_exception(error)

@@ -181,7 +181,8 @@ def _untrained(job: Job) -> tuple[Evaluation, dict[str, Any]]:
             split=splits_of(job.config, run).report,
             max_frames=run.settings.get("max_frames"),
             device=job.device,
-        )
+        ),
+        run.settings.get("average", "after"),
     )
     return found, {}
 

@@ -14,14 +14,14 @@ from c4c.core.errors import C4CError, suggestion
 from c4c.core.presets import preset, preset_datasets, preset_list
 from c4c.core.schema import parse
 from c4c.extract.datasets import DATASETS
-from c4c.heads import MEAN
+from c4c.heads import AVERAGES, MEAN
 from c4c.study.config import StudyConfig
 from c4c.study.spec import Settings, Study, load_study
 
 # What a study does itself; the rest goes to the training as it is.
 _OWN = frozenset({"post_pretrain"})
 # What there is to set where nothing is trained; ``train_split`` says which gallery.
-_UNTRAINED = frozenset({"backbone", "head", "max_frames", "train_split"})
+_UNTRAINED = frozenset({"average", "backbone", "head", "max_frames", "train_split"})
 # What belongs to a run's place and device, never to a study, and what says it instead.
 _TAKEN = {
     "out": "pass --out FOLDER",
@@ -112,7 +112,11 @@ def plan_runs(study: Study, config: StudyConfig) -> list[Run]:
                 settings = preset(name, dataset, command, head) | chosen
                 if study.mode == "zero-shot":
                     settings = {key: settings[key] for key in settings if key in _UNTRAINED}
-                studied = _OWN | ({"backbone"} if study.mode == "zero-shot" else set())
+                studied = _OWN | ({"average", "backbone"} if study.mode == "zero-shot" else set())
+                if "average" in studied and settings.get("average", "after") not in AVERAGES:
+                    raise C4CError(
+                        f"average is '{settings['average']}'. Known: {', '.join(AVERAGES)}."
+                    )
                 plain = {key: settings[key] for key in settings if key not in studied}
                 _check(study, study.mode, plain, _TAKEN | _PLACES)
                 first = {"pretrain": study.pretrain} if settings.get("post_pretrain") else {}

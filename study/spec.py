@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from c4c.core.errors import C4CError
-from c4c.core.files import read_toml
 from c4c.core.schema import parse
+from c4c.core.toml import read_toml
 
 MODES = ("cached", "e2e", "zero-shot")
 _KEYS = ("question", "mode", "settings", "baseline", "grid", "pretrain")

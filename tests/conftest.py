@@ -14,8 +14,9 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
+from c4c.cache.manifests import save_manifest
 from c4c.cache.open import commit_shard, create_cache
-from c4c.cache.plan import plan, save_manifest
+from c4c.cache.plan import plan
 from c4c.cache.shard import make_shard
 from c4c.core.records import Dataset, Fingerprint
 
@@ -53,7 +54,8 @@ def decoders() -> Callable[..., list[psutil.Process]]:
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small videos of shapes: 48 clips to train on, 8 each (four pairs of twins) beside them."""
-    from c4c.extract.datasets.shapes import Recipe, make_shapes
+    from c4c.extract.datasets.recipes import Recipe
+    from c4c.extract.datasets.shapes import make_shapes
 
     root = tmp_path_factory.mktemp("data") / "shapes"
     make_shapes(root, Recipe(seed=5, train=48, val=8, test=8))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import warm
 
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 
 def run(

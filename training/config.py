@@ -199,6 +199,7 @@ class TrainE2EConfig(TrainConfig):
         pretrained: tag, file, checkpoint folder or ``none``; ``None`` is the backbone's default.
         preprocess: tag of the model whose preprocessing counts; ``None`` is what the weights say.
         tokenizer: local folder or file of the tokenizer; ``None`` is the model's own.
+        quick_gelu: whether weights in a file have OpenAI's QuickGELU; ``None`` finds out.
         linear_patch: ``3d`` gives the vision tower patches over three frames (section 3.2),
             started from its own; ``2d`` leaves the tower as its weights say.
         freeze_layers: transformer layers of each tower left as they are, from below, with the
@@ -230,6 +231,9 @@ class TrainE2EConfig(TrainConfig):
     )
     tokenizer: Path | None = setting(
         "Model", "Folder or file, for backbones without CLIP's own. [the hub's]", None
+    )
+    quick_gelu: bool | None = setting(
+        "Model", "Activation of weights in a file. [found out, and said]", None
     )
     linear_patch: str = setting(
         "Model", "3d: patches over three frames.", "2d", choices=("2d", "3d")

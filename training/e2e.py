@@ -19,7 +19,8 @@ from c4c.core.records import Dataset, FeatureBatch, Leak, Overlap
 from c4c.core.sampling import order_frames
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.patch3d import add_patch3d, has_patch3d
 from c4c.extract.video.decode import decoder_version
 from c4c.heads.base import Head
@@ -246,7 +247,7 @@ def train_e2e(config: TrainE2EConfig) -> TrainResult:
         names = [name for name in (config.train_split, eval_split) if name]
         datasets = {name: load(name) for name in names}
         torch.manual_seed(config.seed)
-        name = with_activation(config.backbone, config.pretrained)
+        name = with_activation(config.backbone, config.pretrained, config.quick_gelu)
         backbone = load_backbone(
             name,
             config.pretrained,

@@ -7,6 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from io import BufferedRandom, BufferedWriter
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from c4c.core.progress import Progress, say
 from c4c.core.records import Clip
 from c4c.core.signals import StopRequest
 from c4c.extract.backbone.backbone import Backbone
-from c4c.extract.video.decode import Decoded, Request
+from c4c.extract.video.decode import Decoded
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 from c4c.training.frame_store import CRCS, FRAMES, LENGTHS, MOST_FRAMES, clip_crc
 
 _SAVE_SECONDS = 15.0  # what a killed run has decoded since then is decoded again
@@ -114,18 +116,21 @@ class FramePart:
         """
         todo = self.clips[len(self.lengths) :]
         bar = Progress("decode", len(self.clips), done=len(self.lengths))
-        results = decode_many(todo, request, workers)
-        with bar as progress, StopRequest() as stop, contextlib.closing(results):
-            for place, done in results:
-                if stop.name:
-                    self._save()
-                    raise stop.error(
-                        f"stopped by {stop.name} after {len(self.lengths)} of {len(self.clips)} "
-                        "clips were decoded; the same command goes on"
-                    )
-                self._add(todo[place], done)
-                progress.step()
+        with bar as progress, StopRequest() as stop:
+            results = decode_many(todo, request, workers, None, partial(self._heed, stop))
+            with contextlib.closing(results):
+                for place, done in results:
+                    self._add(todo[place], done)
+                    progress.step()
             self._save()
+
+    def _heed(self, stop: StopRequest) -> None:
+        if stop.name:
+            self._save()
+            raise stop.error(
+                f"stopped by {stop.name} after {len(self.lengths)} of {len(self.clips)} "
+                "clips were decoded; the same command goes on"
+            )
 
     def _add(self, clip: Clip, done: Decoded) -> None:
         frames = fitted(done, self.backbone)

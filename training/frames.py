@@ -32,8 +32,9 @@ from c4c.core.lock import one_writer
 from c4c.core.progress import say
 from c4c.core.records import Clip, Dataset
 from c4c.extract.backbone.backbone import Backbone
-from c4c.extract.video.decode import Decoded, Request, decoder_version
+from c4c.extract.video.decode import Decoded, decoder_version
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 from c4c.extract.video.rules import RULES
 from c4c.training.frame_part import FramePart, fitted, sync
 from c4c.training.frame_store import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from c4c.core.cores import cores
 from c4c.core.records import Dataset
 from c4c.extract.backbone.backbone import Backbone
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.training.config import TrainE2EConfig
 from c4c.training.frame_store import FrameStore
 from c4c.training.frames import frames_folder, open_frames

@@ -11,7 +11,8 @@ from torch import Tensor
 from c4c.core.device import pick_device
 from c4c.core.records import FeatureBatch
 from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.heads import build_head
 from c4c.training.config import TrainConfig, TrainE2EConfig
 from c4c.training.losses import symmetric_cross_entropy

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
+from c4c.cli.options import GroupedCommand, option
 
-@click.command()
+
+@click.command(cls=GroupedCommand, epilog="c4c backbones 'ViT-B-*' --measure")
 @click.argument("pattern", default="*")
-@click.option("--measure", is_flag=True,
-              help="Build each with random weights: speed and agreement of each backend "
-                   "here.")  # fmt: skip
-@click.option("--device", help="Where torch is measured. [a GPU when there is one]")
+@option("Machine", "--measure", is_flag=True,
+        help="Build each with random weights: speed and agreement of each backend "
+             "here.")  # fmt: skip
+@option("Machine", "--device", help="Where torch is measured. [a GPU when there is one]")
 def command(pattern: str, measure: bool, device: str | None) -> None:
     """List backbones whose name has PATTERN in it (or matches it: 'ViT-B-*').
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from c4c.cli.options import PATH, GroupedCommand, option
+
 if TYPE_CHECKING:
     from c4c.cache.findings import Finding
 
-FOLDER = click.argument("cache", required=False, type=click.Path(path_type=Path))
+FOLDER = click.argument("cache", required=False, type=PATH)
 
 
 @click.group()
@@ -19,9 +21,9 @@ def command() -> None:
     """Look into a feature cache, verify, compact, prune and export it."""
 
 
-@command.command()
+@command.command(cls=GroupedCommand, epilog="c4c cache info c4c-cache/videos --json")
 @FOLDER
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@option("Output", "--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def info(cache: Path | None, as_json: bool) -> None:
     """Say what a cache holds, how it was made, and which clips failed or are partial."""
     from c4c.cache.inspect import describe
@@ -49,11 +51,11 @@ def info(cache: Path | None, as_json: bool) -> None:
             tell(f"  {failure['clip_id']}: {failure['status']}: {failure['message']}")
 
 
-@command.command()
+@command.command(cls=GroupedCommand, epilog="c4c cache verify c4c-cache/videos --repair")
 @FOLDER
-@click.option("--repair", is_flag=True, help="Set damaged shards aside for extraction to redo.")
+@option("Data", "--repair", is_flag=True, help="Set damaged shards aside for extraction to redo.")
 def verify(cache: Path | None, repair: bool) -> None:
-    r"""Read every byte and compare checksums; names what is not as it should be.
+    """Read every byte and compare checksums; names what is not as it should be.
 
     \b
     Exit status, of several the lowest:
@@ -67,7 +69,7 @@ def verify(cache: Path | None, repair: bool) -> None:
     With --repair, files that are proven to be damaged, and no others, get the ending .damaged;
     the same c4c extract as before then makes them anew, and nothing else. CACHE may also be a
     frame cache of train-e2e: the same training then decodes damaged clips again.
-    """
+    """  # noqa: D301  (click keeps the lines of what begins with a real backspace)
     from c4c.cache.findings import DAMAGED, NOTE
     from c4c.core.progress import say
     from c4c.core.terminal import tell
@@ -97,10 +99,10 @@ def _problems(cache: Path | None, repair: bool) -> Iterator[Finding]:
         yield from damage(cache, repair)
 
 
-@command.command()
+@command.command(cls=GroupedCommand, epilog="c4c cache compact c4c-cache/videos")
 @FOLDER
-@click.option("--shard-clips", type=click.IntRange(1, 1 << 20), default=1024, show_default=True,
-              help="Clips a shard.")  # fmt: skip
+@option("Data", "--shard-clips", type=click.IntRange(1, 1 << 20), default=1024, show_default=True,
+        help="Clips a shard.")  # fmt: skip
 def compact(cache: Path | None, shard_clips: int) -> None:
     """Merge small shards and drop superseded ones. Readers may go on reading meanwhile."""
     from c4c.cache.compact import compact as run
@@ -110,28 +112,32 @@ def compact(cache: Path | None, shard_clips: int) -> None:
     say(f"{done.before} shards before, {done.after} now; {done.freed / 1e6:.1f} MB freed")
 
 
-@command.command()
+@command.command(cls=GroupedCommand, epilog="c4c cache prune c4c-cache/videos")
 @FOLDER
-@click.option("--forget", is_flag=True, help="Remove their features too, for good.")
+@option(
+    "Data", "--forget", is_flag=True, help="Remove their features, thumbnails and previews too."
+)
 def prune(cache: Path | None, forget: bool) -> None:
     """Remove the clips whose video does not exist any more; nothing else ever removes clips."""
     from c4c.cache.prune import prune as run
     from c4c.core.progress import say
     from c4c.core.terminal import tell
+    from c4c.serve.store import forget as forget_pictures
 
     done = run(cache, forget)
     for clip in done.clips:
         tell(f"{clip.id}: {clip.path}")
-    freed = f"; {done.freed / 1e6:.1f} MB freed" if forget else ""
+    size = done.freed + forget_pictures(done.forgotten)
+    freed = f"; {size / 1e6:.1f} MB freed" if forget else ""
     say(f"{len(done.clips)} clips removed, {done.left} are left{freed}")
 
 
-@command.command()
+@command.command(cls=GroupedCommand, epilog="c4c cache export c4c-cache/videos --out features")
 @FOLDER
-@click.option("--split", help="One split. [all]")
-@click.option("--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy",
-              show_default=True, help="npy: packed arrays; parquet: a row a clip.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@option("Data", "--split", help="One split. [all]")
+@option("Output", "--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy",
+        show_default=True, help="npy: packed arrays; parquet: a row a clip.")  # fmt: skip
+@option("Output", "--out", required=True, type=PATH, help="Folder to write.")
 def export(cache: Path | None, split: str | None, kind: str, out: Path) -> None:
     """Write features of clips and captions for other programs: packed arrays and tables."""
     from c4c.cache.export import export_cache

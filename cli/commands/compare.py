@@ -6,19 +6,22 @@ from pathlib import Path
 
 import click
 
-from c4c.cli.commands.options import COUNT, SEED
+from c4c.cli.options import PATH, GroupedCommand, option
+from c4c.core.limits import MOST_SEED
+from c4c.retrieval.choices import DIRECTIONS
 
 
-@click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option("--direction", type=click.Choice(["t2v", "v2t"]), default="t2v", show_default=True,
-              help="Text to video, or video to text.")  # fmt: skip
-@click.option("--show", type=COUNT, default=5, show_default=True,
-              help="Queries won and lost to show.")  # fmt: skip
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="All of it to a file.")
-@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Page with thumbnails.")
+@click.command(cls=GroupedCommand, epilog="c4c compare before.json after.json --html changes.html")
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@option("Evaluation", "--direction", type=click.Choice(DIRECTIONS), default=DIRECTIONS[0],
+        show_default=True, help="Text to video, or video to text.")  # fmt: skip
+@option("Evaluation", "--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True,
+        help="Of the bootstrap.")  # fmt: skip
+@option("Output", "--show", type=click.IntRange(0, 1 << 20), default=5, show_default=True,
+        help="Queries won and lost to show.")  # fmt: skip
+@option("Output", "--json", "json_path", type=PATH, help="All of it to a file.")
+@option("Output", "--html", "html_path", type=PATH, help="Page with thumbnails.")
 def command(
     a: Path,
     b: Path,

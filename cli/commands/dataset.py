@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from c4c.cli.commands.options import COUNT, SEED
+from c4c.cli.options import PATH, GroupedCommand, option, settings_options
+from c4c.extract.config import ExtractConfig
+from c4c.extract.datasets.recipes import MomentsRecipe, Recipe
 
 if TYPE_CHECKING:
-    from c4c.extract.datasets.shapes import Edition, Recipe
+    from c4c.extract.datasets.shapes import Edition
 
 
 @click.group()
@@ -19,15 +20,12 @@ def command() -> None:
     """Check a dataset's files, or make the synthetic one."""
 
 
-@command.command()
+@command.command(cls=GroupedCommand, epilog="c4c dataset check msrvtt --root data/msrvtt")
 @click.argument("name")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
-@click.option("--videos", type=click.Path(path_type=Path), help="Folder of its videos.")
-@click.option("--captions", type=click.Path(path_type=Path),
-              help="Captions file (folder, manifest).")  # fmt: skip
-@click.option("--split", "splits", multiple=True, help="Split to check; repeatable. [all]")
-@click.option("--strict", is_flag=True, help="Exit 2 when anything is odd.")
-@click.option("--missing-file", type=click.Path(path_type=Path), help="Write missing ids here.")
+@settings_options(ExtractConfig, only=("root", "videos", "captions"))
+@option("Data", "--split", "splits", multiple=True, help="Split to check; repeatable. [all]")
+@option("Data", "--strict", is_flag=True, help="Exit 2 when anything is odd.")
+@option("Output", "--missing-file", type=PATH, help="Write missing ids here.")
 def check(
     name: str,
     root: Path | None,
@@ -56,9 +54,9 @@ def check(
         raise C4CError(problem)
 
 
-@command.command()
-@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@command.command(cls=GroupedCommand, epilog="c4c dataset unpack test.parquet --out videos")
+@click.argument("tables", nargs=-1, required=True, type=PATH)
+@option("Output", "--out", required=True, type=PATH, help="Folder to write.")
 def unpack(tables: tuple[Path, ...], out: Path) -> None:
     """Write the videos that lie in parquet TABLES as bytes to files, for --videos."""
     from c4c.core.progress import say
@@ -72,36 +70,31 @@ def make() -> None:
     """Make a synthetic dataset."""
 
 
-def _recipe(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of an edition of shapes."""
-    for name, default in (("--test", 200), ("--val", 100), ("--train", 1800)):
-        click.option(name, type=COUNT, default=default, show_default=True, help="Clips.")(command)
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")(command)
-    root: dict[str, Any] = {
-        "required": True,
-        "type": click.Path(path_type=Path),
-        "help": "Folder to write.",
-    }
-    return click.option("--root", **root)(command)
+_ROOT = option("Data", "--root", required=True, type=PATH, help="Folder to write.")
 
 
-@make.command()
-@_recipe
-def shapes(root: Path, seed: int, train: int, val: int, test: int) -> None:
+@make.command(cls=GroupedCommand, epilog="c4c dataset make shapes --root c4c-data/shapes")
+@_ROOT
+@settings_options(Recipe)
+def shapes(root: Path, **recipe: int) -> None:
     """Coloured shapes that move and grow, in H.264; val and test are twins."""
-    from c4c.extract.datasets.shapes import EDITION, Recipe
+    from c4c.extract.datasets.shapes import EDITION
 
-    _make(root, Recipe(seed, train, val, test), EDITION)
+    _make(root, Recipe(**recipe), EDITION)
 
 
-@make.command("shapes-unseen")
-@_recipe
-def shapes_unseen(root: Path, seed: int, train: int, val: int, test: int) -> None:
+@make.command(
+    "shapes-unseen",
+    cls=GroupedCommand,
+    epilog="c4c dataset make shapes-unseen --root c4c-data/shapes-unseen",
+)
+@_ROOT
+@settings_options(Recipe)
+def shapes_unseen(root: Path, **recipe: int) -> None:
     """The same with shapes, colours and textures that the backbone tiny has never seen."""
-    from c4c.extract.datasets.shapes import Recipe
     from c4c.extract.datasets.shapes_unseen import EDITION
 
-    _make(root, Recipe(seed, train, val, test), EDITION)
+    _make(root, Recipe(**recipe), EDITION)
 
 
 def _make(root: Path, recipe: Recipe, edition: Edition) -> None:
@@ -112,15 +105,17 @@ def _make(root: Path, recipe: Recipe, edition: Edition) -> None:
     say(f"{root}: {'written' if made else 'already there'}")
 
 
-@make.command("shapes-moments")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the videos.")
-@click.option("--videos", type=COUNT, default=75, show_default=True,
-              help="Long videos; six questions each.")  # fmt: skip
-def shapes_moments(root: Path, seed: int, videos: int) -> None:
+@make.command(
+    "shapes-moments",
+    cls=GroupedCommand,
+    epilog="c4c dataset make shapes-moments --root c4c-data/shapes-moments",
+)
+@_ROOT
+@settings_options(MomentsRecipe)
+def shapes_moments(root: Path, **recipe: int) -> None:
     """Long videos of several events, and questions for moments of them (moments.jsonl)."""
     from c4c.core.progress import say
-    from c4c.extract.datasets.shapes_moments import MomentsRecipe, make_shapes_moments
+    from c4c.extract.datasets.shapes_moments import make_shapes_moments
 
-    made = make_shapes_moments(root, MomentsRecipe(seed, videos))
+    made = make_shapes_moments(root, MomentsRecipe(**recipe))
     say(f"{root}: {'written' if made else 'already there'}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from c4c.cli.options import GroupedCommand, option
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+@click.command(cls=GroupedCommand, epilog="c4c doctor --json")
+@option("Output", "--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(as_json: bool) -> None:
     """Say what is installed, which device runs, and what is missing and how to get it."""
     from c4c.cli.doctor import examine

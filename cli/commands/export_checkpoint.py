@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from c4c.cli.options import PATH, GroupedCommand, option
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="File. [FOLDER.bin]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option(
-    "--exact-gelu", is_flag=True, help="Write weights trained with GELU, not CLIP's quick one."
-)
+
+@click.command(cls=GroupedCommand, epilog="c4c export-checkpoint c4c-runs/seqTransf-msrvtt/best")
+@click.argument("folder", type=PATH)
+@option("Output", "--out", type=PATH, help="File. [FOLDER.bin]")
+@option("Output", "--overwrite", is_flag=True, help="Replace an existing file.")
+@option("Model", "--exact-gelu", is_flag=True,
+        help="Write weights trained with GELU, not CLIP's quick one.")  # fmt: skip
 def command(folder: Path, out: Path | None, overwrite: bool, exact_gelu: bool) -> None:
     """Write FOLDER (a checkpoint with a backbone) as CLIP4Clip's own code reads it."""
     from c4c.core.progress import say

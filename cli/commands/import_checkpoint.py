@@ -8,13 +8,16 @@ from pathlib import Path
 
 import click
 
+from c4c.cli.options import PATH, GroupedCommand, option
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder. [c4c-runs/imported-FILE]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing checkpoint.")
-@click.option("--exact-gelu", is_flag=True, help="Weights trained with GELU, not CLIP's quick one.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+@click.command(cls=GroupedCommand, epilog="c4c import-checkpoint pytorch_model.bin.4")
+@click.argument("file", type=PATH)
+@option("Output", "--out", type=PATH, help="Folder. [c4c-runs/imported-FILE]")
+@option("Output", "--overwrite", is_flag=True, help="Replace an existing checkpoint.")
+@option("Model", "--exact-gelu", is_flag=True,
+        help="Weights trained with GELU, not CLIP's quick one.")  # fmt: skip
+@option("Output", "--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(file: Path, out: Path | None, overwrite: bool, exact_gelu: bool, as_json: bool) -> None:
     """Read FILE (CLIP4Clip's pytorch_model.bin.N, OpenAI's CLIP, safetensors).
 

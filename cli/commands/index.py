@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from c4c.cli.options import PATH, GroupedCommand, option, settings_options
 from c4c.core.errors import C4CError
+from c4c.retrieval.choices import GALLERY_FORMS
+from c4c.retrieval.opening import SearchConfig
 
 
-@click.command()
-@click.argument("cache", required=False, type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained head. [mean pooling]")
-@click.option("--window", type=float, multiple=True,
-              help="Seconds of a window; repeatable. [4, 8 and 16]")  # fmt: skip
-@click.option("--hop", type=float, help="Seconds between windows. [a quarter of their length]")
-@click.option("--max-frames", type=int, help="Frames a clip. [as trained]")
-@click.option("--compact", is_flag=True, help="Make it anew, without clips that are gone.")
-@click.option("--verify", is_flag=True, help="Read every byte and compare checksums.")
-@click.option("--export", type=click.Choice(["faiss", "parquet"]),
-              help="Write its windows too: for FAISS, or for clip-retrieval.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for --export.")
-@click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
-@click.option("--pretrained", help="Weights for the texts. [those of the cache]")
+@click.command(cls=GroupedCommand, epilog="c4c index c4c-cache/videos --verify")
+@click.argument("cache", required=False, type=PATH)
+@settings_options(
+    SearchConfig, only=("checkpoint", "pretrained", "window", "hop", "max_frames", "device")
+)
+@option("Data", "--compact", is_flag=True, help="Make it anew, without clips that are gone.")
+@option("Data", "--verify", is_flag=True, help="Read every byte and compare checksums.")
+@option("Output", "--export", type=click.Choice(GALLERY_FORMS),
+        help="Write its windows too: for FAISS, or for clip-retrieval.")  # fmt: skip
+@option("Output", "--out", type=PATH, help="Folder for --export.")
 def command(
     cache: Path | None,
-    checkpoint: Path | None,
-    window: tuple[float, ...],
-    hop: float | None,
-    max_frames: int | None,
     compact: bool,
     verify: bool,
     export: str | None,
     out: Path | None,
-    device: str | None,
-    pretrained: str | None,
+    **settings: Any,
 ) -> None:
     """Make the gallery of CACHE for c4c retrieve, or add what the cache has gained.
 
@@ -46,15 +41,7 @@ def command(
 
     if bool(export) != bool(out):
         raise C4CError("--export needs a folder: --out DIR; and --out is of --export.")
-    with Searcher(
-        cache,
-        checkpoint,
-        window=window,
-        hop=hop,
-        max_frames=max_frames,
-        device=device,
-        pretrained=pretrained,
-    ) as searcher:
+    with Searcher(cache, **settings) as searcher:
         gallery = searcher.compact() if compact else searcher.gallery
         if verify:
             damaged = list(gallery.damage())

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
+from c4c.cli.options import PATH, GroupedCommand, option, settings_options
 from c4c.core.errors import C4CError
+from c4c.retrieval.opening import SearchConfig
 
 
-@click.command()
-@click.argument("caches", nargs=-1, metavar="[CACHE]...", type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained head. [mean pooling]")
-@click.option("--cuts", type=click.Path(path_type=Path),
-              help="Folder in which the assistant may write cuts. [it writes nothing]")  # fmt: skip
-@click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
-@click.option("--pretrained", help="Weights for the texts. [those of the cache]")
+@click.command(cls=GroupedCommand, epilog="c4c mcp c4c-cache/videos --cuts cuts")
+@click.argument("caches", nargs=-1, metavar="[CACHE]...", type=PATH)
+@settings_options(SearchConfig, only=("checkpoint", "pretrained", "device"))
+@option("Output", "--cuts", type=PATH,
+        help="Folder in which the assistant may write cuts. [it writes nothing]")  # fmt: skip
 def command(
     caches: tuple[Path, ...],
     checkpoint: Path | None,

@@ -10,70 +10,45 @@ from typing import Any
 
 import click
 
+from c4c.cli.options import PATH, GroupedCommand, option, settings_options
 from c4c.cli.presets import preset_option
 from c4c.core.errors import C4CError
+from c4c.core.settings import described
+from c4c.retrieval.asking import Ask
+from c4c.retrieval.filters import Filter
 from c4c.retrieval.hit_files import FORMS
+from c4c.retrieval.opening import RetrieveConfig
+from c4c.retrieval.wanted import Wanted
 
 
-@click.command()
-@preset_option("retrieve")
+@click.command(cls=GroupedCommand, epilog='c4c retrieve "a dog runs into the sea" --top-k 5')
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
-@click.option("--cache", type=click.Path(path_type=Path),
-              help="Feature cache. [the one below c4c-cache/]")  # fmt: skip
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Trained head. [mean pooling]")
-@click.option("--evaluate", is_flag=True, help="Evaluate on a split with captions.")
-@click.option("--moments", type=click.Path(path_type=Path), metavar="FILE",
-              help="Evaluate moments on queries with their spans (JSON lines).")  # fmt: skip
-@click.option("--queries", help="File of queries: lines, JSON lines, .json, .csv; - is stdin.")
-@click.option("--interactive", is_flag=True, help="Keep asking, a sentence a line.")
-@click.option("--weight", "weights", type=float, multiple=True,
-              help="Of each SENTENCE, in their order. [1]")  # fmt: skip
-@click.option("--not", "avoid", multiple=True, help="What hits are not to show; repeatable.")
-@click.option("--like", help="A video, a picture, or a second of a video: VIDEO@12.5.")
-@click.option("--texts", metavar="FILE",
-              help="Which of its sentences fit --like; a file as of --queries.")  # fmt: skip
-@click.option("--split", help="Split to use. [all; test with --evaluate]")
-@click.option("--whole", is_flag=True, help="Answer with whole clips, not moments in them.")
-@click.option("--window", type=float, multiple=True,
-              help="Seconds of a window; repeatable. [4, 8 and 16]")  # fmt: skip
-@click.option("--hop", type=float, help="Seconds between windows. [a quarter of their length]")
-@click.option("--top-k", default=10, show_default=True, help="Answers a query.")
-@click.option("--per-video", type=int, help="Answers from one video at most.")
-@click.option("--min-confidence", type=float, help="Leave out hits below it, 0 to 1.")
-@click.option("--missing", type=click.Choice(["show", "hide"]), default="show", show_default=True,
-              help="Hits whose video file does not exist.")  # fmt: skip
-@click.option("--path", help="Only videos whose path or name matches, such as '*beach*'.")
-@click.option("--folder", help="Only videos in this folder or below.")
-@click.option("--after", help="Only files changed on this day or later, 2024-05-31.")
-@click.option("--before", help="Only files changed on this day or earlier.")
-@click.option("--longer", type=float, help="Only clips of so many seconds or more.")
-@click.option("--shorter", type=float, help="Only clips of so many seconds or fewer.")
-@click.option("--caption", help="Only clips with a caption that contains these words.")
-@click.option("--ties", type=click.Choice(["expected", "authors"]), default="expected",
-              show_default=True, help="authors: show their column too.")  # fmt: skip
-@click.option("--shortlist", type=int,
-              help="Answers that a tight head looks at. [100; all with --evaluate]")  # fmt: skip
-@click.option("--rerank", type=click.Choice(["none", "qbnorm", "dual-softmax"]), default="none",
-              show_default=True, help="Of whole clips, against hubs; labelled.")  # fmt: skip
-@click.option("--bank", help="Split of QB-Norm's queries. [that of the training, or train]")
-@click.option("--max-frames", type=int, help="Frames a clip. [as trained]")
-@click.option("--out", type=click.Path(path_type=Path),
-              help="JSON lines, or what --export makes, to this file.")  # fmt: skip
-@click.option("--export", type=click.Choice(FORMS),
-              help="Write hits as this; vtt, srt: a file a video. [into c4c-hits…]")  # fmt: skip
-@click.option("--cut", type=click.Path(path_type=Path), metavar="DIR",
-              help="Also write what was found as videos, copied from a key frame on.")  # fmt: skip
-@click.option("--exact", is_flag=True, help="With --cut: begin at the very frame; encodes.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path),
-              help="Figures of --evaluate, with ranks, or --moments.")  # fmt: skip
-@click.option("--trec", type=click.Path(path_type=Path), metavar="PREFIX",
-              help="With --evaluate: TREC runs and qrels, PREFIX.t2v.run and so on.")  # fmt: skip
-@click.option("--similarity", type=click.Path(path_type=Path), metavar="FILE.npy",
-              help="With --evaluate: all scores, captions by clips.")  # fmt: skip
-@click.option("--device", help="cpu, cuda, cuda:1. [a GPU when there is one]")
-@click.option("--pretrained", help="Weights for the texts. [those of the cache]")
-@click.option("--tokenizer", type=click.Path(path_type=Path),
-              help="The one that the cache was made with. [as it was passed then]")  # fmt: skip
+@option("Question", "--queries",
+        help="File of queries: lines, JSON lines, .json, .csv; - is stdin.")  # fmt: skip
+@option("Question", "--interactive", is_flag=True, help="Keep asking, a sentence a line.")
+@settings_options(Ask)
+@option("Question", "--texts", metavar="FILE",
+        help="Which of its sentences fit --like; a file as of --queries.")  # fmt: skip
+@option("Evaluation", "--evaluate", is_flag=True, help="Evaluate on a split with captions.")
+@settings_options(RetrieveConfig)
+@settings_options(Wanted)
+@settings_options(Filter)
+@option("Evaluation", "--moments", type=PATH, metavar="FILE",
+        help="Evaluate moments on queries with their spans (JSON lines).")  # fmt: skip
+@option("Evaluation", "--json", "json_path", type=PATH,
+        help="Figures of --evaluate, with ranks, or --moments.")  # fmt: skip
+@option("Evaluation", "--trec", type=PATH, metavar="PREFIX",
+        help="With --evaluate: TREC runs and qrels, PREFIX.t2v.run and so on.")  # fmt: skip
+@option("Evaluation", "--similarity", type=PATH, metavar="FILE.npy",
+        help="With --evaluate: all scores, captions by clips.")  # fmt: skip
+@option("Output", "--out", type=PATH, help="JSON lines, or what --export makes, to this file.")
+@option("Output", "--export", type=click.Choice(FORMS),
+        help="Write hits as this; vtt, srt: a file a video. [into c4c-hits…]")  # fmt: skip
+@option("Output", "--cut", type=PATH, metavar="DIR",
+        help="Also write what was found as videos, copied from a key frame on.")  # fmt: skip
+@option("Output", "--exact", is_flag=True,
+        help="With --cut: begin at the very frame; encodes.")  # fmt: skip
+@preset_option("retrieve")
 def command(
     sentences: tuple[str, ...],
     evaluate: bool,
@@ -91,12 +66,9 @@ def command(
     One question prints a table on a terminal; a file of queries, or no terminal, JSON lines.
     Several sentences are one question, each with its --weight.
     """
-    from c4c.retrieval.filters import Filter
-    from c4c.retrieval.opening import RetrieveConfig
-
-    parts = {name: options.pop(name) for name in ("weights", "avoid", "like")}
-    where = Filter(**{name: options.pop(name) for name in _FILTERS})
-    wanted = {name: options.pop(name) for name in ("per_video", "min_confidence", "missing")}
+    parts = {name: options.pop(name) for name in described(Ask)}
+    where = Filter(**{name: options.pop(name) for name in described(Filter)})
+    wanted = {name: options.pop(name) for name in described(Wanted)}
     target = {name: options.pop(name) for name in ("out", "export", "cut", "exact")}
     config = RetrieveConfig(**options)
     asks = bool(sentences or parts["like"])
@@ -125,12 +97,8 @@ def command(
     _search(config, wanted, asked, target, interactive, as_table=not queries)
 
 
-_FILTERS = ("path", "folder", "after", "before", "longer", "shorter", "caption")
-
-
 def _asked(sentences: tuple[str, ...], queries: str | None, parts: dict[str, Any]) -> Iterator[Any]:
     """What is asked: one question of the command line, those of a file, or lines as they come."""
-    from c4c.retrieval.asking import Ask
     from c4c.retrieval.queries import read_queries
 
     if queries:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from c4c.cli.options import GroupedCommand, GroupedOption, settings_options
+from c4c.cli.options import GroupedCommand, option, settings_options
 from c4c.core.errors import C4CError
-from c4c.core.files import parse_toml
+from c4c.core.toml import parse_toml
 from c4c.study.config import StudyConfig
 
 
@@ -17,11 +17,10 @@ from c4c.study.config import StudyConfig
 )
 @click.argument("name")
 @settings_options(StudyConfig)
-@click.option("--set", "changes", cls=GroupedOption, group="Training", multiple=True,
-              metavar="KEY=VALUE",
-              help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
-@click.option("--dry-run", cls=GroupedOption, group="Machine", is_flag=True,
-              help="Say what would run and what it would take; do nothing.")  # fmt: skip
+@option("Training", "--set", "changes", multiple=True, metavar="KEY=VALUE",
+        help="A setting of every run, such as epochs=2; repeatable.")  # fmt: skip
+@option("Machine", "--dry-run", is_flag=True,
+        help="Say what would run and what it would take; do nothing.")  # fmt: skip
 def command(changes: tuple[str, ...], dry_run: bool, **options: Any) -> None:
     """Run study NAME: built in, or a TOML file with a question, [settings] and a [grid].
 

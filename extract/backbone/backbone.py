@@ -9,39 +9,21 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
 from c4c.core.records import Fingerprint
-from c4c.core.tensors import state_sha256
 from c4c.extract.backbone import towers
-from c4c.extract.backbone.build import TINY, build_model, default_weights
+from c4c.extract.backbone.build import TINY
 from c4c.extract.backbone.patch3d import encode_video, has_patch3d
 from c4c.extract.backbone.preprocessing import Preprocessing
-from c4c.extract.backbone.text import PRECISIONS
+from c4c.extract.backbone.text import DTYPES
 from c4c.extract.backbone.tokens import context_length
-
-
-class Engine(Protocol):
-    """Computes the vision tower in place of torch.
-
-    Attributes:
-        backend: ``openvino`` or ``compile``.
-        calibrated: checksum of the graph that was calibrated, of int8.
-        dtype: of the images that it takes; ``None`` is the backbone's own.
-    """
-
-    backend: str
-    calibrated: str
-    dtype: torch.dtype | None
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Features [n, D] of images [n, 3, S, S]."""
+from c4c.extract.backbone.towers import Engine
 
 
 @dataclass
@@ -137,7 +119,7 @@ class Backbone:
             float [n, 3, height, width] on the backbone's device, in its precision.
         """
         own = self.engine.dtype if self.engine else None
-        dtype = own or PRECISIONS[self.dtype]
+        dtype = own or DTYPES[self.dtype]
         return self.preprocessing.normalised(self.fit(pixels), self.device, dtype)
 
     def encode_frames(self, images: Tensor, hidden: bool = False) -> Tensor:
@@ -164,7 +146,7 @@ class Backbone:
     def use(self, engine: Engine | None, precision: str) -> None:
         """Have ``engine`` compute the vision tower, and torch the rest in that precision."""
         self.engine, self.dtype = engine, precision
-        self.model.to(PRECISIONS[precision])
+        self.model.to(DTYPES[precision])
 
     def encode_video(
         self, video: Tensor, lengths: Tensor | None = None, hidden: bool = False
@@ -313,64 +295,3 @@ class Backbone:
         projection = self._projection(tower)
         with projection.left_out():
             yield projection
-
-
-def load_backbone(
-    name: str = "ViT-B-32",
-    pretrained: str | None = None,
-    device: str | None = None,
-    precision: str = "auto",
-    preprocess: str | None = None,
-    tokenizer: Path | None = None,
-) -> Backbone:
-    """Load a CLIP.
-
-    Args:
-        name: an open_clip model name, or ``tiny``; ``auto`` reads the shape of OpenAI-named
-            ViT weights off ``pretrained``.
-        pretrained: an open_clip tag, a file of weights, a checkpoint folder with a backbone,
-            or ``none`` for random weights (from torch's seed). By default OpenAI's weights, or
-            the first that open_clip lists; for ``tiny`` the shipped ones.
-        device: ``cpu``, ``cuda``, ``cuda:1``; by default a GPU when there is one.
-        precision: ``float32``, ``bfloat16``, ``auto`` for the fastest safe one here, or ``int8``,
-            which torch does not compute in: it loads float32.
-        preprocess: tag of the same model whose preprocessing counts. By default what the weights
-            say, else that of the model's tags.
-        tokenizer: local folder or file of the tokenizer; by default the model's own.
-
-    Raises:
-        C4CError: unknown or too large a model, no weights, or weights that do not fit it.
-    """
-    pretrained = pretrained or default_weights(name)
-    place = pick_device(device)
-    built = build_model(name, pretrained, preprocess, tokenizer)
-    dtype = resolve_precision(precision, place, name)
-    sha256 = state_sha256(built.model.state_dict())
-    return Backbone(
-        model=built.model.to(place, PRECISIONS[dtype]).eval(),
-        name=name,
-        weights=pretrained,
-        sha256=sha256,
-        dtype=dtype,
-        tokenizer=built.tokenizer,
-        preprocessing=built.preprocessing,
-        origin=built.origin,
-        file=built.file,
-    )
-
-
-def resolve_precision(precision: str, device: torch.device, name: str) -> str:
-    """The precision that ``auto`` means here.
-
-    Raises:
-        C4CError: an unknown one.
-    """
-    if precision in PRECISIONS:
-        return precision
-    if precision != "auto":
-        raise C4CError(f"Unknown precision '{precision}'. Known: auto, {', '.join(PRECISIONS)}.")
-    if name == TINY:
-        return "float32"  # too small to gain, and its features should be the same everywhere
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"

@@ -30,12 +30,12 @@ from c4c.core.files import read_json
 from c4c.core.records import Fingerprint
 from c4c.core.tensors import state_sha256
 from c4c.extract.backbone import tiny
+from c4c.extract.backbone.precisions import PRECISIONS
 from c4c.extract.backbone.towers import plain_clip_text
 from c4c.extract.backbone.trusted import named_weights
 from c4c.extract.backbone.weights import config_from_state, read_weights
 
-# int8 is of OpenVINO's vision tower; texts, and whatever else torch computes, are float32 then.
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in PRECISIONS.items()}
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
 # What a configuration may say whose text tower is the plain one below.
 _PLAIN = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_bias"}
@@ -114,7 +114,7 @@ def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) ->
         which it is not known yet, by hash, that they are those.
     """
     try:
-        if made.tokenizer or made.dtype not in PRECISIONS:
+        if made.tokenizer or made.dtype not in DTYPES:
             return None
         if (made.model, asked or made.weights) == (tiny.NAME, "shipped"):
             state, known = read_weights(tiny.WEIGHTS)
@@ -135,7 +135,7 @@ def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) ->
     model = _built(shape, quick, state)
     if model is None:
         return None
-    model = model.to(pick_device(device), PRECISIONS[made.dtype])
+    model = model.to(pick_device(device), DTYPES[made.dtype])
     return TextTower(model, _tokenizer(made.model), shape.context)
 
 

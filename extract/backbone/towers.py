@@ -9,10 +9,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Engine(Protocol):
+    """Computes the vision tower in place of torch.
+
+    Attributes:
+        backend: ``openvino`` or ``compile``.
+        calibrated: checksum of the graph that was calibrated, of int8.
+        dtype: of the images that it takes; ``None`` is the backbone's own.
+    """
+
+    backend: str
+    calibrated: str
+    dtype: torch.dtype | None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features [n, D] of images [n, 3, S, S]."""
 
 
 @dataclass(frozen=True, slots=True)

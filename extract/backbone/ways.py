@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from c4c.extract.backbone.backbone import PRECISIONS, Backbone
+from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.graphs import Graph
 from c4c.extract.backbone.openvino_tower import OpenVinoTower, computes_bfloat16
+from c4c.extract.backbone.text import DTYPES
 
 Way = tuple[str, str]  # backend and precision
 Tower = Callable[[Tensor], Tensor]  # of float32 images
@@ -20,7 +21,7 @@ _TRIED, _SECONDS = 8, 2.0  # a batch that is measured, and how long
 
 def torch_way(backbone: Backbone, precision: str) -> Tower:
     """The tower by torch; a copy, as what is cast to bfloat16 does not come back."""
-    dtype = PRECISIONS[precision]
+    dtype = DTYPES[precision]
     visual = copy.deepcopy(backbone.model.visual).to(dtype)
 
     def tower(images: Tensor) -> Tensor:

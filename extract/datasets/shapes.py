@@ -24,6 +24,7 @@ from c4c.core.files import fsync_folder, read_json, write_json
 from c4c.core.progress import Progress
 from c4c.core.records import Caption, Clip, Dataset
 from c4c.core.schema import parse, read_record
+from c4c.extract.datasets.recipes import Recipe
 from c4c.extract.datasets.shapes_render import (
     COLOURS,
     FPS,
@@ -39,7 +40,6 @@ from c4c.extract.datasets.tables import read_table
 
 SPLITS = ("train", "val", "test")
 EXPECTED: dict[str, Counts] = {}  # whatever the recipe says was made
-VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,6 @@ EDITION = Edition(
     tuple(Event(*parts) for parts in itertools.product(COLOURS, SHAPES, OPPOSITE)),
     render_clip,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a shapes folder was made from: the same recipe gives the same files."""
-
-    seed: int = 0
-    train: int = 1800
-    val: int = 100
-    test: int = 200
-    version: int = VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from c4c.core.errors import C4CError
 from c4c.core.files import fsync_folder, read_json, write_json
 from c4c.core.progress import Progress
+from c4c.extract.datasets.recipes import MomentsRecipe
 from c4c.extract.datasets.shapes import write_video
 from c4c.extract.datasets.shapes_render import (
     COLOURS,
@@ -37,25 +38,9 @@ from c4c.extract.datasets.shapes_render import (
     render_clip,
 )
 
-VERSION = 1
 QUERIES, RECIPE, VIDEOS = "moments.jsonl", "shapes-moments.json", "videos"
 _MOMENTS = 4  # of a video: two and their twins
 _PAUSES = (2, 7)  # whole seconds, the longer one excluded
-
-
-@dataclass(frozen=True, slots=True)
-class MomentsRecipe:
-    """What a folder was made from: the same recipe gives the same files.
-
-    Attributes:
-        seed: of everything that is drawn.
-        videos: how many; four questions each, and two more that have no answer.
-        version: of the way they are made.
-    """
-
-    seed: int = 0
-    videos: int = 75
-    version: int = VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from c4c.core.progress import say
 from c4c.core.signals import StopRequest
 from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.copies import copy_clips
-from c4c.extract.engines.stopping import stopped
+from c4c.extract.part import stopped
 from c4c.extract.pipeline import prepare, run_extract, settled, summary
 
 

@@ -24,8 +24,7 @@ from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.build import needs_file
 from c4c.extract.config import ExtractConfig, ExtractResult
 from c4c.extract.copies import copy_clips, decoded_parts
-from c4c.extract.engines.stopping import stopped
-from c4c.extract.part import extract_part
+from c4c.extract.part import extract_part, stopped
 from c4c.extract.pipeline import (
     extract_captions,
     mine,

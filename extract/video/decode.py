@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from c4c.core.errors import C4CError
 from c4c.core.fit import Fit
-from c4c.core.limits import MAX_GAP
 from c4c.core.records import Clip, Frames
 from c4c.extract.video.damage import Damage
 from c4c.extract.video.length import stays
@@ -33,49 +32,17 @@ from c4c.extract.video.opening import (
     reason,
 )
 from c4c.extract.video.packets import SHORTEST, TOLERANCE, Unsure
-from c4c.extract.video.picture import picture_of, resized
+from c4c.extract.video.picture import Taken, picture_of
+from c4c.extract.video.request import DECODERS, Request
 from c4c.extract.video.span import Wanted, lead, wanted_times
 from c4c.extract.video.sparse import sparse_frames
 from c4c.extract.video.timeline import timeline
 
-DECODERS = ("pyav", "decord")
-FRAME_MODES = ("exact", "near", "key")
 _EPSILON = 1e-3  # seconds: time stamps are rounded to the container's ticks
 _AT_ONCE = 16  # frames that decord gives, whole, before they are scaled down
 HDR = "HDR"  # what the message of such a clip says
 ENDS_EARLY = "ends early"
 _ALIKE = 24  # levels, on average: two decoders' colours differ by less, other frames by more
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """How to sample a clip.
-
-    Attributes:
-        fps: frames a second.
-        max_frames: frames at most; ``None`` is all.
-        sampling: which ones when there are more (``head``, ``tail``, ``uniform``).
-        decoder: ``pyav`` or ``decord``.
-        size: give what a backbone looks at, resized and cropped as it takes them (frames that
-            would be enlarged are left whole): 150 kB a frame at 224, whatever the video's size.
-            A number is the side of the middle square. ``None`` leaves frames whole.
-        mode: ``exact`` (the frames on display at the wanted times), ``near`` (frames near them
-            that are cheap to decode) or ``key`` (key frames).
-        max_gap: seconds between key frames from which on others are taken too; of ``key``.
-    """
-
-    fps: float = 1.0
-    max_frames: int | None = None
-    sampling: str = "uniform"
-    decoder: str = "pyav"
-    size: Fit | int | None = None
-    mode: str = "exact"
-    max_gap: float = MAX_GAP
-
-    @property
-    def choice(self) -> Near | Keys:
-        """Which frames are taken when they need not be exact."""
-        return Keys(self.max_gap) if self.mode == "key" else Near(0.5 / self.fps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +66,6 @@ def failure(status: str, message: str) -> Decoded:
     """A ``Decoded`` without frames."""
     empty = Frames(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, np.float32))
     return Decoded(empty, status, " ".join(message.split())[:300])
-
-
-class Taken:
-    """Pictures of a clip as they are taken, all brought to the first one's size.
-
-    A decoder process hands them on at once and keeps none (``handover.py``).
-    """
-
-    def __init__(self) -> None:
-        self._pictures: list[npt.NDArray[np.uint8]] = []
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def append(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Take a picture, uint8 [H, W, 3]."""
-        if self._pictures and picture.shape != self._pictures[0].shape:
-            picture = resized(picture, self._pictures[0].shape)
-        self._pictures.append(picture)
-
-    def clear(self) -> None:
-        """Forget what was taken: it is decoded anew in another way."""
-        self._pictures = []
-
-    def pixels(self) -> npt.NDArray[np.uint8]:
-        """All pictures, uint8 [n, H, W, 3]; at least one was taken."""
-        return np.stack(self._pictures)
 
 
 def decoder_version(name: str) -> str:
@@ -188,7 +128,7 @@ def _decode_pyav(clip: Clip, request: Request, taken: Taken) -> Decoded:
             times = _quickly(video, clip, request, wanted, taken)
             if complaints() == before:
                 frames = Frames(taken.pixels(), np.array(times, np.float32))
-                status = "partial" if wanted.beyond else "ok"
+                status = "partial" if wanted.lacks else "ok"
                 return Decoded(frames, status, "; ".join(notes)[:300])
     places, damage = _collect(clip.path, wanted, request.size, taken)
     if damage.errors:  # once more, now that it is known what cannot be trusted
@@ -208,13 +148,18 @@ def _quickly(
     if request.mode == "exact":
         frames = zip(sparse_frames(video, wanted), wanted.times - clip.start, strict=True)
     else:
-        frames = nearby_frames(video, wanted, clip, request.choice)
+        frames = nearby_frames(video, wanted, clip, _choice(request))
     times = []
     for frame, time in frames:
         check_size(frame.width, frame.height)
         taken.append(picture_of(frame, request.size, video.display))
         times.append(float(time))
     return times
+
+
+def _choice(request: Request) -> Near | Keys:
+    """Which frames are taken when they need not be exact."""
+    return Keys(request.max_gap) if request.mode == "key" else Near(0.5 / request.fps)
 
 
 def _collect(
@@ -261,7 +206,9 @@ def _on_display(
 def _notes(video: Video, wanted: Wanted) -> tuple[str, ...]:
     """What must be said of a clip even when all of its frames are there."""
     curve = video.display.curve
-    return tuple(filter(None, [wanted.beyond, curve and f"{HDR} ({curve}) taken as SDR"]))
+    return tuple(
+        filter(None, [wanted.beyond, wanted.cut, curve and f"{HDR} ({curve}) taken as SDR"])
+    )
 
 
 def _judge(
@@ -283,7 +230,7 @@ def _judge(
         notes = (f"damaged, {lacking}: {why}", *notes)
     elif len(places) < len(times):
         notes = (f"{ENDS_EARLY}: {lacking}", *notes)
-    complete = len(places) == len(times) and not why and not wanted.beyond
+    complete = len(places) == len(times) and not why and not wanted.lacks
     return Decoded(frames, "ok" if complete else "partial", "; ".join(notes)[:300])
 
 

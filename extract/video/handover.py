@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Decoded, Taken
+from c4c.extract.video.decode import Decoded
 from c4c.extract.video.link import LARGE, SLOT, SLOTS, Done, Given, Link, Said, Waits, said
 from c4c.extract.video.opening import MAX_PIXELS
-from c4c.extract.video.picture import resized
+from c4c.extract.video.picture import Taken, resized
 
 _BYTES = SLOTS * SLOT + 3 * MAX_PIXELS  # what is never written to takes no memory
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

@@ -54,3 +54,30 @@ def resized(picture: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArr
     scaled = frame.reformat(width=shape[1], height=shape[0], interpolation="BICUBIC")
     found: npt.NDArray[np.uint8] = scaled.to_ndarray()
     return found
+
+
+class Taken:
+    """Pictures of a clip as they are taken, all brought to the first one's size.
+
+    A decoder process hands them on at once and keeps none (``handover.py``).
+    """
+
+    def __init__(self) -> None:
+        self._pictures: list[npt.NDArray[np.uint8]] = []
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def append(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Take a picture, uint8 [H, W, 3]."""
+        if self._pictures and picture.shape != self._pictures[0].shape:
+            picture = resized(picture, self._pictures[0].shape)
+        self._pictures.append(picture)
+
+    def clear(self) -> None:
+        """Forget what was taken: it is decoded anew in another way."""
+        self._pictures = []
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """All pictures, uint8 [n, H, W, 3]; at least one was taken."""
+        return np.stack(self._pictures)

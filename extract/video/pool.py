@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
@@ -19,12 +19,14 @@ from c4c.core.clock import RunningClock
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip, Frames
 from c4c.core.terminal import open_standard_files
-from c4c.extract.video.decode import Decoded, Request, failure
+from c4c.extract.video.decode import Decoded, failure
 from c4c.extract.video.link import Given, Nonsense
+from c4c.extract.video.request import Request
 from c4c.extract.video.worker import Ended, Worker, without_frames
 
 _STARTS = 3  # times in a row that a process may fail to start, which is no clip's fault
 _QUEUE = 4  # clips that a process has in hand: it goes on while the parent is busy
+_PATIENCE = 0.5  # seconds between looks at whether somebody asks to stop, at most
 _AHEAD = 16  # clips a process may be ahead of the one that is waited for
 
 _LATE = "took longer than its deadline; killed"
@@ -49,6 +51,7 @@ def decode_pieces(
     request: Request,
     workers: int = 1,
     deadline: float | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> Generator[Piece | Ended, None, None]:
     """Decode clips in child processes, a few frames at a time: memory is bounded.
 
@@ -58,6 +61,8 @@ def decode_pieces(
         workers: processes.
         deadline: seconds a clip may take, those in which this process stood still not counted;
             by default a minute and more for large files.
+        between: called before each part and at least once a second while none comes; what it
+            raises ends the decoding.
 
     Yields:
         For each clip in order its pieces, then its end. A clip whose process died or ran out of
@@ -69,7 +74,7 @@ def decode_pieces(
     pool = _Pool(clips, request, workers, deadline)
     try:
         for place in range(len(clips)):
-            yield from pool.parts(place)
+            yield from pool.parts(place, between)
     finally:
         pool.stop()
 
@@ -79,6 +84,7 @@ def decode_many(
     request: Request,
     workers: int = 1,
     deadline: float | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> Generator[tuple[int, Decoded], None, None]:
     """Decode clips in child processes, each clip's frames together.
 
@@ -88,6 +94,8 @@ def decode_many(
         workers: processes.
         deadline: seconds a clip may take, those in which this process stood still not counted;
             by default a minute and more for large files.
+        between: called before each part and at least once a second while none comes; what it
+            raises ends the decoding.
 
     Yields:
         (place, decoded), in order. A clip whose process died or ran out of time is ``failed``.
@@ -95,7 +103,7 @@ def decode_many(
     Raises:
         C4CError: processes cannot be started.
     """
-    parts = decode_pieces(clips, request, workers, deadline)
+    parts = decode_pieces(clips, request, workers, deadline, between)
     with contextlib.closing(parts):
         for place in range(len(clips)):
             yield place, _whole(parts)
@@ -133,20 +141,24 @@ class _Pool:
         self._next = 0  # the first clip that nobody has
         self._stillborn = 0
 
-    def parts(self, place: int) -> Generator[Piece | Ended, None, None]:
+    def parts(
+        self, place: int, between: Callable[[], object]
+    ) -> Generator[Piece | Ended, None, None]:
         """Pieces of one clip, and its end; clips are asked for one after the other."""
         arrived = self._arrived[place]
         while True:
             self._feed(place)
-            self._gather(0.0 if arrived else 1.0)
-            while arrived:
-                part = arrived.popleft()
-                if isinstance(part, Ended):
-                    yield part
-                    return
-                worker, given = part
-                yield Piece(worker.memory.pixels(given.slot, given.shape), given.first)
-                worker.give_back(given.slot)
+            self._gather(0.0 if arrived else _PATIENCE)
+            between()
+            if not arrived:
+                continue
+            part = arrived.popleft()
+            if isinstance(part, Ended):
+                yield part
+                return
+            worker, given = part
+            yield Piece(worker.memory.pixels(given.slot, given.shape), given.first)
+            worker.give_back(given.slot)
 
     def _feed(self, place: int) -> None:
         """Give clips to the processes, not further ahead of ``place`` than is of use."""

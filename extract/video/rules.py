@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import ENDS_EARLY, Decoded, Request, failure
+from c4c.extract.video.decode import ENDS_EARLY, Decoded, failure
 from c4c.extract.video.display import is_mirrored, matrix_of
 from c4c.extract.video.opening import Refused, Video, check_file, first_frame, open_video, reason
+from c4c.extract.video.request import Request
 from c4c.extract.video.span import Wanted, wanted_times
 from c4c.extract.video.tracks import candidates
 
@@ -78,5 +79,5 @@ def _are_of(clip: Extracted, wanted: Wanted) -> bool:
     times = (wanted.times - clip.start).astype(np.float32)
     known = np.array(clip.times, np.float32)
     if clip.status == "ok":
-        return np.array_equal(times, known) and not wanted.beyond
+        return np.array_equal(times, known) and not wanted.lacks
     return ENDS_EARLY not in clip.message and bool(np.isin(known, times).all())

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip
 from c4c.core.sampling import select_frames
+from c4c.extract.video.ending import cut_off
 from c4c.extract.video.length import length_of
 from c4c.extract.video.opening import Refused, Video
 
@@ -29,12 +30,19 @@ class Wanted:
         origin: the time stamp, in seconds, that they count from; ``None`` is the first picture's.
         until: second up to which the last picture surely stays on display; 0 is unknown.
         beyond: says so when the clip's span goes beyond the video.
+        cut: says so when the file was cut, so that nobody knows what would follow.
     """
 
     times: npt.NDArray[np.float64]
     origin: float | None = None
     until: float = 0.0
     beyond: str = ""
+    cut: str = ""
+
+    @property
+    def lacks(self) -> bool:
+        """Whether pictures that the clip should have lie beyond the end of the file."""
+        return bool(self.beyond or self.cut)
 
 
 def wanted_times(
@@ -64,7 +72,12 @@ def wanted_times(
         )
     times = clip.start + select_frames(count, chosen, sampling) / fps
     origin = float(video.container.start_time / 1e6) if before else None
-    return Wanted(times, origin, end if length.held else 0.0, _beyond(clip, end, count, fps))
+    held = end if length.held else 0.0
+    beyond = _beyond(clip, end, count, fps)
+    # The first of many frames are the same however much was cut off, and so is a span before it.
+    settled = clip.end is not None or (sampling == "head" and chosen < count)
+    cut = "" if settled else cut_off(clip.path, video.container.format.name)
+    return Wanted(times, origin, held, beyond, cut and f"the file was cut: it ends within {cut}")
 
 
 def lead(video: Video, clip: Clip) -> float:

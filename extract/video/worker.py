@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -27,8 +25,8 @@ import numpy.typing as npt
 from c4c.core.clock import RunningClock
 from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip, failure
-from c4c.extract.video.handover import Memory, Sender
+from c4c.extract.video.decode import failure
+from c4c.extract.video.handover import Memory
 from c4c.extract.video.link import (
     REVIEWS,
     Begun,
@@ -39,10 +37,10 @@ from c4c.extract.video.link import (
     Said,
     Started,
     Waits,
-    said,
     understood,
 )
-from c4c.extract.video.rules import Extracted, review
+from c4c.extract.video.request import Request
+from c4c.extract.video.rules import Extracted
 
 _RECYCLE = 500  # clips a process decodes before a fresh one takes over (leaks in codecs)
 _BLOATED = 1 << 30  # or bytes of memory that it keeps
@@ -53,7 +51,6 @@ _DEADLINE = 60.0  # seconds, for a file of no size
 _SECONDS_PER_MB = 2.0
 _START = 120.0  # seconds a process may take to start, before its clip's time begins
 _PASSES = 3  # times that a clip is decoded, at most: quickly, whole, and without what is damaged
-_LOOK = 1.0  # seconds between a process's looks at whether its parent is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,54 +74,11 @@ def without_frames(status: str, message: str) -> Ended:
     return Ended(done.status, done.message, done.frames.times)
 
 
-def serve(link: int, memory: int) -> None:
-    """What a decoder process does: a clip in, frames out, until the link closes.
-
-    Args:
-        link: file handle of the connection to the parent, which sends a ``Request`` first.
-        memory: file handle of the shared memory.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
-    os.nice(10)  # the backbone's threads wait for one another: it comes first on shared cores
-    connection = Link(link)
-    sender = Sender(connection, Memory(memory))
-    with contextlib.suppress(EOFError, OSError):
-        request = pickle.loads(connection.recv())
-        connection.send(said(Started(time.monotonic())))
-        while True:
-            clip = sender.clip()
-            connection.send(said(Begun(_size(clip.path))))
-            if isinstance(clip, Extracted):
-                sender.finish(review(clip, request))
-            else:
-                sender.finish(decode_clip(clip, request, sender))
-
-
-def _size(path: str) -> int:
-    """Bytes of a file; asked here and not by the parent, which a dead network would hold up."""
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return 0
-
-
-def _leave_after(parent: int) -> None:
-    """End this process when its parent has, even while a codec hangs in it.
-
-    The kernel's own signal for this is sent when the thread that started the process ends, be
-    there others that still want it.
-    """
-    while os.getppid() == parent:
-        time.sleep(_LOOK)
-    os._exit(1)
-
-
 def _start(link: Link, memory: Memory) -> subprocess.Popen[bytes]:
     """A decoder process; unlike multiprocessing's it does not import the caller's script."""
     handles = (link.fileno(), memory.handle)
     code = f"from c4c.extract.video.sandbox import confine; confine({_MEMORY}, {_COMPUTES})\n"
-    code += f"from c4c.extract.video.worker import serve; serve{handles}"
+    code += f"from c4c.extract.video.worker_process import serve; serve{handles}"
     return subprocess.Popen(
         [spawn.get_executable(), "-P", "-c", code],
         pass_fds=handles,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from c4c.core.errors import C4CError as C4CError
     from c4c.core.records import Clip as Clip
     from c4c.core.version import __version__ as __version__
-    from c4c.extract.backbone.backbone import load_backbone as load_backbone
+    from c4c.extract.backbone.load import load_backbone as load_backbone
     from c4c.face.features import decode_clip as decode_clip
     from c4c.face.features import extract_features as extract_features
     from c4c.face.learning import evaluate as evaluate
@@ -27,7 +27,7 @@ _NAMES = {
     "train_head": "c4c.face.learning",
     "evaluate": "c4c.face.learning",
     "load_head": "c4c.face.learning",
-    "load_backbone": "c4c.extract.backbone.backbone",
+    "load_backbone": "c4c.extract.backbone.load",
     "decode_clip": "c4c.face.features",
     "Clip": "c4c.core.records",
     "Cache": "c4c.cache.open",

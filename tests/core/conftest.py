@@ -9,7 +9,8 @@ import pytest
 
 from c4c.cli.app import main
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 
 

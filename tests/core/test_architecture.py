@@ -201,6 +201,12 @@ def test_importing_a_module_does_no_work(path: Path) -> None:
         assert not isinstance(node, ast.For | ast.While), f"{path.name}:{node.lineno} loops"
 
 
+def test_no_source_file_is_longer_than_its_limit() -> None:
+    """What needs more has two topics: split it by them."""
+    lengths = {module_of(path): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
 class _AtImport(_AtRun):
     """Imports that happen when the file is imported: not those inside functions."""
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from c4c.core import schema
 from c4c.core.errors import C4CError, Damaged, Misplaced, NewerVersion, Unreadable
-from c4c.core.files import file_sha256, read_bytes, read_json, read_text, read_toml
+from c4c.core.files import file_sha256, read_bytes, read_json, read_text
 from c4c.core.records import Clip
 from c4c.core.schema import AsList, Closed, Range, Rest, parse, read_record, sealed
+from c4c.core.toml import read_toml
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import pytest
 from c4c.core.errors import C4CError
 from c4c.core.progress import Progress, say
 from c4c.core.terminal import visible
-from c4c.extract.datasets.shapes import Recipe, plan_scenes, write_video
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import plan_scenes, write_video
 from c4c.extract.datasets.shapes_render import render_clip
 from c4c.retrieval.page import page, table
 from c4c.study.report import plain

@@ -14,7 +14,8 @@ from c4c.core.errors import C4CError
 from c4c.extract.datasets import load_dataset, shapes, shapes_unseen
 from c4c.extract.datasets.check import check_dataset
 from c4c.extract.datasets.lsmdc import FILES
-from c4c.extract.datasets.shapes import Edition, Recipe, make_shapes, plan_scenes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import Edition, make_shapes, plan_scenes
 from c4c.extract.datasets.shapes_render import FPS, OPPOSITE, draw_look
 from c4c.extract.video.decode import decode_clip
 

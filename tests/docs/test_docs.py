@@ -20,7 +20,7 @@ from c4c import kernels
 from c4c.cli.app import COMMANDS, group
 from c4c.cli.defaults import default_map
 from c4c.core.presets import preset_datasets
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.datasets import DATASETS
 from c4c.extract.datasets.shared import Counts
 from c4c.heads import HEADS

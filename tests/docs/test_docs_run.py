@@ -17,7 +17,7 @@ import torch
 from docs_blocks import Block, Command, blocks, commands
 
 from c4c.cli.app import main
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.datasets.lsmdc import FILES
 from c4c.heads import build_head
 from c4c.interop.authors import to_authors

@@ -18,9 +18,10 @@ from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
 from c4c.extract.backbone.activation import with_activation
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.towers import uses_quick_gelu
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 CONFIG = {
     "embed_dim": 16,
@@ -139,3 +140,18 @@ def test_the_user_has_the_last_word_and_the_cache_keeps_it(weights: Path, tmp_pa
     assert not np.allclose(found["--quick-gelu"], found["--no-quick-gelu"], atol=1e-3)
     with pytest.raises(C4CError, match="weights are a file"):
         with_activation("tiny", None, True)
+
+
+@pytest.mark.shows("train-e2e", "--quick-gelu")
+def test_training_keeps_the_activation_that_the_user_names(weights: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path / "shapes", Recipe(seed=3, train=2, val=0, test=0))
+    args = ["train-e2e", "--dataset", "shapes", "--root", str(tmp_path / "shapes"), "--quick-gelu"]
+    args += ["--backbone", "Small", "--pretrained", str(weights), "--out", str(tmp_path / "run")]
+    args += ["--head", "meanP", "--eval-split", "none", "--epochs", "1", "--batch", "2"]
+    args += ["--max-frames", "2", "--device", "cpu", "--workers", "1"]
+    done = CliRunner().invoke(group, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "as you say" in done.output
+    trained = str(tmp_path / "run/best")
+    name = with_activation("Small", trained)  # the checkpoint says it by itself
+    assert uses_quick_gelu(load_backbone(name, trained, "cpu", "float32").model)

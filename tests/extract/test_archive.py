@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.tiny import CONFIG
 from c4c.extract.backbone.weights import read_weights
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.tiny import CONFIG, TinyTokenizer
-from c4c.extract.datasets.shapes import Recipe, plan_scenes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import plan_scenes
 from c4c.extract.datasets.shapes_render import render_clip
 
 

@@ -20,7 +20,8 @@ from c4c.cli.app import group
 from c4c.core.errors import C4CError
 from c4c.core.records import Fingerprint
 from c4c.extract.backbone import graphs
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.openvino_tower import OpenVinoTower, converted
 from c4c.extract.backbone.patch3d import add_patch3d
 from c4c.extract.config import ExtractConfig
@@ -125,7 +126,7 @@ def test_int8_is_close_recorded_and_the_same_in_every_run(
     assert (made.backend, made.dtype, len(made.calibrated)) == ("openvino", "int8", 64)
     assert cosines(features(eight), features(plain)).min() > 0.995
     # Calibrated on the first frames of the whole dataset, whichever part comes first.
-    part = ("--precision", "int8", "--shard-clips", "3", "--shard-slice")
+    part = ("--precision", "int8", "--shard-clips", "3", "--slice")
     assert extract(here, tmp_path / "again", *part, "1/2")[0] == 0
     assert Cache.open(tmp_path / "again").fingerprint == made
     assert extract(here, tmp_path / "again")[0] == 0  # goes on without options
@@ -204,7 +205,7 @@ def test_without_openvino_auto_is_torch_and_a_wish_for_it_names_the_extra(
 
 ENDED_TOWERS = """
 import faulthandler, os, signal, torch
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.openvino_tower import OpenVinoTower, converted
 
 faulthandler.enable(open(os.devnull, "w"))  # gives signal handlers a stack, as a plugin does

@@ -18,8 +18,9 @@ import torch
 from c4c.cache.compact import compact
 from c4c.cache.head_init import save_head_init
 from c4c.cache.inspect import damage
+from c4c.cache.manifests import load_manifests, save_manifest
 from c4c.cache.open import Cache, create_cache
-from c4c.cache.plan import load_manifests, plan, save_manifest
+from c4c.cache.plan import plan
 from c4c.cache.shard import make_shard
 from c4c.cache.stored import read_shard, shard_damage, write_shard
 from c4c.core.errors import C4CError

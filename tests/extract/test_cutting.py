@@ -12,7 +12,8 @@ import pytest
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
 from c4c.extract.video.apart import cut, look
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 
 RATE, GROUP = 20, 40  # frames a second; a key frame every two seconds
 

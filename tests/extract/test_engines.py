@@ -17,7 +17,8 @@ from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.engines import ray as engines
 from c4c.extract.engines.ray import isolate
 from c4c.extract.engines.run import run_with_engine

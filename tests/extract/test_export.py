@@ -11,7 +11,8 @@ from c4c.cache.export import export_cache
 from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 
 

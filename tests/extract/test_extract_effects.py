@@ -16,7 +16,7 @@ from c4c.cli.app import group
 from c4c.core import presets
 from c4c.core.errors import C4CError
 from c4c.extract import part as work
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.tiny import WEIGHTS
 
 
@@ -190,18 +190,18 @@ def test_so_many_processes_decode_and_have_so_long(
     assert deadlines == [60, 120]
 
 
-@pytest.mark.shows("extract", "--shard-clips", "--shard-slice")
+@pytest.mark.shows("extract", "--shard-clips", "--slice")
 def test_slices_together_are_the_whole(extract: Extract, tmp_path: Path, usual: Cache) -> None:
     """Parts are counted from 0; whoever runs all of them has every clip."""
     own = tmp_path / "sliced"
     shards = []
     for part in ("0/2", "1/2"):
-        extract("--shard-clips", "1", "--shard-slice", part, folder=own)
+        extract("--shard-clips", "1", "--slice", part, folder=own)
         shards.append(len(list((own / "shards/all/clips").glob("*.h5"))))
     assert shards == [2, 4]
     assert all(map(np.array_equal, rows(Cache.open(own)), rows(usual)))
     with pytest.raises(C4CError, match="counted from 0: 0/2 to 1/2"):
-        extract("--shard-slice", "2/2", folder=own)
+        extract("--slice", "2/2", folder=own)
 
 
 @pytest.mark.shows("extract", "--strict")

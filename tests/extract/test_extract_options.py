@@ -14,7 +14,8 @@ from c4c.cache.inspect import damage
 from c4c.cache.open import Cache, create_cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_too_many_failures_stop_the_run(here: Path, tmp_path: Path) -> None:
 
 def test_a_slice_whose_clips_all_failed_exits_3(here: Path, tmp_path: Path) -> None:
     """Shards of one clip: the last slice of seven holds one that is no video."""
-    options = ("--shard-clips", "1", "--shard-slice", "6/7")
+    options = ("--shard-clips", "1", "--slice", "6/7")
     code, words = extract(here, tmp_path / "cache", *options)
     assert code == 3
     assert "other slices are still to be done" in words

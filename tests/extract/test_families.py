@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from c4c.core.errors import C4CError
 from c4c.extract.backbone import memory, tokens
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 
 
 @pytest.fixture(scope="module")

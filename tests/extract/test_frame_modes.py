@@ -10,8 +10,9 @@ import pytest
 
 from c4c.core.records import Clip
 from c4c.extract.video import nearby
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
 from c4c.extract.video.packets import Unsure
+from c4c.extract.video.request import Request
 
 RATE, SECONDS, SIDE = 10, 17, 64
 GOPS = (1, 2, 4, 8)

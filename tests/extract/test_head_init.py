@@ -13,7 +13,8 @@ from c4c.cache.inspect import damage
 from c4c.cache.open import Cache, create_cache
 from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.training.cached import train_head
 from c4c.training.config import TrainHeadConfig

@@ -11,7 +11,7 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.extract import known, opening
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 

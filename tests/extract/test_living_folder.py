@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,19 @@ from click.testing import CliRunner
 
 from c4c.cache.findings import DAMAGED
 from c4c.cache.inspect import damage, describe
+from c4c.cache.manifests import load_manifests
 from c4c.cache.open import Cache
-from c4c.cache.plan import load_manifests
 from c4c.cache.prune import prune
 from c4c.cli.app import group
 from c4c.core.errors import C4CError, Interrupted
 from c4c.extract import part as work
 from c4c.extract.config import ExtractConfig, ExtractResult
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.extract.video.pool import Ended
 from c4c.retrieval.searcher import Searcher
+from c4c.serve.thumbnails import Thumbnails
 
 Features = dict[str, bytes]
 
@@ -118,6 +122,25 @@ def test_stopped_again_and_again_it_ends_with_the_bytes_of_an_undisturbed_run(
     assert shards("cache") == shards("undisturbed")
     assert not list(Path("cache/pieces").rglob("*.h5"))
     assert list(damage(Path("cache"))) == []
+
+
+def test_ctrl_c_waits_for_no_slow_clip_and_keeps_what_is_whole(
+    folder: Path, extract: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(clips: Any, *args: Any) -> Iterator[Any]:
+        yield from extract.pieces(clips[:2], *args)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        while time.monotonic() - began < 20:  # the third clip, of which nothing comes
+            args[-1]()
+            time.sleep(0.01)
+
+    with monkeypatch.context() as stuck:
+        stuck.setattr(work, "decode_pieces", slow)
+        with pytest.raises(Interrupted, match="what was whole is kept"):
+            extract(folder)
+    assert len(Cache.open("cache").clips(incomplete=True)) == 2
+    assert len(extract.fresh(folder)) == 2
 
 
 def test_whole_clips_are_kept_every_minute(
@@ -274,7 +297,13 @@ def test_only_prune_removes_clips(
 
 
 @pytest.mark.shows("cache prune", "--forget")
-def test_what_is_to_be_forgotten_leaves_the_shards_too(folder: Path, extract: Extraction) -> None:
+def test_what_is_to_be_forgotten_leaves_the_shards_and_the_pictures_too(
+    folder: Path, tmp_path: Path, extract: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    pictures = Thumbnails(1)
+    shown = [pictures.at(f"{folder}/{name}.mp4", 1.0, 320).result(60) for name in (0, 1)]
+    pictures.close()
     extract(folder)
     before = features()
     (folder / "1.mp4").unlink()
@@ -292,6 +321,7 @@ def test_what_is_to_be_forgotten_leaves_the_shards_too(folder: Path, extract: Ex
     assert features() == {name: rows for name, rows in before.items() if name != "1"}
     assert len(list(Path("cache/manifests").iterdir())) == 1
     assert not any(path.exists() for path in galleries)
+    assert [path.exists() for path in shown] == [True, False]
     assert list(damage(Path("cache"))) == []
 
 

@@ -18,7 +18,7 @@ from c4c.cache.open import Cache
 from c4c.cache.stored import read_shard
 from c4c.cli.app import group
 from c4c.core.errors import Damaged
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.video.decode import decoder_version
 
 DATA = Path(__file__).parents[1] / "data" / "cache-32ebc70"

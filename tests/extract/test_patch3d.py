@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.patch3d import add_patch3d, encode_video, has_patch3d
 
 

@@ -15,9 +15,10 @@ from c4c.cache.compact import compact
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.records import Caption, Clip, Dataset
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 
 

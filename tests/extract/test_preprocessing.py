@@ -15,7 +15,8 @@ from c4c.core.errors import C4CError
 from c4c.core.fit import Fit
 from c4c.core.records import Clip
 from c4c.extract.backbone.preprocessing import Preprocessing, default_tag
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 
 SHAPES = [(108, 192), (301, 90), (63, 63), (480, 270)]
 _NAMES = ("mean", "std", "interpolation", "resize_mode")

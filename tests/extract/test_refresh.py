@@ -16,7 +16,7 @@ from c4c.cache.open import Cache
 from c4c.cache.shard import STATUS, make_shard
 from c4c.cache.stored import read_shard, write_shard
 from c4c.cli.app import group
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.extract.video.rules import RULES, Extracted, review
 
 Change = Callable[[bytes], bytes]

@@ -8,8 +8,8 @@ import pytest
 from c4c.core.progress import Update, heard_by
 from c4c.core.records import Clip
 from c4c.extract import pace
-from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.encoder import Encoder
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pace import Pace
 from c4c.extract.part import extract_part, seconds_of

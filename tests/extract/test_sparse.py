@@ -10,8 +10,9 @@ import pytest
 
 from c4c.core.records import Clip
 from c4c.extract.video import decode, sparse
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
 from c4c.extract.video.packets import Unsure
+from c4c.extract.video.request import Request
 
 RATE, SIDE = 20, 64
 OPEN = {"x264-params": "b-pyramid=normal:bframes=4:open-gop=1:keyint=30"}

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from c4c.cache.plan import load_manifests, plan, save_manifest
+from c4c.cache.manifests import load_manifests, save_manifest
+from c4c.cache.plan import plan
 from c4c.cache.stamps import file_stamps
 from c4c.core.records import Clip, Dataset
 

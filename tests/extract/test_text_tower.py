@@ -12,7 +12,8 @@ import torch
 
 from c4c.core.records import Fingerprint
 from c4c.extract.backbone import trusted
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.text import open_text_tower
 from c4c.extract.backbone.trusted import remember
 from c4c.retrieval.searcher import Searcher

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
 from c4c.extract.backbone import trusted
-from c4c.extract.backbone.backbone import load_backbone
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.backbone.load import load_backbone
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 
 YEAR = 365 * 24 * 3600
 SEARCH = ("retrieve", "a red circle", "--cache")
@@ -134,7 +135,7 @@ def test_a_file_that_was_changed_is_noticed_before_it_is_loaded(
     keep_times: bool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap(keep_times)
-    monkeypatch.setattr("c4c.extract.backbone.backbone.build_model", never)
+    monkeypatch.setattr("c4c.extract.backbone.load.build_model", never)
     line = search()
     assert line is not None
     assert "w.safetensors has changed since" in line

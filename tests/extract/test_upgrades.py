@@ -14,7 +14,8 @@ from c4c.cache.stored import read_shard
 from c4c.core.errors import C4CError
 from c4c.extract import opening, pipeline
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 
 Extract = Callable[..., Cache]

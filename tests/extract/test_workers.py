@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import spawn
@@ -16,12 +17,13 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.encoder import Encoder
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.video import worker
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
 from c4c.extract.video.link import SLOT, SLOTS
 from c4c.extract.video.pool import Ended, Piece, decode_many, decode_pieces
+from c4c.extract.video.request import Request
 
 
 def video(path: Path, frames: int, width: int = 640, height: int = 480) -> Clip:
@@ -77,6 +79,23 @@ def test_pieces_put_together_are_what_decoding_here_gives(
         assert (done.status, done.message) == (here.status, here.message)
         assert np.array_equal(done.frames.pixels, here.frames.pixels)
         assert np.array_equal(done.frames.times, here.frames.times)
+
+
+def test_waiting_for_a_slow_clip_can_be_ended_at_once(long: Clip, child: Callable[[], int]) -> None:
+    enough = threading.Event()
+
+    def between() -> None:
+        if enough.is_set():
+            raise InterruptedError
+
+    with contextlib.closing(decode_pieces([long], Request(), 1, 60.0, between)) as parts:
+        next(parts)
+        os.kill(child(), signal.SIGSTOP)  # a clip that takes for ever
+        threading.Timer(0.7, enough.set).start()
+        began = time.monotonic()
+        with pytest.raises(InterruptedError):
+            list(parts)
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.slow

@@ -19,8 +19,9 @@ import torch
 from click.testing import CliRunner
 
 from c4c.cache.head_init import save_head_init
+from c4c.cache.manifests import load_manifests, save_manifest
 from c4c.cache.open import Cache, commit_shard, create_cache
-from c4c.cache.plan import load_manifests, plan, save_manifest
+from c4c.cache.plan import plan
 from c4c.cache.shard import Shard, make_shard
 from c4c.cache.stored import holds
 from c4c.cli.app import group

@@ -19,13 +19,14 @@ from c4c.core.config import DatasetSource, dataset_source, load_config
 from c4c.core.errors import C4CError
 from c4c.core.files import write_json
 from c4c.core.schema import read_record, sealed
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.weights import read_weights
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import dataset_splits, load_dataset
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.retrieval.compare import compare, read_results
 from c4c.retrieval.gallery import STATE, Gallery, State
@@ -214,7 +215,7 @@ class Playground:
         """A results file, compared with itself."""
         for way in ("t2v", "v2t"):
             found = read_results(self.here / "results.json", way)
-            compare(found, found)
+            compare(found, found, 0)
         return sorted(found.queries)
 
     def result(self) -> Any:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 
 DEADLINE = 60.0  # seconds; none takes one
 KEY = "00112233445566778899aabbccddeeff"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 
 VIDEOS = Path(__file__).parents[1] / "data" / "cache-32ebc70"
 

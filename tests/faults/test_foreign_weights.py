@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from c4c.cache.open import create_cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.weights import read_weights
 from c4c.interop.convert import import_checkpoint
 
@@ -591,7 +591,7 @@ def test_no_source_of_c4c_loads_what_may_run_code() -> None:
     package = ROOT / "src" / "c4c"
     rooms = [path.resolve() for path in package.iterdir() if path.is_symlink()]
     # A decoder takes its parent's word, over a socket that nobody else can write to.
-    trusting = {ROOT / "extract/video/worker.py", ROOT / "extract/video/handover.py"}
+    trusting = {ROOT / "extract/video/worker_process.py", ROOT / "extract/video/handover.py"}
     found = {
         path for room in rooms for path in room.rglob("*.py") if loaders.search(path.read_text())
     }

@@ -14,9 +14,10 @@ import pytest
 
 from c4c.core.records import Clip
 from c4c.extract.video import link as link_module
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
 from c4c.extract.video.link import Done, Given, Nonsense, Started, Waits, said, understood
 from c4c.extract.video.pool import decode_many, decode_pieces
+from c4c.extract.video.request import Request
 
 Run = Callable[[str], None]
 
@@ -156,7 +157,7 @@ def test_messages_with_changed_bytes_are_nonsense_or_another_message(seed: int) 
 # What follows is done by a real decoder, in the place of decoding a clip.
 TAKEN_OVER = """
 import os, socket, sys
-from c4c.extract.video import worker
+from c4c.extract.video import worker_process
 from c4c.extract.video.decode import failure
 def attempts(clip, *_):
     found = {}
@@ -170,7 +171,7 @@ def attempts(clip, *_):
         except OSError: continue
         found[name] = "done"
     return failure("failed", f"{found} {open(clip.path, 'rb').read(4)!r}")
-worker.decode_clip = attempts
+worker_process.decode_clip = attempts
 exec(sys.argv[-1])
 """
 

@@ -18,12 +18,13 @@ import pytest
 
 from c4c.core.limits import MOST_FRAMES
 from c4c.core.records import Clip, Frames
-from c4c.extract.video import decode, worker
-from c4c.extract.video.decode import Decoded, Request, decode_clip, failure
+from c4c.extract.video import picture, worker
+from c4c.extract.video.decode import Decoded, decode_clip, failure
 from c4c.extract.video.handover import Memory, Sender
 from c4c.extract.video.link import SLOT, SLOTS, Given, Link, understood
 from c4c.extract.video.opening import open_video
 from c4c.extract.video.pool import Ended, decode_many, decode_pieces
+from c4c.extract.video.request import Request
 from c4c.extract.video.span import wanted_times
 
 Decoders = Callable[..., list[psutil.Process]]
@@ -39,7 +40,7 @@ def test_clips_that_fail_after_some_frames_take_no_slot_with_them(films: Any, en
         return np.full((48, 64, 3), level, np.uint8)
 
     path = films.make("other.mpg", "mpeg2video", rate=25, draw=draw)
-    request, taken = Request(fps=8, decoder="decord"), decode.Taken()
+    request, taken = Request(fps=8, decoder="decord"), picture.Taken()
     alone = decode_clip(Clip("x", str(path)), request, taken)
     assert (alone.status, len(taken)) == ("failed", 10)
     clips = [Clip(str(number), str(path)) for number in range(SLOTS + 8)]
@@ -108,17 +109,17 @@ def test_more_frames_than_a_slot_has_room_for_times_are_refused(
 
 HANGS = """
 import ctypes, os, sys
-from c4c.extract.video import worker
+from c4c.extract.video import worker_process
 told = os.open(sys.argv[1], os.O_WRONLY)  # of a pipe
 def hang(*_):
     os.close(told)
     ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)  # for ever, in C
-worker.decode_clip = hang
+worker_process.decode_clip = hang
 exec(sys.argv[-1])
 """
 PARENT = """
 import multiprocessing, sys
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.extract.video.pool import decode_many
 from c4c.core.records import Clip
 multiprocessing.set_executable(sys.argv[1])

@@ -21,8 +21,9 @@ from c4c.cache.open import Cache
 from c4c.core.records import Clip
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 
 GOOD = {
     "h264.mp4": ("libx264", "yuv420p", 64, 48),
@@ -275,10 +276,10 @@ def test_slices_on_several_machines_make_the_same_cache(
     folder: Path, extracted: tuple[Path, int, str], tmp_path: Path
 ) -> None:
     cache = tmp_path / "sliced"
-    code, words = extract(folder, cache, "--shard-clips", "4", "--shard-slice", "0/2")
+    code, words = extract(folder, cache, "--shard-clips", "4", "--slice", "0/2")
     assert code == 3
     assert "other slices" in words
-    assert extract(folder, cache, "--shard-clips", "4", "--shard-slice", "1/2")[0] == 3
+    assert extract(folder, cache, "--shard-clips", "4", "--slice", "1/2")[0] == 3
     assert features(cache) == features(extracted[0])
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 
 SOURCES: dict[str, dict[str, Any]] = {
     "h264.mp4": {},

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 
 EIGHTHS = [n / 8 for n in range(24)]
 UNEVEN = [0, 0.1, 0.9, 1.05, 1.8, 2.5, 2.51, 2.9]

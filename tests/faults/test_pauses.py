@@ -15,20 +15,20 @@ import pytest
 # A decoder that takes a clip when there is a file ``go``, and says when it has it in hand.
 WAITS = """
 import os, sys, time
-from c4c.extract.video import worker
-decode = worker.decode_clip
+from c4c.extract.video import worker_process
+decode = worker_process.decode_clip
 told = os.open(sys.argv[1] + "/begun", os.O_RDWR)  # before it may write nothing any more
 def wait(*args):
     os.write(told, b"x")
     while not os.path.exists(sys.argv[1] + "/go"):
         time.sleep(0.05)
     return decode(*args)
-worker.decode_clip = wait
+worker_process.decode_clip = wait
 exec(sys.argv[-1])
 """
 PARENT = """
 import multiprocessing, sys
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.extract.video.pool import decode_many
 from c4c.core.records import Clip
 multiprocessing.set_executable(sys.argv[1])
@@ -115,8 +115,8 @@ def test_the_parent_never_asks_the_file_system_of_a_video(
 ) -> None:
     """Where that is dead, it would wait for ever, and no deadline would be looked at."""
     from c4c.core.records import Clip
-    from c4c.extract.video.decode import Request
     from c4c.extract.video.pool import decode_many
+    from c4c.extract.video.request import Request
 
     video, asked = str(films.make("asked.mp4")), []
     stat = os.stat

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 
 decord = pytest.importorskip("decord")
 

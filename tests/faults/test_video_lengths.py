@@ -11,8 +11,10 @@ import pytest
 
 from c4c.core.records import Clip
 from c4c.extract.video import decode
-from c4c.extract.video.decode import Decoded, Request, decode_clip
+from c4c.extract.video.decode import Decoded, decode_clip
+from c4c.extract.video.ending import cut_off
 from c4c.extract.video.packets import Unsure
+from c4c.extract.video.request import Request
 
 SECONDS = 3
 # Container, encoder of the picture, and of the sound that goes on three times as long.
@@ -123,6 +125,88 @@ def test_a_cut_file_is_as_long_as_its_header_says(
     assert done.status == "partial" and "of 10 frames" in done.message
     assert 0 < len(done.frames) < 10
     assert films.shows(done.frames.pixels, range(len(done.frames)))
+
+
+# Container, encoder, options of the container; and bytes of what it consists of, as far as a cut
+# between two of them leaves no trace.
+UNMEASURED = {
+    "b.ts": ("libx264", {}, 188),
+    "b.m2ts": ("libx264", {"mpegts_m2ts_mode": "1"}, 192),
+    "b.mpg": ("mpeg2video", {}, 2048),
+    "b.ogg": ("libvpx", {}, 0),
+    "b.gif": ("gif", {}, 0),
+    "b.mp4": ("libx264", {"movflags": "frag_keyframe+empty_moov"}, 0),
+}
+
+
+@pytest.mark.parametrize("name", list(UNMEASURED))
+def test_a_file_that_ends_in_the_middle_of_something_was_cut(name: str, films: Any) -> None:
+    codec, options, unit = UNMEASURED[name]
+    draw = np.random.default_rng(0)
+
+    def grain(time: float) -> Any:
+        return (draw.integers(-25, 25, (48, 64, 3)) + films.colour(int(time))).astype(np.uint8)
+
+    pixel = "rgb8" if codec == "gif" else "yuv420p"
+    kind = "mpegts" if unit in (188, 192) else None
+    large = {"qmin": "2", "qmax": "2", "b": "2M"} if codec == "mpeg2video" else None
+    whole = films.make(
+        name, codec, pixel, container=options, kind=kind, draw=grain, base=100, options=large
+    )
+    data = whole.read_bytes()
+    path = films.root / f"cut {name}"
+    for size in (len(data), len(data) - 1, len(data) * 8 // 10 + 5, len(data) * 6 // 10 + 3):
+        path.write_bytes(data[:size])
+        cut = size < len(data) and not (unit and size % unit == 0)
+        done = decode_clip(Clip("x", str(path)))
+        assert done.status == ("partial" if cut else "ok"), size
+        assert ("was cut: it ends within a" in done.message) == cut
+        assert 0 < len(done.frames) <= 3 + (codec == "gif")
+    # What lies before the cut is whole: the first of many pictures, and a span that ends there.
+    first = decode_clip(Clip("x", str(path)), Request(fps=4, max_frames=2, sampling="head"))
+    assert (first.status, len(first.frames)) == ("ok", 2)
+    assert decode_clip(Clip("x", str(path), 0.0, 1.0)).status == "ok"
+
+
+def test_ogg_that_ends_between_two_pages_was_cut(films: Any, sounding: dict[str, Path]) -> None:
+    data = sounding["a.ogg"].read_bytes()
+    path = films.root / "pages.ogg"
+    path.write_bytes(data[: data.rindex(b"OggS")])
+    done = decode_clip(Clip("x", str(path)))
+    assert (done.status, done.message) == (
+        "partial",
+        "the file was cut: it ends within a stream",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "said"),
+    [
+        ("mpegts", b"\x47" + bytes(187), ""),  # one packet alone tells nothing
+        ("mpegts", (b"\x47" + bytes(187)) * 20, ""),
+        ("mpegts", b"xyz" + (b"\x47" + bytes(187)) * 20, ""),  # begins in mid-packet
+        ("mpegts", (b"\x47" + bytes(187)) * 20 + b"\x47" + bytes(99), "a packet"),
+        ("mpegts", (b"\x47" + bytes(203)) * 20, ""),
+        ("mpegts", (b"\x47" + bytes(203)) * 20 + b"\x47" + bytes(190), "a packet"),
+        ("mpegts", (b"\x47" + bytes(187)) * 20 + bytes(5000), ""),  # space that was not used
+        ("mpeg", b"\0\0\1\xba\x44" + bytes(9) + b"\0\0\1\xe0\0\3abc", ""),
+        ("mpeg", b"\0\0\1\xba\x44" + bytes(8) + b"\1\xff\0\0\1\xe0\0\3abc", ""),
+        ("mpeg", b"\0\0\1\xba\x21" + bytes(7) + b"\0\0\1\xe0\0\3abc\0\0\1\xb9", ""),
+        ("mpeg", b"\0\0\1\xba\x44" + bytes(9) + b"\0\0\1\xe0\0\3ab", "a packet"),
+        ("mpeg", b"\0\0\1\xba\x44" + bytes(9) + b"\0\0\1\xe0\0", "a packet"),
+        ("mpeg", b"\0\0\1\xba\x44" + bytes(5), "a packet"),
+        ("mpeg", b"\0\0\1\xba\x44" + bytes(9) + b"\0\0\1\xe0\0\3abc" + bytes(99), ""),
+        ("mov,mp4", b"\0\0\0\x08moof\0\0\0\x09mdatx", ""),
+        ("mov,mp4", b"\0\0\0\x08moof\0\0\0\x0amdatx", "a fragment"),
+        ("mov,mp4", b"\0\0\0\x08moof\0\0\0\1mdat" + b"\xff" * 8, "a fragment"),
+        ("mov,mp4", b"\0\0\0\x08moof\0\0\0\0mdatxyz", ""),  # as far as the file goes
+        ("mov,mp4", b"\0\0\0\x08moov\0\0\0\x0amdatx", ""),  # its tables tell what lacks
+        ("matroska,webm", b"anything", ""),
+    ],
+)
+def test_what_the_end_of_a_file_tells(kind: str, data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert cut_off(str(tmp_path / "x"), kind) == said
 
 
 def slides(path: Path, films: Any, codec: str, pixel: str, sound: bool = False) -> Path:

@@ -9,9 +9,10 @@ import torch
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.backbone.backbone import load_backbone
 from c4c.extract.backbone.encoder import Encoder
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.backbone.load import load_backbone
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 
 
 def noise(path: Path, width: int, height: int, frames: int = 4) -> Clip:

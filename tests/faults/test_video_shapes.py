@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 
 WIDE = Fraction(64, 45)  # of a pixel, in a PAL film of 16:9
 ONE = 0x10000  # in a display matrix

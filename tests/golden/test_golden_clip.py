@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from c4c.core.records import FeatureBatch
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import make_head
 from c4c.interop.authors import from_authors, shape_of

@@ -257,3 +257,14 @@ def test_training_in_bfloat16_keeps_gradients_finite_and_parameters_float32(name
     torch.testing.assert_close(
         close.float(), plain, rtol=0.05, atol=0.05 * plain.abs().max().item()
     )
+
+
+def test_the_mean_of_frames_before_they_are_normalised_counts_long_ones_more() -> None:
+    """Frames (3, 0) and (0, 1), and padding: their mean points to (3, 1), of units to (1, 1)."""
+    frames = torch.tensor([[[3.0, 0.0], [0.0, 1.0], [9.0, 9.0]], [[7.0, 7.0]] * 3])
+    batch = FeatureBatch(frames, torch.tensor([2, 0]))
+    head = build_head(MEAN, 2)
+    assert torch.allclose(head.encode_clips(batch)[0], torch.tensor([1.0, 1.0]) / 2**0.5)
+    head.averages = "before"
+    assert torch.allclose(head.encode_clips(batch)[0], torch.tensor([3.0, 1.0]) / 10**0.5)
+    assert head.encode_clips(batch)[1].tolist() == [0.0, 0.0]

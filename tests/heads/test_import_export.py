@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 from c4c.cache.open import Cache
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.towers import uses_quick_gelu
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.heads import HEADS
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.interop.authors import NAMES, theirs

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.shapes_moments import MomentsRecipe, plan_films, render_film
+from c4c.extract.datasets.recipes import MomentsRecipe
+from c4c.extract.datasets.shapes_moments import plan_films, render_film
 from c4c.retrieval.moment_metrics import Target, figures_of, read_targets
 from c4c.retrieval.search import Hit
 

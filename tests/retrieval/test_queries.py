@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from c4c.cli.app import COMMANDS
 from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.extract.pipeline import run_extract
 from c4c.retrieval.queries import read_queries
 from c4c.retrieval.searcher import Searcher

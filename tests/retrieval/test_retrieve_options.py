@@ -164,7 +164,7 @@ def test_a_clip_is_seen_by_so_many_of_its_frames(
     """One frame is the first; then the score is the cosine of that one."""
     asked = (QUERY, "--split", "val", "--top-k", "8", "--whole")
     found = {hit["clip"]: hit["score"] for hit in hits(retrieve(*asked, "--max-frames", "1"))}
-    from c4c.extract.backbone.backbone import load_backbone
+    from c4c.extract.backbone.load import load_backbone
 
     backbone = load_backbone("tiny")
     with torch.inference_mode():

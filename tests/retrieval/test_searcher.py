@@ -12,7 +12,8 @@ from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.searcher import Searcher

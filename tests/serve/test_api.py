@@ -116,7 +116,8 @@ def test_a_thumbnail_shows_the_frame_at_that_second(
     server: TestClient, first: dict[str, str]
 ) -> None:
     from c4c.core.records import Clip
-    from c4c.extract.video.decode import Request, decode_clip
+    from c4c.extract.video.decode import decode_clip
+    from c4c.extract.video.request import Request
 
     reply = server.get(f"/api/videos/{first['id']}/thumbnail", params={"at": 3})
     assert reply.headers["content-type"] == "image/jpeg"
@@ -157,7 +158,8 @@ def test_a_preview_is_mp4_that_browsers_play(
     server: TestClient, tmp_path: Path, first: dict[str, str]
 ) -> None:
     from c4c.core.records import Clip
-    from c4c.extract.video.decode import Request, decode_clip
+    from c4c.extract.video.decode import decode_clip
+    from c4c.extract.video.request import Request
 
     reply = server.get(f"/api/videos/{first['id']}/preview", params={"start": 2, "seconds": 3})
     assert reply.headers["content-type"] == "video/mp4"
@@ -181,7 +183,8 @@ def test_a_picture_finds_what_looks_like_it(
     server: TestClient, searcher: Searcher, first: dict[str, str]
 ) -> None:
     from c4c.core.records import Clip
-    from c4c.extract.video.decode import Request, decode_clip
+    from c4c.extract.video.decode import decode_clip
+    from c4c.extract.video.request import Request
 
     pixels = decode_clip(Clip("x", first["path"]), Request(fps=1.0)).frames.pixels[4]
     memory = io.BytesIO()

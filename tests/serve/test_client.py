@@ -1,5 +1,6 @@
 """``Client`` gives what the searcher gives, over a real connection."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from c4c.core.errors import C4CError
 from c4c.retrieval.asking import Ask
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.searcher import Searcher
+from c4c.retrieval.wanted import Wanted
 from c4c.serve.client import Client
 
 QUERY = "a red circle moves left then a white cross grows"
@@ -29,6 +31,21 @@ def test_it_gives_the_searchers_hits(address: str, searcher: Searcher) -> None:
         assert client(ask)[0].as_dict()["id"] == 7
         queries = [QUERY, "a blue square grows"]
         assert list(client.stream(queries, 2)) == list(searcher.stream(queries, 2))
+        wanted = Wanted(2, where=narrow, per_video=1)
+        assert client.answer([ask, QUERY], wanted) == searcher.answer([ask, QUERY], wanted)
+
+
+def test_all_that_asks_a_searcher_asks_a_server_too() -> None:
+    own = {"of", "encode", "vector_of", "gallery", "refresh", "compact"}  # of its process
+    for name in {name for name in vars(Searcher) if name[0] != "_"} - own | {"__call__"}:
+        mine, theirs = (
+            [
+                (one.name, one.kind, one.default)
+                for one in inspect.signature(way).parameters.values()
+            ]
+            for way in (getattr(Client, name), getattr(Searcher, name))
+        )
+        assert mine == theirs, name
 
 
 def test_it_asks_by_a_video_and_gives_its_time_line(address: str, searcher: Searcher) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip
-from c4c.extract.video.decode import Request, decode_clip
+from c4c.extract.video.decode import decode_clip
+from c4c.extract.video.request import Request
 from c4c.serve.film import Films, is_played, media_type
-from c4c.serve.store import Store
+from c4c.serve.store import Store, forget
 
 
 def write(path: Path, codec: str, pixels: str = "yuv420p") -> Path:
@@ -70,11 +71,11 @@ def test_the_store_keeps_what_was_used_last() -> None:
 
     store = Store("a-test", 1000)
     for number in range(10):
-        path = store.put(number, lambda target: target.write_bytes(b"x" * 200))
+        path = store.put("/a", number, lambda target: target.write_bytes(b"x" * 200))
         os.utime(path, (number, number))
         if number:
-            os.utime(store._path(0), (100 + number, 100 + number))  # used again and again
-    assert store.get(0) and store.get(9) and not store.get(1)
+            os.utime(store._path("/a", 0), (100 + number, 100 + number))  # used again and again
+    assert store.get("/a", 0) and store.get("/a", 9) and not store.get("/a", 1)
     assert sum(file.stat().st_size for file in store.folder.iterdir()) <= 1000
 
     def broken(target: Path) -> None:
@@ -82,5 +83,17 @@ def test_the_store_keeps_what_was_used_last() -> None:
         raise C4CError("no")
 
     with pytest.raises(C4CError):
-        store.put("broken", broken)
-    assert not store.get("broken") and not list(store.folder.glob(".new-*"))
+        store.put("/a", "broken", broken)
+    assert not store.get("/a", "broken") and not list(store.folder.glob(".new-*"))
+
+
+def test_all_that_was_made_of_a_video_can_be_forgotten() -> None:
+    pictures, parts = Store("pictures", 1000), Store("parts", 1000)
+    for video in ("/a", "/b\udcff"):  # a name that is not UTF-8
+        pictures.put(video, 1, lambda target: target.write_bytes(b"1234"))
+        pictures.put(video, 2, lambda target: target.write_bytes(b"12"))
+        parts.put(video, 1, lambda target: target.write_bytes(b"1"))
+    assert forget(["/b\udcff", "/c"]) == 7
+    assert pictures.get("/a", 1) and pictures.get("/a", 2) and parts.get("/a", 1)
+    assert not any(store.get("/b\udcff", key) for store in (pictures, parts) for key in (1, 2))
+    assert forget([]) == 0

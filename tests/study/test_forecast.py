@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from c4c.cli.app import group
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.study.config import StudyConfig
 from c4c.study.forecast import forecast_study
 

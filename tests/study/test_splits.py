@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from c4c.cache.open import Cache
 from c4c.cli.app import COMMANDS
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.study.config import StudyConfig
 from c4c.study.data import needed_splits, splits_of
 from c4c.study.plan import Run, plan_runs

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from c4c.cli.app import COMMANDS
 from c4c.cli.commands.study import setting
 from c4c.core.errors import C4CError
-from c4c.extract.datasets.shapes import Recipe, make_shapes
+from c4c.extract.datasets.recipes import Recipe
+from c4c.extract.datasets.shapes import make_shapes
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.study.config import StudyConfig
 from c4c.study.execute import Job

@@ -12,7 +12,7 @@ from c4c.cli.app import group
 from c4c.core import presets
 from c4c.core.errors import C4CError
 from c4c.extract import part as work
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 
 
 @pytest.fixture

@@ -40,7 +40,16 @@ def test_backbones_are_evaluated_untrained_each_in_its_own_cache(
     for name in ("shapes-tiny", "shapes-tiny-shipped"):
         assert Cache.open(tmp_path / "c4c-cache" / name).splits == ("test",)
     study(*root, "--backbone", "tiny")  # its runs are done, whatever ran beside them
-    assert len(list(tmp_path.rglob("runs/*/result.json"))) == 4
+    done = set(tmp_path.rglob("runs/*/result.json"))
+    assert len(done) == 4
+    study(*root, "--backbone", "tiny", "--set", "average=before")
+    (few, _) = sorted(
+        (json.loads(path.read_text()) for path in set(tmp_path.rglob("runs/*/result.json")) - done),
+        key=lambda run: run["variant"]["max_frames"],
+    )
+    assert few["settings"]["average"] == "before"
+    config = RetrieveConfig(cache=shapes_cache, split="test", max_frames=8, device="cpu")
+    assert few["evaluation"]["metrics"] == run_evaluate(config, "before").as_dict()["metrics"]
 
 
 def test_backbones_that_a_study_cannot_have_are_refused(
@@ -52,6 +61,8 @@ def test_backbones_that_a_study_cannot_have_are_refused(
         study(*several, "--pretrained", "none")
     with pytest.raises(C4CError, match="trains no head"):
         study("--set", "head=seqTransf")
+    with pytest.raises(C4CError, match="average is 'never'. Known: after, before"):
+        study("--set", "average=never")
     with pytest.raises(C4CError, match="--set epochs: .* trains nothing"):
         study("--set", "epochs=2")
     command = ["study", "heads", "--dataset", "shapes", *several]

@@ -9,7 +9,8 @@ import torch
 
 from c4c.core.errors import C4CError
 from c4c.core.records import Caption, Clip, Dataset, FeatureBatch
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.heads import build_head
 from c4c.retrieval.metrics import retrieval_metrics
 from c4c.training import e2e as module

@@ -15,9 +15,10 @@ from c4c.cli.commands.cache import command
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError, NewerVersion
 from c4c.core.records import Dataset
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.datasets import load_dataset
-from c4c.extract.video.decode import Request
+from c4c.extract.video.request import Request
 from c4c.training import frames as module
 from c4c.training.frame_store import (
     CRCS,

@@ -9,10 +9,11 @@ import pytest
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
 from c4c.core.records import Dataset
-from c4c.extract.backbone.backbone import Backbone, load_backbone
+from c4c.extract.backbone.backbone import Backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.datasets import load_dataset
-from c4c.extract.video.decode import Request
 from c4c.extract.video.pool import decode_many
+from c4c.extract.video.request import Request
 from c4c.training.frames import DecodedFrames, FrameStore, open_frames
 
 WISHES = [

@@ -12,7 +12,7 @@ import torch
 
 from c4c.core.config import DatasetSource
 from c4c.core.records import FeatureBatch
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.datasets import load_dataset
 from c4c.heads.checkpoint import load_checkpoint
 from c4c.training.cached import start_head, train_head

@@ -14,7 +14,7 @@ from c4c.cache.open import Cache
 from c4c.cache.seen import ClipSet
 from c4c.core.errors import C4CError
 from c4c.core.records import Clip, Overlap
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.pipeline import run_extract
 from c4c.heads.checkpoint import load_checkpoint

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.training.config import TrainHeadConfig
 from c4c.training.layers import freeze
 from c4c.training.optim import Optimizer

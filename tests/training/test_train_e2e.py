@@ -15,7 +15,7 @@ import warm
 from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets import load_dataset
 from c4c.extract.pipeline import run_extract

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from c4c.cli.app import group
 from c4c.core.errors import C4CError
-from c4c.extract.backbone.backbone import load_backbone
+from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.tiny import WEIGHTS
 from c4c.training import frames
 
