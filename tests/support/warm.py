@@ -28,7 +28,7 @@ from typing import Any
 
 C4C = [sys.executable, "-m", "c4c"]
 _MODULES = (
-    "open_clip", "h5py", "av", "c4c.extract.pipeline", "c4c.extract.backbone.backbone",
+    "open_clip", "h5py", "av", "c4c.extract.pipeline", "c4c.extract.backbone.load",
     "c4c.retrieval.session", "c4c.retrieval.searcher", "c4c.training.cached", "c4c.training.e2e",
 )  # fmt: skip
 _REQUEST = 1 << 17  # bytes; an environment and a command line
