@@ -27,7 +27,7 @@ types: $(VENV)/.ready-dev
 	$(BIN)/python -m mypy
 
 reference: $(VENV)/.ready-dev
-	$(BIN)/python .ci/reference.py > docs/commands.md
+	$(BIN)/python .ci/reference.py > docs/reference/commands.md
 
 # Every name that open_clip knows, a line each; minutes.
 backbones: $(VENV)/.ready-dev

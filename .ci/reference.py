@@ -1,6 +1,6 @@
-"""Writes ``docs/commands.md``: every option of every command, as ``--help`` has it.
+"""Writes ``docs/reference/commands.md``: every option of every command, as ``--help`` has it.
 
-    python .ci/reference.py > docs/commands.md
+    python .ci/reference.py > docs/reference/commands.md
 
 A test compares the page with this, so it cannot fall behind the commands.
 """

@@ -3,7 +3,7 @@
 Needs a checkout, torch and Triton, nothing installed and no network, and takes less than eight
 minutes. Each group of cases runs in a process of its own, so that nothing that goes wrong ends
 the others; each case is a line of JSON, printed and appended to a file as soon as it is known.
-A table for docs/kernels.md comes last. Exits with 1 where a check did not hold.
+A table for docs/explanation/kernels.md comes last. Exits with 1 where a check did not hold.
 
     python benchmarks/gpu.py --json figures/gpu.jsonl [--only checks]
 

@@ -1,7 +1,7 @@
 """The shard: rows of features, and the HDF5 file that holds them.
 
 Contiguous, uncompressed, hard links only, so a reader in any language can map it into memory
-(docs/cache-format.md). ``stored.py`` writes, reads and checks the files.
+(docs/reference/cache-format.md). ``stored.py`` writes, reads and checks the files.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
 from c4c.retrieval.ranking import Rerank, View, rank_split
 from c4c.retrieval.scores import Scores
 
-SCHEMA = 2  # of the results file (docs/results-format.md)
+SCHEMA = 2  # of the results file (docs/reference/results-format.md)
 READABLE = (1, 2)  # 1 had neither ``leak`` nor ``mrr``
 
 

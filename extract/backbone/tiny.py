@@ -1,8 +1,8 @@
 """The small backbone that ships with c4c: its shape, its tokenizer, where its weights lie.
 
 A CLIP of 1.8 million parameters for 64 x 64 frames, trained by c4c on the synthetic
-benchmark (docs/tiny.md has the command). It makes demo and tests mean something without a
-download; it knows nothing of real videos.
+benchmark (docs/explanation/tiny.md has the command). It makes demo and tests mean something
+without a download; it knows nothing of real videos.
 """
 # ruff: noqa: SIM905 - sixty words are easier to read as a text
 

@@ -33,7 +33,7 @@ DATASETS = Registry(
 
 @runtime_checkable
 class Loader(Protocol):
-    """What a dataset's module has (docs/write-a-dataset.md).
+    """What a dataset's module has (docs/howto/write-a-dataset.md).
 
     Attributes:
         SPLITS: the splits that are meant when none is named, training first.

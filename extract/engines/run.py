@@ -1,7 +1,7 @@
 """Where an extraction runs: in this process, one process a device, or tasks on a Ray cluster.
 
 All of them carry out the same plan, commit the same shards and may run beside each other on one
-cache; on a Slurm array, ``--slice`` needs no engine at all (docs/clusters.md).
+cache; on a Slurm array, ``--slice`` needs no engine at all (docs/howto/clusters.md).
 """
 
 from __future__ import annotations

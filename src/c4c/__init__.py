@@ -1,6 +1,7 @@
 """Find video clips by what a sentence says: CLIP4Clip on cached CLIP features.
 
-Nothing is imported before it is asked for, so ``import c4c`` takes no time (docs/python.md).
+Nothing is imported before it is asked for, so ``import c4c`` takes no time
+(docs/reference/python.md).
 """
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing takes milliseconds

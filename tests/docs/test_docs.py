@@ -191,7 +191,7 @@ def test_tables_in_blocks_are_read(block: Block) -> None:
 
 def test_every_command_and_option_is_in_the_reference() -> None:
     written = runpy.run_path(str(ROOT / ".ci/reference.py"))["page"]()
-    assert (ROOT / "docs/commands.md").read_text() == written, "make reference"
+    assert (ROOT / "docs/reference/commands.md").read_text() == written, "make reference"
 
 
 def rows(page: str, header: str) -> list[list[str]]:
@@ -217,7 +217,7 @@ def counted(text: str) -> list[Counts]:
 
 
 def test_the_table_of_datasets_has_every_one_with_its_counts() -> None:
-    table = {row[0]: row for row in rows("datasets.md", "| name |")}
+    table = {row[0]: row for row in rows("howto/datasets.md", "| name |")}
     assert set(table) <= set(DATASETS)
     assert len(table) >= 10
     for name, (_, _, splits, counts) in table.items():
@@ -231,7 +231,7 @@ def test_the_table_of_datasets_has_every_one_with_its_counts() -> None:
 
 def test_the_table_of_msr_vtts_splits_is_the_loaders() -> None:
     told = {}
-    for names, counts, _ in rows("datasets.md", "| split |"):
+    for names, counts, _ in rows("howto/datasets.md", "| split |"):
         each = [name.strip() for name in names.split(",")]
         numbers = re.findall(r"[\d,]+\d / [\d,]+\d", counts)
         told |= dict(zip(each, [counted(number)[0] for number in numbers], strict=True))
@@ -239,12 +239,12 @@ def test_the_table_of_msr_vtts_splits_is_the_loaders() -> None:
 
 
 def test_heads_studies_and_presets_are_those_that_there_are() -> None:
-    told = {row[0]: row[2:] for row in rows("heads.md", "| head |")}
+    told = {row[0]: row[2:] for row in rows("explanation/heads.md", "| head |")}
     kinds = {name: HEADS[name] for name in told}
     assert set(told) >= {name for name, kind in HEADS.items() if kind.in_authors_code}
     yes = {True: "yes", False: "no"}
     assert told == {name: [yes[k.sees_order], yes[k.loose]] for name, k in kinds.items()}
-    study = (ROOT / "docs/study.md").read_text().partition("Built in:")[2].partition(";")[0]
+    study = (ROOT / "docs/howto/study.md").read_text().partition("Built in:")[2].partition(";")[0]
     assert re.findall(r"`([\w-]+)`", study) == list(built_in())
     readme = " ".join((ROOT / "README.md").read_text().split())
     for name, datasets in preset_datasets().items():
@@ -253,7 +253,7 @@ def test_heads_studies_and_presets_are_those_that_there_are() -> None:
 
 
 def test_the_tiny_backbone_has_the_parameters_that_its_page_says() -> None:
-    told = re.search(r"([\d,]+) parameters", (ROOT / "docs/tiny.md").read_text())
+    told = re.search(r"([\d,]+) parameters", (ROOT / "docs/explanation/tiny.md").read_text())
     assert told is not None
     model = load_backbone("tiny").model
     assert int(told[1].replace(",", "")) == sum(one.numel() for one in model.parameters())

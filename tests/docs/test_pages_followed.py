@@ -1,4 +1,4 @@
-"""Whoever follows docs/write-a-*.md to the letter has a tested head, dataset or kernel."""
+"""Whoever follows docs/howto/write-a-*.md to the letter has a tested head, dataset or kernel."""
 
 import os
 import re

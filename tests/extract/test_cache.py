@@ -320,7 +320,7 @@ def test_shards_of_the_first_schema_are_still_read(tmp_path: Path) -> None:
 
 
 def test_the_format_is_as_its_page_says(cache: Path) -> None:
-    """A reader written from docs/cache-format.md, with h5py, numpy and the standard library."""
+    """A reader written from cache-format.md, with h5py, numpy and the standard library."""
     newest = max((cache / "manifests").glob("all.*.json"))
     manifest = json.loads(newest.read_text())
     sealed = {name: value for name, value in manifest.items() if name != "sha256"}

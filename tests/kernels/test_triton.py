@@ -61,7 +61,7 @@ def test_the_page_has_what_a_call_asks_of_a_gpu():
     """Counted again, but for top-k, which takes the interpreter longer."""
     code = "import launches; print(*(launches.row(*case) for case in launches.others()), sep='\\n')"
     counted = run("-c", code, PYTHONPATH=str(ROOT / "benchmarks")).splitlines()
-    page = (ROOT / "docs" / "kernels.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "kernels.md").read_text()
     assert len(counted) > 7 and [line for line in counted if line not in page] == []
 
 

@@ -136,7 +136,7 @@ def test_an_unknown_way_to_count_ties_is_refused(make_split: MakeSplit) -> None:
 
 
 def test_every_key_of_the_results_file_is_documented(make_split: MakeSplit) -> None:
-    text = (Path(__file__).parents[2] / "docs/results-format.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/reference/results-format.md").read_text()
     documented = set(re.findall(r"`(\w+)`", text))
     source = dict.fromkeys(
         ("dataset", "split", "cache", "checkpoint", "model", "weights", "chosen_on"), "x"
