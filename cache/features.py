@@ -21,7 +21,7 @@ from c4c.cache.rows import ShardsMissing, find_rows
 from c4c.cache.shard import STATUS
 from c4c.core.errors import C4CError, Damaged
 from c4c.core.records import Caption, Clip, FeatureBatch
-from c4c.core.sampling import order_frames, select_frames
+from c4c.core.sampling import View, order_frames, select_frames
 
 if TYPE_CHECKING:
     import torch
@@ -147,32 +147,30 @@ class ClipFeatures:
     def batch(
         self,
         indices: Sequence[int] | npt.NDArray[np.int64],
-        max_frames: int | None = None,
-        sampling: str = "uniform",
-        order: str = "ordinary",
+        view: View = View(),  # noqa: B008  # it is frozen
         generator: np.random.Generator | None = None,
     ) -> FeatureBatch:
         """Frame features of some clips, padded with zeros.
 
         Args:
             indices: places in ``clips``.
-            max_frames: frames of a clip at most; ``None`` is all.
-            sampling: which ones when there are more (``core/sampling.py``).
-            order: of the frames.
-            generator: for the order ``random``.
+            view: which frames, and in which order.
+            generator: for the order ``random``; by default of the view's seed and the first place.
 
         Returns:
             float32 features [B, T, D] and their lengths.
         """
         import torch
 
+        places = np.asarray(indices, np.int64).tolist()
+        generator = generator or np.random.default_rng([view.seed, *places[:1]])
         rows = []
-        for index in np.asarray(indices, np.int64).tolist():
+        for index in places:
             row = self.read(index)[0]
-            if max_frames is not None and len(row) > max_frames:
-                row = row[select_frames(len(row), max_frames, sampling)]
-            if order != "ordinary":
-                row = row[order_frames(np.arange(len(row)), order, generator)]
+            if view.max_frames is not None and len(row) > view.max_frames:
+                row = row[select_frames(len(row), view.max_frames, view.sampling)]
+            if view.order != "ordinary":
+                row = row[order_frames(np.arange(len(row)), view.order, generator)]
             rows.append(row)
         lengths = [len(row) for row in rows]
         packed = np.zeros((len(rows), max(lengths, default=0), self.dim), np.float16)
@@ -228,7 +226,7 @@ class CaptionFeatures:
         return torch.from_numpy(self.features[np.asarray(indices)].astype(np.float32))
 
 
-View = TypeVar("View", ClipFeatures, CaptionFeatures)
+Features = TypeVar("Features", ClipFeatures, CaptionFeatures)
 
 
 def open_clips(
@@ -277,7 +275,9 @@ def open_captions(owner: Owner, manifests: Sequence[Manifest]) -> CaptionFeature
     return _view(CaptionFeatures, owner, manifests)
 
 
-def _view(kind: type[View], owner: Owner, manifests: Sequence[Manifest], *more: bool) -> View:
+def _view(
+    kind: type[Features], owner: Owner, manifests: Sequence[Manifest], *more: bool
+) -> Features:
     try:
         return kind(owner, manifests, *more)
     except ShardsMissing:

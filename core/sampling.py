@@ -7,6 +7,7 @@ serves every setting.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from c4c.core.errors import C4CError
@@ -61,6 +62,23 @@ ORDERS: dict[str, Callable[[Indices, np.random.Generator | None], Indices]] = {
     "reverse": _reverse,
     "random": _random,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which frames of a clip a head sees.
+
+    Attributes:
+        max_frames: at most; ``None`` is as many as the head takes.
+        sampling: which ones when there are more, a name in ``SAMPLERS``.
+        order: in which order, a name in ``ORDERS``.
+        seed: for the order ``random``.
+    """
+
+    max_frames: int | None = None
+    sampling: str = "uniform"
+    order: str = "ordinary"
+    seed: int = 0
 
 
 def select_frames(count: int, limit: int, how: str = "uniform") -> Indices:

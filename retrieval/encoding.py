@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from c4c.cache.open import Cache
+    from c4c.core.sampling import View
     from c4c.extract.backbone.backbone import Backbone
     from c4c.extract.backbone.text import TextTower
     from c4c.heads.base import Head
     from c4c.retrieval.asking import Ask
     from c4c.retrieval.opening import SearchConfig
-    from c4c.retrieval.ranking import View
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _FRAMES = 64  # of a video that is in no cache, at most: evenly spread

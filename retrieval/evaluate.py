@@ -12,12 +12,13 @@ from c4c.cache.open import CaptionFeatures, ClipFeatures
 from c4c.core.editions import edition_notes
 from c4c.core.errors import C4CError
 from c4c.core.records import Leak
+from c4c.core.sampling import View
 from c4c.heads import MEAN
 from c4c.heads.base import Head
 from c4c.retrieval.choices import RERANKS, TIES
 from c4c.retrieval.metrics import Metrics, Ranks, places_of, summarise, twin_accuracy
 from c4c.retrieval.notes import SEVERAL, chosen_note, gallery_notes
-from c4c.retrieval.ranking import Rerank, View, rank_split
+from c4c.retrieval.ranking import Rerank, rank_split
 from c4c.retrieval.scores import Scores
 
 SCHEMA = 2  # of the results file (docs/reference/results-format.md)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ from c4c.retrieval.windows import Windows, cut_windows, shot_changes
 
 if TYPE_CHECKING:
     from c4c.cache.open import ClipFeatures
+    from c4c.core.sampling import View
     from c4c.heads.base import Head
-    from c4c.retrieval.ranking import View
 
 _AT_ONCE = 256  # windows in a batch of the head, and frames in 64 of them
 # A piece is made in memory: so many clips, or fewer of more frames.
@@ -114,9 +114,9 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batch(self, indices: npt.NDArray[np.int64], *view: Any) -> FeatureBatch:
+    def batch(self, indices: npt.NDArray[np.int64], view: View) -> FeatureBatch:
         """Frame features of the clips at some places."""
-        return self._clips.batch(self._rows[indices], *view)
+        return self._clips.batch(self._rows[indices], view)
 
 
 def _frame_vectors(single: Head, features: npt.NDArray[np.float16], device: torch.device) -> Tensor:

@@ -32,8 +32,8 @@ from c4c.retrieval.gallery_build import make_piece, mark_of, portions
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache, ClipFeatures
+    from c4c.core.sampling import View
     from c4c.heads.base import Head
-    from c4c.retrieval.ranking import View
     from c4c.retrieval.windows import Windows
 
 SCHEMA = 1

@@ -14,10 +14,11 @@ from c4c.retrieval.choices import RERANKS, TIES
 
 if TYPE_CHECKING:
     from c4c.cache.open import Cache
+    from c4c.core.sampling import View
     from c4c.extract.backbone.backbone import Backbone
     from c4c.extract.backbone.text import TextTower
     from c4c.heads.base import Head
-    from c4c.retrieval.ranking import Rerank, View
+    from c4c.retrieval.ranking import Rerank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +102,9 @@ def open_head(config: SearchConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
         C4CError: cache or checkpoint cannot be read, or were not made for each other.
     """
     from c4c.cache.open import Cache, find_cache
+    from c4c.core.sampling import View
     from c4c.heads import MEAN, build_head
     from c4c.heads.checkpoint import load_checkpoint
-    from c4c.retrieval.ranking import View
 
     cache = Cache.open(find_cache(config.cache))
     device = pick_device(config.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from c4c.cache.open import ClipFeatures
 from c4c.core.progress import Progress
 from c4c.core.records import FeatureBatch
+from c4c.core.sampling import View
 from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import topk_similarity
@@ -29,30 +30,11 @@ BEST = 10
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Which frames of a clip a head sees.
-
-    Attributes:
-        max_frames: at most; ``None`` is as many as the head takes.
-        sampling: which ones when there are more.
-        order: in which order.
-        seed: for the order ``random``.
-    """
-
-    max_frames: int | None = None
-    sampling: str = "uniform"
-    order: str = "ordinary"
-    seed: int = 0
-
-
 def batch_of(
     clips: ClipFeatures, places: Indices | Sequence[int], view: View, device: torch.device
 ) -> FeatureBatch:
     """What a head sees of some clips, on its device."""
-    places = np.asarray(places, np.int64)
-    generator = np.random.default_rng([view.seed, *places[:1].tolist()])
-    found = clips.batch(places, view.max_frames, view.sampling, view.order, generator)
+    found = clips.batch(places, view)
     return FeatureBatch(found.features.to(device), found.lengths.to(device))
 
 

@@ -12,10 +12,11 @@ from c4c.cache.open import ClipFeatures
 from c4c.core.errors import C4CError
 from c4c.core.limits import HITS
 from c4c.core.records import Clip, Query
+from c4c.core.sampling import View
 from c4c.heads import mean_of
 from c4c.heads.base import Head
 from c4c.kernels import GalleryIndex, topk_similarity
-from c4c.retrieval.ranking import Rerank, View, batch_of, clip_vectors
+from c4c.retrieval.ranking import Rerank, batch_of, clip_vectors
 from c4c.retrieval.rerank import search_reranked, weigh
 
 

@@ -109,14 +109,9 @@ class CachedTask(Task):
 
     def load(self, captions: Indices, generator: torch.Generator) -> FeatureInputs:
         """Features straight from the memory-mapped shards."""
-        config = self.config
         seed = int(torch.randint(1 << 31, (1,), generator=generator))
         batch = self._clips.batch(
-            self._owners[captions],
-            config.max_frames,
-            config.sampling,
-            config.order,
-            np.random.default_rng(seed),
+            self._owners[captions], self.config.view, np.random.default_rng(seed)
         )
         texts = self._captions.batch(self._rows[captions])
         return FeatureInputs(self._place(batch), to_device(texts, self.device))
@@ -140,15 +135,9 @@ class CachedTask(Task):
         return figures(self.head, self._blocks(clips), text, right)
 
     def _blocks(self, clips: ClipFeatures) -> Iterator[FeatureBatch]:
-        config = self.config
         for first in range(0, len(clips), BLOCK):
             places = np.arange(first, min(first + BLOCK, len(clips)))
-            generator = np.random.default_rng(0)
-            yield self._place(
-                clips.batch(
-                    places, config.max_frames, config.sampling, config.eval_order, generator
-                )
-            )
+            yield self._place(clips.batch(places, self.config.eval_view, np.random.default_rng(0)))
 
     def save(self, folder: Path, meta: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Write the head."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from c4c.core.errors import C4CError
 from c4c.core.limits import FPS, MOST_FRAMES, MOST_SEED, MOST_WORKERS
-from c4c.core.sampling import ORDERS, SAMPLERS
+from c4c.core.sampling import ORDERS, SAMPLERS, View
 from c4c.core.settings import changed, check, setting
 from c4c.heads import HEADS
 
@@ -136,6 +136,16 @@ class TrainConfig:
         "all",
         choices=("all", "one"),
     )
+
+    @property
+    def view(self) -> View:
+        """The frames that a head sees in training."""
+        return View(self.max_frames, self.sampling, self.order)
+
+    @property
+    def eval_view(self) -> View:
+        """The frames that a head sees in evaluation."""
+        return View(self.max_frames, self.sampling, self.eval_order)
 
     def __post_init__(self) -> None:
         check(self)

@@ -21,6 +21,7 @@ from c4c.cache.shard import make_shard
 from c4c.cache.stored import read_shard, write_shard
 from c4c.core.errors import C4CError
 from c4c.core.inside import is_there
+from c4c.core.sampling import View
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.recipes import Recipe
 from c4c.extract.datasets.shapes import make_shapes
@@ -294,7 +295,7 @@ def test_other_settings_are_refused_with_the_difference(made: Path, copy: Path) 
 
 def test_a_warm_batch_is_what_the_shards_hold(made: Path) -> None:
     clips = Cache.open(made / "cache").clips("train")
-    batch = clips.batch([2, 0, 5], max_frames=5)
+    batch = clips.batch([2, 0, 5], View(5))
     assert batch.features.shape == (3, 5, 128)
     whole, _ = clips.read(2)
     assert np.array_equal(batch.features[0].numpy(), whole[[0, 1, 3, 5, 7]].astype(np.float32))

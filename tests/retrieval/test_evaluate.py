@@ -11,11 +11,11 @@ import pytest
 from c4c.cache.open import ClipFeatures
 from c4c.core.errors import C4CError
 from c4c.core.records import Leak, Overlap
+from c4c.core.sampling import View
 from c4c.heads import build_head
 from c4c.retrieval.compare import parse_results
 from c4c.retrieval.evaluate import READABLE, SCHEMA, evaluate
 from c4c.retrieval.metrics import retrieval_ranks
-from c4c.retrieval.ranking import View
 
 DIM = 64
 MakeSplit = Callable[..., Any]

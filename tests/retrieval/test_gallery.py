@@ -14,13 +14,14 @@ import torch
 
 from c4c.cache.open import Cache
 from c4c.core.records import Clip, Dataset
+from c4c.core.sampling import View
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.kernels import GalleryIndex, topk_similarity
 from c4c.retrieval import gallery_refresh as gallery_module
 from c4c.retrieval.gallery import Gallery
 from c4c.retrieval.gallery_refresh import Maker, open_gallery, refresh
-from c4c.retrieval.ranking import View, clip_vectors
+from c4c.retrieval.ranking import clip_vectors
 from c4c.retrieval.windows import Windows
 
 DIM = 64
@@ -224,7 +225,7 @@ import torch
 from c4c.cache.open import Cache
 from c4c.heads import build_head
 from c4c.retrieval import gallery_refresh as gallery
-from c4c.retrieval.ranking import View
+from c4c.core.sampling import View
 from c4c.retrieval.windows import Windows
 def killed(*args): os.kill(os.getpid(), 9)
 setattr(gallery, sys.argv[2], killed)

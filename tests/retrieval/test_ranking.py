@@ -9,6 +9,7 @@ import torch
 
 from c4c.cache.open import ClipFeatures
 from c4c.core.errors import C4CError
+from c4c.core.sampling import View
 from c4c.heads import HEADS, build_head
 from c4c.heads.base import Head
 from c4c.kernels.ranks import pairs as ranks_module
@@ -16,7 +17,7 @@ from c4c.retrieval import ranking as ranking_module
 from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.evaluate import evaluate
 from c4c.retrieval.metrics import rank_targets, retrieval_ranks
-from c4c.retrieval.ranking import Rerank, View, clip_vectors, vector_ranks
+from c4c.retrieval.ranking import Rerank, clip_vectors, vector_ranks
 
 DIM = 64
 MakeSplit = Callable[..., Any]

@@ -11,6 +11,7 @@ import torch
 from c4c.cache.open import Cache
 from c4c.core.errors import C4CError
 from c4c.core.records import Caption, Clip, Dataset
+from c4c.core.sampling import View
 from c4c.heads import build_head
 from c4c.heads.base import Head
 from c4c.heads.checkpoint import save_checkpoint
@@ -18,7 +19,7 @@ from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.evaluate import evaluate
 from c4c.retrieval.opening import RetrieveConfig, open_head
 from c4c.retrieval.queries import read_queries
-from c4c.retrieval.ranking import Rerank, View
+from c4c.retrieval.ranking import Rerank
 from c4c.retrieval.search import Hit, search
 from c4c.retrieval.searcher import Searcher
 from c4c.retrieval.session import run_evaluate
@@ -44,7 +45,7 @@ def told(hits: list[Hit]) -> list[tuple[str, int, str]]:
 
 @torch.inference_mode()
 def logits(head: Head, clips: Any, text: np.ndarray, view: tuple[Any, ...] = ()) -> np.ndarray:
-    found = head(clips.batch(range(len(clips)), *view), torch.from_numpy(text))
+    found = head(clips.batch(range(len(clips)), View(*view)), torch.from_numpy(text))
     return np.asarray(found.numpy().astype(np.float64))
 
 
