@@ -46,7 +46,7 @@ def test_the_users_settings_count_more_than_the_grids_the_studys_and_the_presets
 def test_a_heads_own_preset_is_laid_over_the_others() -> None:
     runs = {run.variant["head"]: run.settings for run in planned(
         {"grid": {"head": ["seqLSTM", "tightTransf"]}})}  # fmt: skip
-    assert (runs["seqLSTM"]["batch"], runs["tightTransf"]["batch"]) == (64, 24)
+    assert (runs["seqLSTM"]["batch"], runs["tightTransf"]["batch"]) == (64, 8)
 
 
 def test_the_preset_is_the_first_that_knows_the_dataset_or_the_one_named() -> None:
@@ -91,9 +91,10 @@ def test_another_post_pretraining_is_another_run() -> None:
 
 def test_a_run_of_the_same_settings_is_the_same_run_wherever_they_come_from() -> None:
     grid = {"head": ["meanP"]}
-    one = planned({"settings": {"lr": 0.5}, "grid": grid})
-    two = planned({"grid": grid}, settings={"lr": 0.5})
-    more = planned({"settings": {"lr": 0.5}, "grid": grid}, seeds=3, devices=("cpu",), part=(1, 2))
+    settings = {"lr": 0.5, "epochs": 30}
+    one = planned({"settings": settings, "grid": grid})
+    two = planned({"grid": grid}, settings=settings)
+    more = planned({"settings": settings, "grid": grid}, seeds=3, devices=("cpu",), part=(1, 2))
     assert one[0].key == two[0].key == more[0].key
     # As an earlier version named it: its finished runs are found.
     assert one[0].key == "shapes_head=meanP_40cce9a2_seed=0"
