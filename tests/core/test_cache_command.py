@@ -25,6 +25,7 @@ def copy(shapes_cache: Path, tmp_path: Path) -> Path:
 def test_what_a_cache_holds_is_said_in_lines_or_as_json(shapes_cache: Path) -> None:
     words = run("cache", "info", str(shapes_cache)).stdout
     assert "val: 8 of 8 clips, 64 frames, 8 captions, 0 without video, 0 failed, 0 partial" in words
+    assert words.startswith(f"{shapes_cache}: shapes, 0.")
     told = json.loads(run("cache", "info", str(shapes_cache), "--json").stdout)
     assert told["splits"]["val"]["frames"] == 64
     assert told["fingerprint"]["model"] == "tiny"

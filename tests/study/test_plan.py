@@ -8,7 +8,7 @@ import pytest
 
 from c4c.core.errors import C4CError
 from c4c.study.config import StudyConfig
-from c4c.study.plan import Run, default_preset, plan_runs
+from c4c.study.plan import Run, default_preset, plan_runs, plan_study
 from c4c.study.spec import Study, load_study, make_study
 
 TABLE = {
@@ -129,3 +129,16 @@ def test_a_study_without_a_head_names_what_is_lacking() -> None:
 def test_what_a_study_cannot_be_told_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(C4CError, match=words):
         StudyConfig(**{"name": "s", "datasets": ("shapes",), **changes})
+
+
+def test_a_device_that_does_not_exist_is_refused_before_anything_is_planned() -> None:
+    config = StudyConfig(name="heads", datasets=("shapes",), devices=("cpu", "cuda:77"))
+    with pytest.raises(C4CError, match="cuda:77"):
+        plan_study(config)
+
+
+def test_a_study_that_trains_nothing_takes_no_head() -> None:
+    config = StudyConfig(name="zero-shot", datasets=("shapes",), settings={"head": "seqLSTM"})
+    with pytest.raises(C4CError, match="trains no head"):
+        plan_study(config)
+    assert plan_study(replace(config, settings={}))[2]
