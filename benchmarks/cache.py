@@ -24,6 +24,7 @@ from c4c.cache.plan import plan
 from c4c.cache.shard import make_shard
 from c4c.cache.stored import write_shard
 from c4c.core.records import Caption, Clip, Dataset, Fingerprint
+from c4c.core.sampling import View
 
 FRAMES = 12
 
@@ -93,7 +94,7 @@ def main(count: int, batch: int, dim: int, shard_clips: int, repeats: int, threa
         with h5py.File(peer, "r") as file:
             for _ in range(repeats):
                 places = draw.integers(0, count, batch)
-                took, found = timed(lambda p=places: view.batch(p, max_frames=FRAMES).features)
+                took, found = timed(lambda p=places: view.batch(p, View(FRAMES)).features)
                 own.append(took)
                 names = [view.ids[place] for place in places]
                 took, wanted = timed(lambda n=names: from_file(file, n, dim))

@@ -8,6 +8,7 @@ import pytest
 
 from c4c.cache.open import Cache
 from c4c.core.config import DatasetSource
+from c4c.core.sampling import View
 from c4c.extract.config import ExtractConfig
 from c4c.extract.datasets.shapes import write_video
 from c4c.extract.pipeline import run_extract
@@ -45,5 +46,5 @@ def test_every_clip_of_a_layout_is_extracted(
     )
     assert (done.clips, done.failed) == (done.expected, ())
     clips = Cache.open(cache).clips(split)
-    batch = clips.batch(np.array([list(clips.ids).index(clip)]), 64)
+    batch = clips.batch(np.array([list(clips.ids).index(clip)]), View(64))
     assert batch.lengths.tolist() == [frames]
