@@ -98,11 +98,10 @@ def _device() -> str:
 def _native() -> str:
     from c4c.kernels import native
 
-    pool, search = native.lanes()
     if native.library() is None:
         raise LookupError
-    names = {16: "AVX-512", 8: "AVX2", 0: "none for this processor"}
-    return f"pooling: {names[pool]}; int8 search: {names[search]}"
+    pool, search = (native.LEVELS.get(at, "none for this processor") for at in native.levels())
+    return f"pooling: {pool}; int8 search: {search}"
 
 
 def _sandbox() -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # What native.c says it is: after an update it must be built again.
-VERSION = 3
+VERSION = 4
 # The widest rows it takes.
 MAX_DIM = 16384
 # Types of rows, as native.c numbers them.
@@ -31,6 +31,9 @@ _TYPES = {
     "keys": torch.int64,
 }
 _WHAT = ("pool", "build", "search")
+# What a processor has, from what is done slowest to what is done fastest, and its names.
+AVX2, AVX_VNNI, AVX512 = 1, 2, 3
+LEVELS = {AVX512: "AVX-512", AVX_VNNI: "AVX-VNNI", AVX2: "AVX2"}
 _I, _P, _F = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 
 
@@ -48,7 +51,7 @@ class _Work(ctypes.Structure):
     """``struct work`` of native.c."""
 
     _fields_ = [  # noqa: RUF012
-        ("what", _I), ("lanes", _I), ("arguments", _P), ("first", _I), ("last", _I), ("stop", _I),
+        ("what", _I), ("level", _I), ("arguments", _P), ("first", _I), ("last", _I), ("stop", _I),
     ]  # fmt: skip
 
 
@@ -89,19 +92,24 @@ def library() -> ctypes.CDLL | None:
     return found if found.c4c_version() == VERSION else None
 
 
-def runs(what: str, width: int) -> bool:
-    """Whether this machine does a task (``pool``, …) with vectors of 16 or 8 floats."""
+def runs(what: str, level: int) -> bool:
+    """Whether this machine does a task (``pool``, …) in the way of ``level``."""
     found = library()
-    return found is not None and bool(found.c4c_runs(_I(_WHAT.index(what)), _I(width)))
+    return found is not None and bool(found.c4c_runs(_I(_WHAT.index(what)), _I(level)))
 
 
 @cache
-def lanes() -> tuple[int, int]:
-    """Floats in the widest vector of this machine, for pooling and for search; 0: not here."""
+def levels() -> tuple[int, int]:
+    """The best of `LEVELS` that this machine has, for pooling and for search; 0: none."""
     pool, search = (
-        next((width for width in (16, 8) if runs(what, width)), 0) for what in ("pool", "search")
+        next((level for level in LEVELS if runs(what, level)), 0) for what in ("pool", "search")
     )
     return pool, search
+
+
+def most_word() -> int:
+    """The largest word of a query: without VNNI, sums of two products must fit in 16 bits."""
+    return 63 if levels()[1] == AVX2 else 127
 
 
 def takes(rows: Tensor) -> bool:
@@ -142,10 +150,10 @@ def together(what: str, tasks: Sequence[tuple[ctypes.Structure, int, int]]) -> l
     Returns:
         Where each stopped: at its last, or earlier for the reason that its C function gives.
     """
-    width = lanes()[0 if what == "pool" else 1]
+    level = levels()[0 if what == "pool" else 1]
     works = (_Work * len(tasks))()
     for work, (own, first, last) in zip(works, tasks, strict=True):
-        work.what, work.lanes, work.first, work.last = _WHAT.index(what), width, first, last
+        work.what, work.level, work.first, work.last = _WHAT.index(what), level, first, last
         work.arguments = ctypes.addressof(own)
     found = library()
     assert found is not None

@@ -1,7 +1,7 @@
-/* Vectors of one width: LANES floats, under the same names for AVX-512 and AVX2.
+/* Vectors of one kind of processor: LANES floats, under the same names for AVX-512 and AVX2.
  *
- * Included once for each width, after ``LANES`` is defined as 16 or 8; ``fn(name)`` gives a
- * function the name of its width. */
+ * Included once for each kind, after ``LANES`` is defined as 16 or 8, and ``VNNI`` as whether
+ * there are products of int8; ``fn(name)`` gives a function the name of its kind. */
 
 #undef fn
 #undef vfloat
@@ -28,7 +28,7 @@
 
 #if LANES == 16
 
-#define fn(name) name##_16
+#define fn(name) name##_avx512
 #define vfloat __m512
 #define vint __m512i
 #define vload(p) _mm512_loadu_ps(p)
@@ -40,7 +40,7 @@
 #define vsum(v) _mm512_reduce_add_ps(v)
 #define vload_half(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
 #define to_half(v) _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)
-#define to_brain(v) brain_of_16(v)
+#define to_brain(v) fn(brain_of)(v)
 /* Stores, ``past`` the cache or not. */
 #define vput(p, v, past) ((past) ? _mm512_stream_ps(p, v) : _mm512_storeu_ps(p, v))
 #define hput(p, v, past) \
@@ -60,7 +60,7 @@
 #define ifloor(v) _mm512_cvtps_epi32(_mm512_floor_ps(_mm512_min_ps(v, _mm512_set1_ps(2e9f))))
 
 /* float32 to bfloat16, to nearest even; NaN stays NaN. */
-static inline __m256i brain_of_16(__m512 v) {
+static inline __m256i fn(brain_of)(__m512 v) {
     __m512i bits = _mm512_castps_si512(v);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
@@ -71,7 +71,11 @@ static inline __m256i brain_of_16(__m512 v) {
 
 #else
 
-#define fn(name) name##_8
+#if VNNI
+#define fn(name) name##_vnni
+#else
+#define fn(name) name##_avx2
+#endif
 #define vfloat __m256
 #define vint __m256i
 #define vload(p) _mm256_loadu_ps(p)
@@ -80,10 +84,10 @@ static inline __m256i brain_of_16(__m512 v) {
 #define vzero() _mm256_setzero_ps()
 #define vfma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vmul(a, b) _mm256_mul_ps(a, b)
-#define vsum(v) sum_of_8(v)
+#define vsum(v) fn(sum_of)(v)
 #define vload_half(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #define to_half(v) _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)
-#define to_brain(v) brain_of_8(v)
+#define to_brain(v) fn(brain_of)(v)
 #define vput(p, v, past) ((past) ? _mm256_stream_ps(p, v) : _mm256_storeu_ps(p, v))
 #define hput(p, v, past) \
     ((past) ? _mm_stream_si128((__m128i *)(p), v) : _mm_storeu_si128((__m128i *)(p), v))
@@ -93,7 +97,12 @@ static inline __m256i brain_of_16(__m512 v) {
 #define iload(p) _mm256_loadu_si256((const __m256i *)(p))
 #define istore(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define iset(x) _mm256_set1_epi32(x)
-#if HAS_VEX
+#if !VNNI
+/* Two neighbouring products are added in 16 bits, which saturate: words are at most 63. */
+#define idot(sum, bytes, words)           \
+    (sum) = _mm256_add_epi32((sum),       \
+        _mm256_madd_epi16(_mm256_maddubs_epi16((bytes), (words)), _mm256_set1_epi16(1)))
+#elif HAS_VEX
 #define idot(sum, bytes, words) \
     __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(bytes), "x"(words))
 #else
@@ -103,13 +112,13 @@ static inline __m256i brain_of_16(__m512 v) {
     (0xFFu & ~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a))))
 #define ifloor(v) _mm256_cvtps_epi32(_mm256_floor_ps(_mm256_min_ps(v, _mm256_set1_ps(2e9f))))
 
-static inline float sum_of_8(__m256 v) {
+static inline float fn(sum_of)(__m256 v) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
-static inline __m128i brain_of_8(__m256 v) {
+static inline __m128i fn(brain_of)(__m256 v) {
     __m256i bits = _mm256_castps_si256(v);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     bits = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);

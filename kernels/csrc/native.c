@@ -1,13 +1,18 @@
 /* What c4c.kernels runs on a CPU: masked mean pooling and exact search over an int8 index.
  *
  * Plain functions for ctypes (native.py), which releases Python's lock while they run. Everything
- * is compiled for AVX-512 and for AVX2, and ``c4c_runs`` says which of them this machine runs. */
+ * is compiled for AVX-512 and for AVX2 (search with AVX-VNNI too), and ``c4c_runs`` says which of
+ * them this machine runs. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 3
+#define VERSION 4
+/* What a processor has, as native.py numbers it. */
+#define AVX2 1
+#define AVX_VNNI 2
+#define AVX512 3
 #define MAX_DIM 16384
 #define MAX_QUERIES 1024
 #define GROUP 32
@@ -58,7 +63,7 @@ struct search {
 
 /* A share of a task: ``what`` 0 pools, 1 builds, 2 searches; ``stop`` is how far it went. */
 struct work {
-    int64_t what, lanes;
+    int64_t what, level;
     void *arguments;
     int64_t first, last, stop;
 };
@@ -112,11 +117,13 @@ static void offer(struct search *s, int64_t query, int64_t row, float score) {
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma,avx2")
 #endif
 #define LANES 16
+#define VNNI 1
 #include "lanes.h"
 #include "pool.h"
 #include "build.h"
 #include "search.h"
 #undef LANES
+#undef VNNI
 #if defined(__clang__)
 #pragma clang attribute pop
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
@@ -126,10 +133,16 @@ static void offer(struct search *s, int64_t query, int64_t row, float score) {
 #pragma GCC target("avx2,fma,f16c")
 #endif
 #define LANES 8
+#define VNNI 1
+#include "lanes.h"
+#include "search.h"
+#undef VNNI
+#define VNNI 0
 #include "lanes.h"
 #include "pool.h"
 #include "build.h"
 #include "search.h"
+#undef VNNI
 #undef LANES
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -143,26 +156,28 @@ static unsigned cpuid(unsigned leaf, unsigned sub, int reg) {
     return r[reg];
 }
 
-/* Whether this machine runs task ``what`` with vectors of ``lanes`` floats. */
-int64_t c4c_runs(int64_t what, int64_t lanes) {
+/* Whether this machine runs task ``what`` in the way of ``level``. */
+int64_t c4c_runs(int64_t what, int64_t level) {
     __builtin_cpu_init();
     int half = cpuid(1, 0, 2) >> 29 & 1; /* F16C */
-    int narrow = half && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (lanes == 8) return narrow && (what == 0 || (HAS_VEX && (cpuid(7, 1, 0) >> 4 & 1)));
-    return narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    int avx2 = half && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (level == AVX2) return avx2;
+    if (level == AVX_VNNI) return avx2 && what == 2 && HAS_VEX && (cpuid(7, 1, 0) >> 4 & 1);
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && (cpuid(7, 0, 2) >> 11 & 1); /* AVX512-VNNI */
 }
 
 static int64_t run(const struct work *w) {
-    int wide = w->lanes == 16;
-    if (w->what == 0) return (wide ? pool_16 : pool_8)(w->arguments, w->first, w->last);
-    if (w->what == 1) return (wide ? build_16 : build_8)(w->arguments, w->first, w->last);
-    return (wide ? search_16 : search_8)(w->arguments, w->first, w->last);
+    int wide = w->level == AVX512;
+    if (w->what == 0) return (wide ? pool_avx512 : pool_avx2)(w->arguments, w->first, w->last);
+    if (w->what == 1) return (wide ? build_avx512 : build_avx2)(w->arguments, w->first, w->last);
+    if (wide) return search_avx512(w->arguments, w->first, w->last);
+    return (w->level == AVX_VNNI ? search_vnni : search_avx2)(w->arguments, w->first, w->last);
 }
 
 #else /* other processors take the path in torch */
 
-int64_t c4c_runs(int64_t what, int64_t lanes) { return 0; }
+int64_t c4c_runs(int64_t what, int64_t level) { return 0; }
 static int64_t run(const struct work *w) { return w->first; }
 
 #endif

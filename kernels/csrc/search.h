@@ -6,8 +6,10 @@
 #undef QUERIES
 #if LANES == 16
 #define QUERIES 12 /* 24 sums, 2 vectors of codes and a word: 27 of 32 registers */
-#else
+#elif VNNI
 #define QUERIES 6 /* 12 sums, 2 vectors of codes and a word: 15 of 16 registers */
+#else
+#define QUERIES 5 /* 10 sums, 2 vectors of codes, a word, ones and a product: 15 of 16 */
 #endif
 
 /* float32 inner product of a query and a row of the gallery. */

@@ -119,7 +119,7 @@ def _pool(frames: Tensor, starts: Tensor, counts: Tensor, keep: bool) -> tuple[T
     wide = compute_dtype(frames.dtype)
     pooled = frames.new_empty(len(starts), frames.shape[1])
     summed = torch.empty_like(pooled, dtype=wide) if keep else pooled.new_empty(0, dtype=wide)
-    if native.lanes()[0] and native.takes(frames):
+    if native.levels()[0] and native.takes(frames):
         _pool_native(frames, starts, counts, pooled, summed)
     else:
         _pool_steps(frames, starts, counts, pooled, summed)

@@ -58,7 +58,7 @@ class GalleryIndex:
     def __init__(self, gallery: Tensor | np.ndarray[Any, Any]) -> None:
         self.rows = _share(gallery)
         self.codes: Tensor | None = None
-        if native.lanes()[1] and native.takes(self.rows) and len(self.rows) > SMALLEST:
+        if native.levels()[1] and native.takes(self.rows) and len(self.rows) > SMALLEST:
             with _plainly():
                 self._build()
 
@@ -80,7 +80,7 @@ class GalleryIndex:
         """
         index = cls.__new__(cls)
         index.rows, index.codes = _share(gallery), None
-        if state and native.lanes()[1] and native.takes(index.rows):
+        if state and native.levels()[1] and native.takes(index.rows):
             groups, dim = -(-len(index.rows) // GROUP), index.rows.shape[1]
             shapes: dict[str, tuple[int, ...]] = {
                 "codes": (groups, -(-dim // 4), GROUP, 4),

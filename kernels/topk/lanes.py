@@ -48,7 +48,7 @@ class Words:
     @classmethod
     def of(cls, queries: Tensor, mean: Tensor) -> "Words":
         """Quantise queries [Q, D]."""
-        step = _scale(queries)
+        step = _scale(queries, native.most_word())
         words = (queries / step[:, None]).round_()
         least = least_norm(queries.shape[1])
         norm = queries.norm(dim=1) + least
@@ -134,9 +134,9 @@ def _state(index: Coded, words: Words, heap: Tensor, gap: Tensor) -> native.Sear
     )
 
 
-def _scale(rows: Tensor) -> Tensor:
-    """The scale [n] that makes int8 of each row (1 where one over it would overflow)."""
-    scale = rows.abs().amax(1) / 127
+def _scale(rows: Tensor, most: int) -> Tensor:
+    """The scale [n] that makes integers up to ``most`` (1 where one over it would overflow)."""
+    scale = rows.abs().amax(1) / most
     return torch.where(scale > LEAST_SCALE, scale, 1.0)
 
 

@@ -11,10 +11,10 @@ from c4c.kernels import GalleryIndex, masked_mean_pool, native, topk_similarity
 
 @pytest.fixture
 def forgetful():
-    for one in (native.library, native.lanes):
+    for one in (native.library, native.levels):
         one.cache_clear()
     yield
-    for one in (native.library, native.lanes):
+    for one in (native.library, native.levels):
         one.cache_clear()
 
 
@@ -37,8 +37,8 @@ def test_without_it_the_answers_are_the_same(state, tmp_path, monkeypatch, forge
     spec = None if state == "missing" else ModuleSpec("_native", None, origin=str(path))
     monkeypatch.setattr(native, "find_spec", lambda name: spec)
     native.library.cache_clear()
-    native.lanes.cache_clear()
-    assert native.library() is None and native.lanes() == (0, 0)
+    native.levels.cache_clear()
+    assert native.library() is None and native.levels() == (0, 0)
     index = GalleryIndex(rows)
     assert index.codes is None
     for found, was in zip(topk_similarity(rows[:9], index, 4), expected[0], strict=True):

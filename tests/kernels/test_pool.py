@@ -15,13 +15,13 @@ from c4c.kernels.pool.naive import cancelled, masked_mean_pool_reference
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
-# Vectors that this machine has for pooling: 16 and 8 floats, and 0, the path in torch.
-WIDTHS = [*(width for width in (16, 8) if native.runs("pool", width)), 0]
+# What this machine has for pooling, and 0, the path in torch.
+LEVELS = [*(level for level in native.LEVELS if native.runs("pool", level)), 0]
 
 
-@pytest.fixture(params=WIDTHS)
-def width(request, monkeypatch):
-    monkeypatch.setattr(native, "lanes", lambda: (request.param, request.param))
+@pytest.fixture(params=LEVELS)
+def level(request, monkeypatch):
+    monkeypatch.setattr(native, "levels", lambda: (request.param, request.param))
     return request.param
 
 
@@ -36,17 +36,17 @@ def test_two_orthogonal_frames_give_the_diagonal():
     t=st.integers(1, 11),
     d=st.one_of(st.integers(1, 140), st.sampled_from([256, 512])),
     dtype=st.sampled_from(list(TOLERANCE)),
-    width=st.sampled_from(WIDTHS),
+    level=st.sampled_from(LEVELS),
     seed=st.integers(0, 999),
 )
-def test_equals_the_definition_in_float64(n, t, d, dtype, width, seed):
+def test_equals_the_definition_in_float64(n, t, d, dtype, level, seed):
     generator = torch.Generator().manual_seed(seed)
     # A common part: a mean that nearly cancels has fewer digits.
     frames = (torch.randn(n, t, d, generator=generator) + 2.0).to(dtype)
     lengths = torch.randint(0, t + 1, (n,), generator=generator)
     expected = masked_mean_pool_reference(frames.double(), lengths)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "lanes", lambda: (width, width))
+        patch.setattr(native, "levels", lambda: (level, level))
         got = masked_mean_pool(frames, lengths).double()
     assert (got - expected).abs().max() <= 2 * TOLERANCE[dtype]
 
@@ -69,15 +69,15 @@ def opposites(pairs, dim, dtype, seed):
     pairs=st.one_of(st.integers(1, 12), st.sampled_from([50, 1000])),
     d=st.one_of(st.integers(1, 140), st.sampled_from([512, 2000])),
     dtype=st.sampled_from(list(TOLERANCE)),
-    width=st.sampled_from(WIDTHS),
+    level=st.sampled_from(LEVELS),
     seed=st.integers(0, 999),
 )
-def test_frames_that_cancel_give_zeros_and_no_gradient(pairs, d, dtype, width, seed):
+def test_frames_that_cancel_give_zeros_and_no_gradient(pairs, d, dtype, level, seed):
     """What rounding leaves of such a mean is no direction; everybody says so."""
     frames = opposites(pairs, d, dtype, seed).requires_grad_()
     lengths, weights = torch.tensor([2 * pairs]), torch.arange(1.0, d + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "lanes", lambda: (width, width))
+        patch.setattr(native, "levels", lambda: (level, level))
         pooled = masked_mean_pool(frames, lengths)
         (pooled * weights).sum().backward()
     assert (pooled == 0).all() and (frames.grad == 0).all()
@@ -89,7 +89,7 @@ def test_frames_that_cancel_give_zeros_and_no_gradient(pairs, d, dtype, width, s
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_mean_that_is_small_but_not_nothing_keeps_its_direction(dtype, width):
+def test_a_mean_that_is_small_but_not_nothing_keeps_its_direction(dtype, level):
     """A thousand times what rounding may leave: there are three digits."""
     frames = opposites(3, 40, dtype, seed=1)[0]
     rest = 1e3 * cancelled(dtype, torch.tensor(8), 40)
@@ -116,7 +116,7 @@ def test_the_mean_that_was_rounding_in_one_path_and_nothing_in_another():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_frames_too_small_to_be_squared_count_as_nothing(dtype, width):
+def test_frames_too_small_to_be_squared_count_as_nothing(dtype, level):
     """Their squares have no digits left, or none at all."""
     smallest = torch.finfo(compute_dtype(dtype)).tiny ** 0.5
     one = torch.ones(1, 2, 20).to(dtype)
@@ -133,7 +133,7 @@ def test_frames_too_small_to_be_squared_count_as_nothing(dtype, width):
     assert (one.grad[0, 1] == 0).all()
 
 
-def test_packed_equals_padded(width):
+def test_packed_equals_padded(level):
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([3, 0, 5, 1])
     padded = torch.randn(4, 5, 16, generator=generator)
@@ -143,7 +143,7 @@ def test_packed_equals_padded(width):
     torch.testing.assert_close(got, masked_mean_pool(padded, lengths), rtol=0, atol=0)
 
 
-def test_padding_never_changes_the_result_or_the_gradient(width):
+def test_padding_never_changes_the_result_or_the_gradient(level):
     frames = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
     lengths = torch.tensor([2, 0, 4])
     poisoned = frames.clone()
@@ -157,7 +157,7 @@ def test_padding_never_changes_the_result_or_the_gradient(width):
     assert (poisoned.grad[1] == 0).all() and (poisoned.grad[0, 2:] == 0).all()
 
 
-def test_clips_without_frames_and_frames_of_zeros_give_zeros(width):
+def test_clips_without_frames_and_frames_of_zeros_give_zeros(level):
     frames = torch.zeros(2, 3, 4, requires_grad=True)
     pooled = masked_mean_pool(frames, torch.tensor([0, 3]))
     pooled.sum().backward()
@@ -165,7 +165,7 @@ def test_clips_without_frames_and_frames_of_zeros_give_zeros(width):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_gradient_is_that_of_the_definition(dtype, width):
+def test_the_gradient_is_that_of_the_definition(dtype, level):
     generator = torch.Generator().manual_seed(7)
     lengths = torch.tensor([0, 1, 2, 3, 4, 5, 9])
     frames = (torch.randn(7, 9, 50, generator=generator) + 1).to(dtype).requires_grad_()
@@ -176,7 +176,7 @@ def test_the_gradient_is_that_of_the_definition(dtype, width):
     assert (frames.grad.double() - exact.grad).abs().max() <= 2 * TOLERANCE[dtype]
 
 
-def test_one_frame_that_stands_for_many(width):
+def test_one_frame_that_stands_for_many(level):
     frame = torch.randn(1, 32, generator=torch.Generator().manual_seed(8))
     offsets, weights = torch.tensor([0, 3, 10]), torch.arange(32.0)
 
@@ -201,7 +201,7 @@ def test_gradient_by_finite_differences(how):
         assert torch.autograd.gradcheck(lambda x: masked_mean_pool(x, offsets=offsets), frames)
 
 
-def test_strides_do_not_matter(width):
+def test_strides_do_not_matter(level):
     wide = torch.randn(10, 8, 12, generator=torch.Generator().manual_seed(3))
     view = wide[::2, :, ::3].transpose(0, 1)
     lengths = torch.tensor([5, 4, 3, 2, 1, 0, 5, 5])
@@ -210,7 +210,7 @@ def test_strides_do_not_matter(width):
 
 
 @pytest.mark.parametrize("how", ["padded", "packed"])
-def test_many_clips_cross_the_chunks(how, width, monkeypatch):
+def test_many_clips_cross_the_chunks(how, level, monkeypatch):
     """And so do their gradients, which are made in chunks whatever pools them."""
     generator = torch.Generator().manual_seed(4)
     lengths = torch.randint(0, 13, (40,), generator=generator)
@@ -234,7 +234,7 @@ def test_many_clips_cross_the_chunks(how, width, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_frames_that_are_not_finite_spoil_their_clip_alone(dtype, width):
+def test_frames_that_are_not_finite_spoil_their_clip_alone(dtype, level):
     frames = torch.ones(3, 4, 40, dtype=dtype)
     frames[1, 2, 7] = torch.nan
     pooled = masked_mean_pool(frames, torch.tensor([4, 4, 4]))
@@ -245,7 +245,7 @@ def test_frames_that_are_not_finite_spoil_their_clip_alone(dtype, width):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_do_not_show(threads, width):
+def test_threads_do_not_show(threads, level):
     generator, before = torch.Generator().manual_seed(6), torch.get_num_threads()
     frames = torch.randn(3000, 300, generator=generator).half()
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(1, 77).cumsum(0)])
@@ -260,7 +260,7 @@ def test_threads_do_not_show(threads, width):
     assert (found.double() - expected).abs().max() < 1e-3
 
 
-def test_no_clips_at_all(width):
+def test_no_clips_at_all(level):
     assert masked_mean_pool(torch.zeros(0, 4, 8), torch.zeros(0, dtype=torch.long)).shape == (0, 8)
 
 
@@ -284,7 +284,7 @@ def test_offsets_must_cover_the_frames():
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 10**9), (-1, 2), (2, -1), (4, 3), (2**62, 1)])
-def test_an_operator_called_by_itself_reads_no_other_memory(start, count, width):
+def test_an_operator_called_by_itself_reads_no_other_memory(start, count, level):
     rows = torch.tensor([start]), torch.tensor([count])
     for frames in (torch.ones(6, 5), torch.ones(6, 5).double()):
         with pytest.raises(C4CError, match="beyond the 6 frames"):
@@ -299,7 +299,7 @@ def test_the_operator_obeys_torch_library(keep, gradient):
     torch.library.opcheck(torch.ops.c4c.masked_mean_pool.default, (frames, *rows, keep))
 
 
-def test_the_gradient_does_not_depend_on_whether_sums_were_kept(width):
+def test_the_gradient_does_not_depend_on_whether_sums_were_kept(level):
     generator = torch.Generator().manual_seed(0)
     rows, weights = (torch.tensor([0, 2]), torch.tensor([2, 4])), torch.arange(5.0)
     found = []

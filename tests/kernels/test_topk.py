@@ -15,8 +15,8 @@ from c4c.kernels.topk import op as op_module
 from c4c.kernels.topk.blocks import score_block
 from c4c.kernels.topk.naive import topk_similarity_reference
 
-# Vectors that this machine has for search: 16 and 8 floats, and 0, the path in torch.
-WIDTHS = [*(width for width in (16, 8) if native.runs("search", width)), 0]
+# What this machine has for search, and 0, the path in torch.
+LEVELS = [*(level for level in native.LEVELS if native.runs("search", level)), 0]
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +24,9 @@ def small_indexes_too(monkeypatch):
     monkeypatch.setattr(index_module, "SMALLEST", 0)
 
 
-@pytest.fixture(params=WIDTHS)
-def width(request, monkeypatch):
-    monkeypatch.setattr(native, "lanes", lambda: (request.param, request.param))
+@pytest.fixture(params=LEVELS)
+def level(request, monkeypatch):
+    monkeypatch.setattr(native, "levels", lambda: (request.param, request.param))
     return request.param
 
 
@@ -79,10 +79,10 @@ def test_finds_what_brute_force_finds(kind, k):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 10, 100])
 @pytest.mark.parametrize("count", [1, 3, 61])
-def test_an_index_finds_what_brute_force_finds(kind, k, count, width):
+def test_an_index_finds_what_brute_force_finds(kind, k, count, level):
     gallery, queries = data(kind), data("random", n=count, seed=1)
     index = GalleryIndex(gallery)
-    assert (index.codes is not None) == (width > 0)
+    assert (index.codes is not None) == (level > 0)
     assert_same_up_to_ties(queries, gallery, *topk_similarity(queries, index, k))
 
 
@@ -91,7 +91,7 @@ def test_an_index_finds_what_brute_force_finds(kind, k, count, width):
     q=st.integers(1, 70),
     d=st.integers(1, 70),
     k=st.integers(1, 40),
-    how=st.sampled_from([None, *WIDTHS]),
+    how=st.sampled_from([None, *LEVELS]),
     seed=st.integers(0, 999),
 )
 def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, how, seed):
@@ -100,7 +100,7 @@ def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, how, seed)
     queries = torch.randn(q, d, generator=g).round()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_module, "SMALLEST", 0)
-        patch.setattr(native, "lanes", lambda: (how, how))
+        patch.setattr(native, "levels", lambda: (how, how))
         found = topk_similarity(queries, gallery if how is None else GalleryIndex(gallery), k)
     scores, indices = topk_similarity_reference(queries, gallery, k)
     real = min(k, n)
@@ -110,13 +110,24 @@ def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, how, seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_dtypes_are_compared_in_float32(dtype, width):
+def test_other_dtypes_are_compared_in_float32(dtype, level):
     gallery, queries = data("random").to(dtype), data("random", n=5, seed=1).to(dtype)
     for same in (gallery, GalleryIndex(gallery)):
         assert_same_up_to_ties(queries, gallery, *topk_similarity(queries, same, 10))
 
 
-def test_rows_of_width_one(width):
+def test_products_of_the_largest_codes_and_words_do_not_saturate(level):
+    """Rows and queries of ones and minus ones: every code and every word is an extreme."""
+    signs = torch.ones(3000, 64)
+    signs[torch.rand(3000, 64, generator=torch.Generator().manual_seed(2)) < 0.5] = -1.0
+    signs[::100] = 1.0
+    queries = torch.cat([signs[:9], -torch.ones(3, 64)])
+    found = topk_similarity(queries, GalleryIndex(signs), 40)
+    expected = topk_similarity_reference(queries, signs, 40)
+    assert found[0].equal(expected[0]) and found[1].equal(expected[1])
+
+
+def test_rows_of_width_one(level):
     gallery = torch.arange(700.0).remainder(97).reshape(-1, 1)
     queries = torch.tensor([[1.0], [-1.0]])
     found = topk_similarity(queries, GalleryIndex(gallery), 9)
@@ -124,7 +135,7 @@ def test_rows_of_width_one(width):
 
 
 @pytest.mark.parametrize("size", [1e-35, 1e-29, 1e-25, 1e-18, 1e18, 3e19])
-def test_very_small_and_very_large_rows(size, width):
+def test_very_small_and_very_large_rows(size, level):
     gallery, queries = data("random").double() * size, data("random", n=5, seed=1)
     found = topk_similarity(queries, GalleryIndex(gallery.float()), 10)
     narrow = gallery.float().double() / size
@@ -144,7 +155,7 @@ def test_memory_maps_streams_and_strides_agree(tmp_path):
 
 
 @pytest.mark.parametrize("few", [0, 100], ids=["threads share queries", "threads share rows"])
-def test_blocks_do_not_show(monkeypatch, few, width):
+def test_blocks_do_not_show(monkeypatch, few, level):
     gallery, queries = data("few directions"), data("few directions", n=30, seed=1)
     expected = topk_similarity_reference(queries, gallery, 20)
     monkeypatch.setattr(blocks_module, "BLOCK_ROWS", 96)
@@ -159,7 +170,7 @@ def test_blocks_do_not_show(monkeypatch, few, width):
 
 @pytest.mark.parametrize("pairs", [40_000, 1 << 26])
 @pytest.mark.parametrize("kind", ["one point", "duplicates", "few directions"])
-def test_where_the_bounds_do_not_prune_rows_are_done_in_float32(monkeypatch, pairs, kind, width):
+def test_where_the_bounds_do_not_prune_rows_are_done_in_float32(monkeypatch, pairs, kind, level):
     done = []
 
     def counting(best, queries, block, first):
@@ -172,12 +183,12 @@ def test_where_the_bounds_do_not_prune_rows_are_done_in_float32(monkeypatch, pai
     expected = topk_similarity_reference(queries, gallery, 9)
     scores, indices = topk_similarity(queries, GalleryIndex(gallery), 9)
     assert scores.equal(expected[0]) and indices.equal(expected[1])
-    if width:
+    if level:
         assert (sum(done) > 0) == (kind == "one point")
 
 
 def test_the_bounds_are_tried_again_after_rows_they_could_not_prune(monkeypatch):
-    if WIDTHS == [0]:
+    if LEVELS == [0]:
         pytest.skip("no compiled search on this machine: c4c doctor says why")
     done = []
 
@@ -196,7 +207,7 @@ def test_the_bounds_are_tried_again_after_rows_they_could_not_prune(monkeypatch)
 
 
 @pytest.mark.parametrize("count", [5, 60, 600])
-def test_what_surrounds_a_call_does_not_matter(count, width):
+def test_what_surrounds_a_call_does_not_matter(count, level):
     """Autocast, default devices and types, gradients: searches are in float32 on the CPU."""
     gallery, queries = data("random", n=5000), data("random", n=count, seed=1)
     expected = topk_similarity_reference(queries, gallery, 5)[1]
@@ -216,7 +227,7 @@ def test_what_surrounds_a_call_does_not_matter(count, width):
         torch.set_default_dtype(before)
 
 
-def test_the_largest_k(width):
+def test_the_largest_k(level):
     gallery, queries = data("few directions", n=5000), data("few directions", n=3, seed=1)
     expected = topk_similarity_reference(queries, gallery, 1024)
     for same in (gallery, GalleryIndex(gallery)):
@@ -225,7 +236,7 @@ def test_the_largest_k(width):
 
 
 def test_the_bound_prunes_ordinary_data(monkeypatch):
-    if WIDTHS == [0]:
+    if LEVELS == [0]:
         pytest.skip("no compiled search on this machine: c4c doctor says why")
     scored = {}
     inner = native.together
@@ -242,7 +253,7 @@ def test_the_bound_prunes_ordinary_data(monkeypatch):
     assert 0 < sum(scored.values()) < 0.02 * 64 * 20000
 
 
-def test_many_queries_give_what_each_of_them_gives_alone(monkeypatch, width):
+def test_many_queries_give_what_each_of_them_gives_alone(monkeypatch, level):
     gallery, queries = data("few directions"), data("few directions", n=40, seed=1)
     expected = topk_similarity(queries, gallery, 7)
     monkeypatch.setattr(op_module, "MANY", 40)
@@ -250,7 +261,7 @@ def test_many_queries_give_what_each_of_them_gives_alone(monkeypatch, width):
     monkeypatch.setattr(GalleryIndex, "search", recorded(built, GalleryIndex.search))
     found = topk_similarity(queries, gallery, 7)
     assert found[0].equal(expected[0]) and found[1].equal(expected[1])
-    assert [index.codes is not None for index in built] == [width > 0]
+    assert [index.codes is not None for index in built] == [level > 0]
 
 
 def recorded(calls, method):
@@ -264,7 +275,7 @@ def recorded(calls, method):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_do_not_show(threads, width):
+def test_threads_do_not_show(threads, level):
     gallery, before = data("few directions"), torch.get_num_threads()
     for count in (1, 40, 200):
         queries = data("few directions", n=count, seed=1)
@@ -278,7 +289,7 @@ def test_threads_do_not_show(threads, width):
 
 
 def test_the_index_is_a_quarter_of_the_gallery():
-    if WIDTHS == [0]:
+    if LEVELS == [0]:
         pytest.skip("no compiled search on this machine: c4c doctor says why")
     index = GalleryIndex(data("random", n=20000, dim=512))
     assert 0.25 <= index.nbytes / (4 * 20000 * 512) <= 0.26
