@@ -75,6 +75,7 @@ class Search(ctypes.Structure):
         ("count", _I), ("padded", _I), ("queries", _P), ("words", _P), ("shift", _P),
         ("step", _P), ("per_step", _P), ("norm", _P), ("remainder", _P), ("centre", _P),
         ("k", _I), ("keys", _P), ("gap", _P), ("scored", _I), ("seen", _I), ("most", _I),
+        ("base", _I),
     ]  # fmt: skip
 
 

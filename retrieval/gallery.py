@@ -120,17 +120,40 @@ class Gallery:
             ``count``, and where a piece is -1 there is no more.
         """
         count = min(count, MOST)
-        found = []
+        found, whole = [], []
         for number, piece in enumerate(self.pieces):
             mask = _both(allowed[number] if allowed else None, _not(self.gone[number]))
-            if mask is not None and not mask.any():
-                continue
-            found.append(_search(piece, kind, text, count, mask, number))
+            if mask is None:
+                whole.append(number)
+            elif mask.any():
+                found.append(_search_some(piece, kind, text, count, mask, number))
+        if whole:
+            found.append(self._search_whole(whole, kind, text, count))
         if not found:
             return torch.zeros(len(text), 0), *(torch.zeros(len(text), 0, dtype=torch.int64),) * 2
         scores, pieces, rows = (torch.cat(part, 1) for part in zip(*found, strict=True))
+        if len(found) == 1:
+            return scores, pieces, rows
         best, order = scores.topk(min(count, scores.shape[1]), dim=1)
         return best, pieces.gather(1, order), rows.gather(1, order)
+
+    def _search_whole(
+        self, numbers: list[int], kind: str, text: Tensor, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The best rows of some pieces, together; of windows by their int8 companions."""
+        held = [self.pieces[number] for number in numbers]
+        sizes = [len(piece.windows if kind == "windows" else piece.clips) for piece in held]
+        ends = torch.tensor(sizes).cumsum(0)
+        rows = [piece.searchable if kind == "windows" else piece.clips for piece in held]
+        scores, places = topk_similarity(text, rows, min(count, max(1, sum(sizes))))
+        at = torch.searchsorted(ends, places, right=True).clamp(max=len(held) - 1)
+        rows_in = places - (ends - torch.tensor(sizes))[at]
+        missing = places < 0
+        return (
+            scores,
+            torch.tensor(numbers)[at].masked_fill(missing, -1),
+            rows_in.masked_fill(missing, -1),
+        )
 
     def unrelated(self, kind: str) -> npt.NDArray[np.float32]:
         """The best score of each unrelated sentence on the whole gallery, float32 [S]."""
@@ -157,22 +180,18 @@ def _both(one: Mask | None, two: Mask | None) -> Mask | None:
     return both
 
 
-def _search(
-    piece: Piece,
-    kind: str,
-    text: Tensor,
-    count: int,
-    mask: Mask | None,
-    number: int,
+def _search_some(
+    piece: Piece, kind: str, text: Tensor, count: int, mask: Mask, number: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best rows of one piece, with its number; without a mask by its int8 companion."""
-    if mask is None:
-        rows = piece.searchable if kind == "windows" else piece.clips
-        scores, places = topk_similarity(text, rows, min(count, len(piece.windows)))
-    else:
-        held = piece.windows if kind == "windows" else piece.clips
-        chosen = torch.from_numpy(piece.rows_of(mask) if kind == "windows" else mask.nonzero()[0])
-        blocks = (held[some] for some in torch.split(chosen, _BLOCK))
-        scores, places = topk_similarity(text, blocks, min(count, max(1, len(chosen))))
-        places = torch.where(places < 0, -1, chosen[places.clamp(0)] if len(chosen) else places)
-    return scores, torch.where(places < 0, -1, number), places
+    """The best rows of some clips of a piece, with its number."""
+    held = piece.windows if kind == "windows" else piece.clips
+    chosen = torch.from_numpy(piece.rows_of(mask) if kind == "windows" else mask.nonzero()[0])
+    blocks = (held[some] for some in torch.split(chosen, _BLOCK))
+    scores, places = topk_similarity(text, blocks, min(count, max(1, len(chosen))))
+    missing = places < 0
+    rows = chosen[places.clamp(0)] if len(chosen) else places
+    return (
+        scores,
+        torch.full_like(places, number).masked_fill(missing, -1),
+        rows.masked_fill(missing, -1),
+    )

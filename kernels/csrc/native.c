@@ -59,6 +59,7 @@ struct search {
     int64_t *keys;
     float *gap; /* [padded]: the k-th best score less the query's product with the mean */
     int64_t scored, seen, most;
+    int64_t base; /* number of the gallery's first row */
 };
 
 /* A share of a task: ``what`` 0 pools, 1 builds, 2 searches; ``stop`` is how far it went. */
@@ -97,7 +98,7 @@ static float score_in(int64_t key) {
 
 /* Put a scored row in its query's heap if it is among the k best so far. */
 static void offer(struct search *s, int64_t query, int64_t row, float score) {
-    int64_t *heap = s->keys + query * s->k, key = key_of(score, row), at = 0;
+    int64_t *heap = s->keys + query * s->k, key = key_of(score, s->base + row), at = 0;
     if (key <= heap[0]) return;
     for (int64_t child; (child = 2 * at + 1) < s->k; at = child) {
         if (child + 1 < s->k && heap[child + 1] < heap[child]) child++;

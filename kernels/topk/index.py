@@ -15,7 +15,7 @@ been seen.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,19 +25,16 @@ from torch import Tensor
 
 from c4c.core.errors import C4CError
 from c4c.kernels import native
-from c4c.kernels.dispatch import check_matrix, check_same
-from c4c.kernels.topk.blocks import OP, blocks_of, check_finite, search_blocks
-from c4c.kernels.topk.lanes import GROUP, PAD, Lane, Words, least_norm
-from c4c.kernels.topk.select import INDEX_MASK, Best
+from c4c.kernels.dispatch import check_matrix
+from c4c.kernels.topk.blocks import OP, blocks_of, check_finite
+from c4c.kernels.topk.lanes import GROUP, PAD, least_norm
+from c4c.kernels.topk.parts import search_parts, split_evenly
+from c4c.kernels.topk.select import INDEX_MASK
 
 # Rows that the centre is the mean of.
 SAMPLE = 1 << 14
 # Smaller galleries are searched in float32.
 SMALLEST = 1024
-# Queries that one thread looks for at a time (their words stay in its cache); with fewer than
-# FEW, threads share the rows instead.
-QUERIES = 512
-FEW = 48
 # What is stored of an index.
 _STATE = ("codes", "mean", "scale", "bounds", "group_bounds")
 
@@ -109,41 +106,8 @@ class GalleryIndex:
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Scores float32 [Q, k] and indices int64 [Q, k] of the k best rows, best first."""
-        check_same(OP, "widths", queries.shape[1], self.rows.shape[1], "use one backbone for both")
-        if self.codes is None or not len(queries):
-            return search_blocks(queries, blocks_of(self.rows), k)
         with _plainly():
-            scores, indices = self._search(queries.to("cpu", torch.float32).contiguous(), k)
-        return scores.to(queries.device), indices.to(queries.device)
-
-    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        threads, every = torch.get_num_threads(), (0, len(self.scale))
-        if len(queries) < FEW:
-            words = Words.of(queries, self.mean)
-            parts = self._run([(words, share) for share in _shares(len(self.scale), threads)], k)
-            parts[0].keep(torch.cat([part.keys for part in parts], 1).topk(k, 1).values)
-            return parts[0].result()
-        size = min(QUERIES, -(-len(queries) // threads))
-        found = [
-            best.result()
-            for some in torch.split(queries, size * threads)
-            for best in self._run(
-                [(Words.of(part, self.mean), every) for part in torch.split(some, size)], k
-            )
-        ]
-        return torch.cat([one[0] for one in found]), torch.cat([one[1] for one in found])
-
-    def _run(self, works: list[tuple["Words", tuple[int, int]]], k: int) -> list[Best]:
-        """The best rows of each share of the groups for its queries; side by side."""
-        lanes = [Lane(self, words, k, share) for words, share in works]
-        while any(lane.group < lane.last for lane in lanes):
-            ready = [lane for lane in lanes if lane.by_bounds()]
-            stops = native.together("search", [lane.task for lane in ready])
-            for lane, stop in zip(ready, stops, strict=True):
-                lane.group = stop
-            for lane in lanes:
-                lane.settle()
-        return [lane.result() for lane in lanes]
+            return search_parts([self], queries, k)
 
     def _build(self) -> None:
         count, dim = self.rows.shape
@@ -154,7 +118,7 @@ class GalleryIndex:
         self.scale = self.mean.new_empty(groups)
         # |scale * code| and |rest| of every row.
         self.bounds = self.mean.new_empty(2, groups * GROUP)
-        shares = _shares(groups, torch.get_num_threads())
+        shares = split_evenly(groups, torch.get_num_threads())
         rooms = self.mean.new_zeros(len(shares), GROUP, dim + -dim % PAD)
         tasks = [(self._building(room), *share) for room, share in zip(rooms, shares, strict=True)]
         if native.together("build", tasks) != [last for _, last in shares]:
@@ -189,12 +153,6 @@ class GalleryIndex:
         )
 
 
-def _shares(count: int, parts: int) -> list[tuple[int, int]]:
-    """``count`` things in ``parts`` runs of nearly equal length, some of them empty."""
-    ends = [count * part // parts for part in range(parts + 1)]
-    return list(zip(ends, ends[1:], strict=False))
-
-
 def _share(gallery: Tensor | np.ndarray[Any, Any]) -> Tensor:
     """The gallery as a tensor on the CPU, without a copy."""
     if not isinstance(gallery, Tensor):
@@ -208,6 +166,14 @@ def _share(gallery: Tensor | np.ndarray[Any, Any]) -> Tensor:
     if len(gallery) > INDEX_MASK:
         raise C4CError(f"{OP}: the gallery has more than {INDEX_MASK} rows; split it.")
     return gallery.detach()
+
+
+def search_indexes(
+    indexes: Sequence[GalleryIndex], queries: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """What ``GalleryIndex.search`` gives, of several as one: rows are numbered through."""
+    with _plainly():
+        return search_parts(indexes, queries, k)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One thread's part of a search by an int8 index (index.py): queries in words, groups in turn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -34,7 +34,10 @@ class Coded(Protocol):
 
 @dataclass(frozen=True)
 class Words:
-    """Quantised queries, ``queries = step * words + remainder``, padded for vector loads."""
+    """Quantised queries, ``queries = step * words + remainder``, padded for vector loads.
+
+    ``centre`` is their products with the mean of the index that they are searched in.
+    """
 
     queries: Tensor
     words: Tensor
@@ -46,8 +49,8 @@ class Words:
     centre: Tensor
 
     @classmethod
-    def of(cls, queries: Tensor, mean: Tensor) -> "Words":
-        """Quantise queries [Q, D]."""
+    def of(cls, queries: Tensor) -> "Words":
+        """Quantise queries [Q, D], for an index whose mean is zero."""
         step = _scale(queries, native.most_word())
         words = (queries / step[:, None]).round_()
         least = least_norm(queries.shape[1])
@@ -57,23 +60,39 @@ class Words:
         remainder += norm * 4 * torch.finfo(torch.float32).eps
         narrow = torch.nn.functional.pad(words, (0, -words.shape[1] % 4)).to(torch.int8)
         shift = -128 * narrow.sum(1, dtype=torch.int32)
-        floats = [_padded(x) for x in (step, 1 / step, norm, remainder, queries @ mean)]
+        floats = [_padded(x) for x in (step, 1 / step, norm, remainder, 0 * norm)]
         return cls(queries, narrow, shift, *floats)
+
+    def about(self, mean: Tensor) -> "Words":
+        """The same, for an index of that mean [D]."""
+        return replace(self, centre=_padded(self.queries @ mean))
 
 
 class Lane:
-    """One thread's part of a search: some queries, some groups, and the best of them so far."""
+    """One thread's part of a search: some queries, some groups, and the best of them so far.
 
-    def __init__(self, index: Coded, words: Words, k: int, share: tuple[int, int]):
+    Args:
+        index: what is searched.
+        words: for which queries.
+        best: of what was searched before; it is added to.
+        share: the first of the index's groups that are searched, and the one after the last.
+        base: number of the index's first row.
+    """
+
+    def __init__(
+        self, index: Coded, words: Words, best: Best, share: tuple[int, int], base: int
+    ) -> None:
         self.group, self.last = share
-        self._index, self._words, queries = index, words, words.queries
-        self._best = Best(len(queries), k, queries.device)
-        self._heap = self._best.keys.clone()
-        self._gap = torch.full_like(self._words.norm, -torch.inf)
-        self._state = _state(index, self._words, self._heap, self._gap)
+        self._index, self._words, self._best, self._base = index, words, best, base
+        self._heap = best.keys.flip(1)  # An ascending row is a heap.
+        self._gap = torch.full_like(words.norm, -torch.inf)
+        self._set_gap()
+        queries, k = best.keys.shape
+        self._state = _state(index, words, self._heap, self._gap)
+        self._state.base = base
         # Before there is a threshold everything passes.
-        self._state.most = len(queries) * (4 * k + 512)
-        self._stretch = max(1, PAIRS // (GROUP * len(queries)))
+        self._state.most = queries * (4 * k + 512)
+        self._stretch = max(1, PAIRS // (GROUP * queries))
         self._first = self._end = self._retry = self.group
         self._tried = False
 
@@ -95,14 +114,17 @@ class Lane:
         best = self.result()
         low, high = self.group * GROUP, min(self._end * GROUP, len(self._index.rows))
         for first, block in blocks_of(self._index.rows[low:high]):
-            score_block(best, self._words.queries, block.float(), low + first)
-        # An ascending row is a heap.
+            score_block(best, self._words.queries, block.float(), self._base + low + first)
         self._heap.copy_(best.keys.flip(1))
-        self._gap[: len(best.keys)] = best.threshold - self._words.centre[: len(best.keys)]
+        self._set_gap()
         self.group = self._end
         if self._tried:
             self._retry = 2 * self._end - self._first
             self._state.seen = self._state.scored = 0
+
+    def _set_gap(self) -> None:
+        count = len(self._best.keys)
+        self._gap[:count] = self._best.threshold - self._words.centre[:count]
 
     def result(self) -> Best:
         """The best so far, in order."""

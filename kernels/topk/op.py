@@ -6,8 +6,10 @@ faster). To queries on a GPU a gallery that lies elsewhere is brought a block at
 them give the same answer.
 """
 
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +26,9 @@ from c4c.kernels.topk.blocks import (
 )
 from c4c.kernels.topk.stream import search_stream
 
+if TYPE_CHECKING:
+    from c4c.kernels.topk.index import GalleryIndex
+
 MAX_K = 1024
 # So many queries pay for an index that is built for them alone.
 MANY = 512
@@ -38,7 +43,7 @@ class Searchable(Protocol):
 
 
 def topk_similarity(
-    queries: Tensor, gallery: Block | Searchable | Iterable[Block], k: int
+    queries: Tensor, gallery: Block | Searchable | Sequence[GalleryIndex] | Iterable[Block], k: int
 ) -> tuple[Tensor, Tensor]:
     """Find the k rows of the gallery with the largest inner product with each query.
 
@@ -49,8 +54,8 @@ def topk_similarity(
     Args:
         queries: vectors [Q, D].
         gallery: rows [N, D] as a tensor, an array (memory-mapped ones are read a block at
-            a time), a `GalleryIndex`, or an iterable of such blocks; float16, bfloat16,
-            float32 or float64 (compared in float32). N < 2**32.
+            a time), a `GalleryIndex` or a list of them, or an iterable of such blocks; float16,
+            bfloat16, float32 or float64 (compared in float32). N < 2**32.
         k: how many, 1..1024.
 
     Returns:
@@ -65,6 +70,10 @@ def topk_similarity(
     check_finite(queries, "query")
     if isinstance(gallery, Searchable):
         return gallery.search(queries, k)
+    if isinstance(gallery, Sequence) and gallery and isinstance(gallery[0], Searchable):
+        from c4c.kernels.topk.index import search_indexes
+
+        return search_indexes(cast("Sequence[GalleryIndex]", gallery), queries, k)
     if isinstance(gallery, Tensor) and (gallery.is_cuda or not queries.is_cuda):
         check_matrix(OP, "gallery", gallery)
         check_same(OP, "widths", queries.shape[1], gallery.shape[1], "use one backbone for both")

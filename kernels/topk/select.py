@@ -91,6 +91,14 @@ class Best:
         """The k best keys [Q, k] once ``keys`` [Q, m] are among them; nothing is kept."""
         return torch.cat([self.keys, keys], 1).topk(self.keys.shape[1], 1).values
 
+    def floor(self) -> "Best":
+        """Nothing but a threshold, which is this one's: all that is kept elsewhere is above it."""
+        other = Best(*self.keys.shape, self.keys.device)
+        if not self.seed:
+            # The k-th best score, at a row behind all others.
+            other.keep((self.keys[:, -1:] & ~INDEX_MASK).repeat(1, self.keys.shape[1]))
+        return other
+
     def keep(self, keys: Tensor) -> None:
         """Take ``keys`` [Q, k] (from `merged`) as the best so far."""
         self.keys = keys

@@ -12,6 +12,7 @@ from c4c.kernels.topk import blocks as blocks_module
 from c4c.kernels.topk import index as index_module
 from c4c.kernels.topk import lanes as lanes_module
 from c4c.kernels.topk import op as op_module
+from c4c.kernels.topk import parts as parts_module
 from c4c.kernels.topk.blocks import score_block
 from c4c.kernels.topk.naive import topk_similarity_reference
 
@@ -109,6 +110,49 @@ def test_whole_numbers_are_exact_with_ties_by_lower_index(n, q, d, k, how, seed)
     assert (found[1][:, real:] == -1).all() and (found[0][:, real:] == -torch.inf).all()
 
 
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=2, max_size=6),
+    plain=st.integers(0, 200),
+    q=st.sampled_from([1, 3, 50, 70]),
+    k=st.integers(1, 40),
+    how=st.sampled_from(LEVELS),
+    spread=st.sampled_from([1, 100]),
+    seed=st.integers(0, 999),
+)
+def test_several_indexes_are_searched_as_one(sizes, plain, q, k, how, spread, seed):
+    """What one of them has found rules out rows of the next, and ties stay by lower index."""
+    g = torch.Generator().manual_seed(seed)
+    gallery = torch.randint(-3 * spread, 3 * spread, (sum(sizes), 20), generator=g).float()
+    queries = torch.randint(-3, 4, (q, 20), generator=g).float()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "SMALLEST", plain)  # smaller ones have no codes
+        patch.setattr(native, "levels", lambda: (how, how))
+        patch.setattr(torch, "get_num_threads", lambda: 3)
+        parts = [GalleryIndex(part) for part in gallery.split(sizes)]
+        scores, indices = topk_similarity(queries, parts, k)
+    expected = topk_similarity_reference(queries, gallery, k)
+    real = min(k, len(gallery))
+    assert indices[:, :real].equal(expected[1]) and scores[:, :real].equal(expected[0])
+    assert (indices[:, real:] == -1).all()
+
+
+@pytest.mark.parametrize("kind", ["few directions", "one point", "common direction"])
+def test_later_indexes_are_pruned_by_what_earlier_ones_hold(kind, level, monkeypatch):
+    monkeypatch.setattr(lanes_module, "PAIRS", 32 * 40)
+    gallery, queries = data(kind, n=6000).round(), data("few directions", n=40, seed=1).round()
+    expected = topk_similarity_reference(queries, gallery, 9)
+    for some in (queries, queries[:3]):
+        found = topk_similarity(some, [GalleryIndex(part) for part in gallery.split(1100)], 9)
+        assert found[0].equal(expected[0][: len(some)])
+        assert found[1].equal(expected[1][: len(some)])
+
+
+def test_indexes_of_other_widths_are_refused():
+    parts = [GalleryIndex(torch.ones(9, 3)), GalleryIndex(torch.ones(9, 4))]
+    with pytest.raises(C4CError, match="widths differ .3 and 4"):
+        topk_similarity(torch.ones(1, 3), parts, 1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_dtypes_are_compared_in_float32(dtype, level):
     gallery, queries = data("random").to(dtype), data("random", n=5, seed=1).to(dtype)
@@ -160,9 +204,9 @@ def test_blocks_do_not_show(monkeypatch, few, level):
     expected = topk_similarity_reference(queries, gallery, 20)
     monkeypatch.setattr(blocks_module, "BLOCK_ROWS", 96)
     monkeypatch.setattr(blocks_module, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(index_module, "QUERIES", 7)
+    monkeypatch.setattr(parts_module, "QUERIES", 7)
     monkeypatch.setattr(lanes_module, "PAIRS", 1000)
-    monkeypatch.setattr(index_module, "FEW", few)
+    monkeypatch.setattr(parts_module, "FEW", few)
     for same in (gallery, GalleryIndex(gallery)):
         scores, indices = topk_similarity(queries, same, 20)
         assert scores.equal(expected[0]) and indices.equal(expected[1])
