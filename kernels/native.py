@@ -5,11 +5,12 @@ c4c is installed and a C compiler is there; elsewhere the paths in torch do the 
 """
 
 import ctypes
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,14 +48,6 @@ class Pooling(ctypes.Structure):
     ]  # fmt: skip
 
 
-class _Work(ctypes.Structure):
-    """``struct work`` of native.c."""
-
-    _fields_ = [  # noqa: RUF012
-        ("what", _I), ("level", _I), ("arguments", _P), ("first", _I), ("last", _I), ("stop", _I),
-    ]  # fmt: skip
-
-
 class Building(ctypes.Structure):
     """``struct building`` of native.c."""
 
@@ -65,18 +58,53 @@ class Building(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Coded(ctypes.Structure):
+    """``struct coded`` of native.c."""
+
+    _fields_ = [  # noqa: RUF012
+        ("rows", _P), ("stride", _I), ("kind", _I), ("dim", _I), ("depth", _I), ("codes", _P),
+        ("scale", _P), ("group_length", _P), ("group_error", _P), ("length", _P), ("error", _P),
+    ]  # fmt: skip
+
+
 class Search(ctypes.Structure):
     """``struct search`` of native.c."""
 
     _fields_ = [  # noqa: RUF012
-        ("rows", _P), ("stride", _I), ("kind", _I), ("dim", _I), ("depth", _I),
-        ("codes", _P), ("scale", _P), ("group_length", _P), ("group_error", _P),
-        ("length", _P), ("error", _P),
         ("count", _I), ("padded", _I), ("queries", _P), ("words", _P), ("shift", _P),
-        ("step", _P), ("per_step", _P), ("norm", _P), ("remainder", _P), ("centre", _P),
+        ("step", _P), ("per_step", _P), ("norm", _P), ("remainder", _P),
         ("k", _I), ("keys", _P), ("gap", _P), ("scored", _I), ("seen", _I), ("most", _I),
-        ("base", _I),
+        ("in", Coded), ("base", _I), ("centre", _P),
     ]  # fmt: skip
+
+
+class _Work(ctypes.Structure):
+    """``struct work`` of native.c."""
+
+    _fields_ = [  # noqa: RUF012
+        ("what", _I), ("level", _I), ("arguments", _P), ("first", _I), ("last", _I), ("stop", _I),
+        ("in", ctypes.POINTER(Coded)), ("base", _I), ("centre", _P),
+    ]  # fmt: skip
+
+
+class Task(NamedTuple):
+    """What ``together`` is to do: clips or groups ``first`` to ``last - 1``.
+
+    Attributes:
+        arguments: the structure that its function takes.
+        first: where it begins.
+        last: the one after the last.
+        coded: what is searched.
+        base: the number of its first row.
+        centre: address of the queries' products with its mean, float32.
+    """
+
+    arguments: ctypes.Structure
+    first: int
+    last: int
+    coded: Coded | None = None
+    base: int = 0
+    centre: int | None = None
 
 
 @cache
@@ -141,26 +169,33 @@ def pointers(**tensors: Tensor) -> dict[str, int]:
     return {name: tensor.data_ptr() for name, tensor in tensors.items()}
 
 
-def together(what: str, tasks: Sequence[tuple[ctypes.Structure, int, int]]) -> list[int]:
-    """Do tasks side by side on torch's threads.
+def together(what: str, chains: Sequence[Sequence[Task]]) -> list[list[int]]:
+    """Do tasks on torch's threads: chains side by side, those of a chain one after the other.
 
     Args:
         what: ``pool``, ``build`` or ``search``.
-        tasks: what each works on, and its first and last (exclusive) clip or group.
+        chains: what is to be done.
 
     Returns:
-        Where each stopped: at its last, or earlier for the reason that its C function gives.
+        Where each task stopped: at its last, or earlier for the reason that its C function
+        gives. Then those behind it in its chain were not begun.
     """
-    level = levels()[0 if what == "pool" else 1]
+    number, level = _WHAT.index(what), levels()[0 if what == "pool" else 1]
+    tasks = [task for chain in chains for task in chain]
     works = (_Work * len(tasks))()
-    for work, (own, first, last) in zip(works, tasks, strict=True):
-        work.what, work.level, work.first, work.last = _WHAT.index(what), level, first, last
-        work.arguments = ctypes.addressof(own)
+    for work, task in zip(works, tasks, strict=True):
+        coded = ctypes.pointer(task.coded) if task.coded else None
+        about = number, level, ctypes.addressof(task.arguments), task.first, task.last, task.first
+        work.__init__(*about, coded, task.base, task.centre)  # type: ignore[misc]
+    ends = list(itertools.accumulate(map(len, chains)))
     found = library()
     assert found is not None
-    threads = min(len(tasks), torch.get_num_threads())
-    found.c4c_together(_parallel(), _I(threads), works, _I(len(tasks)))
-    return [work.stop for work in works]
+    threads = min(len(chains), torch.get_num_threads())
+    found.c4c_together(_parallel(), _I(threads), works, (_I * len(ends))(*ends), _I(len(chains)))
+    return [
+        [work.stop for work in works[end - len(chain) : end]]
+        for chain, end in zip(chains, ends, strict=True)
+    ]
 
 
 @cache

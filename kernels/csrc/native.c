@@ -42,31 +42,42 @@ struct building {
     float mean_norm, rounding, least;
 };
 
-struct search {
-    /* The gallery: rows, then codes [groups, depth, GROUP, 4] and bounds. */
+/* A gallery: rows, then codes [groups, depth, GROUP, 4] and bounds. */
+struct coded {
     const void *rows;
     int64_t stride, kind, dim, depth;
     const uint8_t *codes;
     const float *scale, *group_length, *group_error, *length, *error;
+};
+
+struct search {
     /* The queries: at most MAX_QUERIES, arrays of floats padded to a multiple of 16. */
     int64_t count, padded;
     const float *queries;
     const int8_t *words;
     const int32_t *shift; /* takes back the 128 that makes codes unsigned */
-    const float *step, *per_step, *norm, *remainder, *centre;
+    const float *step, *per_step, *norm, *remainder;
     /* What is found: a heap of the k best keys of each query, the least first. */
     int64_t k;
     int64_t *keys;
     float *gap; /* [padded]: the k-th best score less the query's product with the mean */
     int64_t scored, seen, most;
-    int64_t base; /* number of the gallery's first row */
+    /* What is searched now: the number of its first row, and the queries' products with its
+     * mean, padded too. */
+    struct coded in;
+    int64_t base;
+    const float *centre;
 };
 
-/* A share of a task: ``what`` 0 pools, 1 builds, 2 searches; ``stop`` is how far it went. */
+/* A share of a task: ``what`` 0 pools, 1 builds, 2 searches; ``stop`` is how far it went. The
+ * last three are for search: the gallery, and what ``struct search`` has of it. */
 struct work {
     int64_t what, level;
     void *arguments;
     int64_t first, last, stop;
+    const struct coded *in;
+    int64_t base;
+    const float *centre;
 };
 
 int64_t c4c_version(void) { return VERSION; }
@@ -96,6 +107,12 @@ static float score_in(int64_t key) {
     return own.value;
 }
 
+/* The gap of a query: while there are fewer than k, everything may enter. */
+static void set_gap(struct search *s, int64_t query) {
+    int64_t least = s->keys[query * s->k];
+    s->gap[query] = least == INT64_MIN ? -INFINITY : score_in(least) - s->centre[query];
+}
+
 /* Put a scored row in its query's heap if it is among the k best so far. */
 static void offer(struct search *s, int64_t query, int64_t row, float score) {
     int64_t *heap = s->keys + query * s->k, key = key_of(score, s->base + row), at = 0;
@@ -106,8 +123,7 @@ static void offer(struct search *s, int64_t query, int64_t row, float score) {
         heap[at] = heap[child];
     }
     heap[at] = key;
-    /* While there are fewer than k, everything may enter. */
-    s->gap[query] = heap[0] == INT64_MIN ? -INFINITY : score_in(heap[0]) - s->centre[query];
+    set_gap(s, query);
 }
 
 #if defined(__clang__)
@@ -172,8 +188,13 @@ static int64_t run(const struct work *w) {
     int wide = w->level == AVX512;
     if (w->what == 0) return (wide ? pool_avx512 : pool_avx2)(w->arguments, w->first, w->last);
     if (w->what == 1) return (wide ? build_avx512 : build_avx2)(w->arguments, w->first, w->last);
-    if (wide) return search_avx512(w->arguments, w->first, w->last);
-    return (w->level == AVX_VNNI ? search_vnni : search_avx2)(w->arguments, w->first, w->last);
+    struct search *s = w->arguments;
+    s->in = *w->in;
+    s->base = w->base;
+    s->centre = w->centre;
+    for (int64_t q = 0; q < s->count; q++) set_gap(s, q);
+    if (wide) return search_avx512(s, w->first, w->last);
+    return (w->level == AVX_VNNI ? search_vnni : search_avx2)(s, w->first, w->last);
 }
 
 #else /* other processors take the path in torch */
@@ -185,20 +206,26 @@ static int64_t run(const struct work *w) { return w->first; }
 
 struct team {
     struct work *works;
-    int64_t count, next;
+    const int64_t *ends;
+    int64_t chains, next;
 };
 
 static void member(void *data) {
     struct team *team = data;
-    for (int64_t i; (i = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->count;)
-        team->works[i].stop = run(&team->works[i]);
+    for (int64_t i; (i = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->chains;)
+        for (int64_t w = i ? team->ends[i - 1] : 0; w < team->ends[i]; w++) {
+            struct work *work = &team->works[w];
+            work->stop = run(work);
+            if (work->stop < work->last) break;
+        }
 }
 
 /* Do all works, on the threads that torch has: ``parallel`` is the GOMP_parallel that it uses.
- * Threads of our own would wait for a core while torch's spin for their next turn. */
+ * Threads of our own would wait for a core while torch's spin for their next turn. Works of a
+ * chain, which ends before ``ends``, are done in turn until one stops early. */
 void c4c_together(void (*parallel)(void (*)(void *), void *, unsigned, unsigned),
-                  int64_t threads, struct work *works, int64_t count) {
-    struct team team = {works, count, 0};
+                  int64_t threads, struct work *works, const int64_t *ends, int64_t chains) {
+    struct team team = {works, ends, chains, 0};
     if (parallel && threads > 1) parallel(member, &team, (unsigned)threads, 0);
     else member(&team);
 }

@@ -28,17 +28,17 @@ static inline __attribute__((always_inline)) float fn(inner)(
 }
 
 static float fn(score)(const struct search *s, int64_t query, int64_t row) {
-    const float *q = s->queries + query * s->dim;
-    const char *r = (const char *)s->rows + row * s->stride;
-    if (s->kind == 0) return fn(inner)(q, r, 0, s->dim);
-    return s->kind == 1 ? fn(inner)(q, r, 1, s->dim) : fn(inner)(q, r, 2, s->dim);
+    const float *q = s->queries + query * s->in.dim;
+    const char *r = (const char *)s->in.rows + row * s->in.stride;
+    if (s->in.kind == 0) return fn(inner)(q, r, 0, s->in.dim);
+    return s->in.kind == 1 ? fn(inner)(q, r, 1, s->in.dim) : fn(inner)(q, r, 2, s->in.dim);
 }
 
 /* The smallest product of a row of this group with each query that its bound lets pass; where
  * bounds are beyond float32, so are the scores. */
 static void fn(limits)(const struct search *s, int64_t group, int32_t *limit) {
-    float length = s->group_length[group], error = s->group_error[group];
-    vfloat scale = vset(1 / s->scale[group]);
+    float length = s->in.group_length[group], error = s->in.group_error[group];
+    vfloat scale = vset(1 / s->in.scale[group]);
     for (int64_t q = 0; q < s->padded; q += LANES) {
         vfloat gap = vfma(vload(s->remainder + q), vset(-length), vload(s->gap + q));
         gap = vfma(vload(s->norm + q), vset(-error), gap);
@@ -49,12 +49,12 @@ static void fn(limits)(const struct search *s, int64_t group, int32_t *limit) {
 /* Look at the rows of a group whose product with a query passed. */
 static void fn(look)(
     struct search *s, int64_t query, int64_t group, int first, uint32_t passed, const int32_t *dots) {
-    float factor = s->step[query] * s->scale[group];
+    float factor = s->step[query] * s->in.scale[group];
     for (; passed; passed &= passed - 1) {
         int lane = __builtin_ctz(passed);
         int64_t row = group * GROUP + first + lane;
-        float reach = s->remainder[query] * s->length[row] + s->norm[query] * s->error[row];
-        int there = s->error[row] >= 0;
+        float reach = s->remainder[query] * s->in.length[row] + s->norm[query] * s->in.error[row];
+        int there = s->in.error[row] >= 0;
         if (!there || !(factor * (float)dots[lane] + reach >= s->gap[query])) continue;
         s->scored++;
         offer(s, query, row, fn(score)(s, query, row));
@@ -65,13 +65,13 @@ static void fn(look)(
 static inline __attribute__((always_inline)) void fn(tile)(
     struct search *s, int64_t query, const int count, int64_t group, int first,
     const int32_t *limit) {
-    const uint8_t *codes = s->codes + (group * s->depth * GROUP + first) * 4;
-    const int8_t *words = s->words + query * s->depth * 4;
-    int64_t apart = s->depth * 4;
+    const uint8_t *codes = s->in.codes + (group * s->in.depth * GROUP + first) * 4;
+    const int8_t *words = s->words + query * s->in.depth * 4;
+    int64_t apart = s->in.depth * 4;
     vint one[QUERIES], two[QUERIES];
 #pragma GCC unroll 12
     for (int i = 0; i < count; i++) one[i] = two[i] = iset(s->shift[query + i]);
-    for (int64_t k = 0; k < s->depth; k++) {
+    for (int64_t k = 0; k < s->in.depth; k++) {
         vint a = iload(codes + k * 4 * GROUP), b = iload(codes + k * 4 * GROUP + 4 * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < count; i++) {
@@ -99,10 +99,10 @@ static inline __attribute__((always_inline)) void fn(tile)(
  * than ``s->most`` pairs beyond a share of those seen had to be scored; returns where it stopped. */
 static int64_t fn(search)(struct search *s, int64_t first, int64_t last) {
     int32_t limit[MAX_QUERIES + 16];
-    const int64_t bytes = s->depth * 4 * GROUP;
+    const int64_t bytes = s->in.depth * 4 * GROUP;
     for (int64_t group = first; group < last; group++) {
         fn(limits)(s, group, limit);
-        const char *next = (const char *)s->codes + (group + 1) * bytes;
+        const char *next = (const char *)s->in.codes + (group + 1) * bytes;
         const int64_t each = group + 1 < last ? bytes / (s->count / QUERIES + 1) : 0;
         for (int half = 0; half < GROUP; half += 2 * LANES) {
             int64_t q = 0;

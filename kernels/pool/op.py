@@ -143,8 +143,9 @@ def _pool_native(
     )
     runs = RUNS * torch.get_num_threads() if frames.numel() > ALONE else 1
     cuts = [len(counts) * run // runs for run in range(runs + 1)]
-    stops = native.together("pool", [(arguments, *span) for span in itertools.pairwise(cuts)])
-    if stops != cuts[1:]:
+    spans = itertools.pairwise(cuts)
+    stops = native.together("pool", [[native.Task(arguments, *span)] for span in spans])
+    if stops != [[cut] for cut in cuts[1:]]:
         raise _beyond(frames)
 
 

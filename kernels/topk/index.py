@@ -17,6 +17,7 @@ been seen.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -120,13 +121,34 @@ class GalleryIndex:
         self.bounds = self.mean.new_empty(2, groups * GROUP)
         shares = split_evenly(groups, torch.get_num_threads())
         rooms = self.mean.new_zeros(len(shares), GROUP, dim + -dim % PAD)
-        tasks = [(self._building(room), *share) for room, share in zip(rooms, shares, strict=True)]
-        if native.together("build", tasks) != [last for _, last in shares]:
+        tasks = [
+            [native.Task(self._building(room), *share)]
+            for room, share in zip(rooms, shares, strict=True)
+        ]
+        if native.together("build", tasks) != [[last] for _, last in shares]:
             for first, block in blocks_of(self.rows):
                 check_finite(block, "gallery row", first)
             self.codes = None  # Finite, but too large for squares in float32.
             return
         self.group_bounds = self.bounds.view(2, groups, GROUP).amax(2)
+
+    @cached_property
+    def coded(self) -> native.Coded:
+        """The same for native.c."""
+        assert self.codes is not None
+        return native.Coded(
+            **native.layout(self.rows),
+            depth=self.codes.shape[1],
+            rows=self.rows.data_ptr(),
+            **native.pointers(
+                codes=self.codes,
+                scale=self.scale,
+                group_length=self.group_bounds[0],
+                group_error=self.group_bounds[1],
+                length=self.bounds[0],
+                error=self.bounds[1],
+            ),
+        )
 
     def _building(self, room: Tensor) -> native.Building:
         assert self.codes is not None

@@ -1,6 +1,9 @@
 """One thread's part of a search by an int8 index (index.py): queries in words, groups in turn."""
 
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -26,18 +29,46 @@ class Coded(Protocol):
     """What a lane is given of an index."""
 
     rows: Tensor
-    codes: Tensor | None
+    mean: Tensor
     scale: Tensor
-    bounds: Tensor
-    group_bounds: Tensor
+
+    @property
+    def coded(self) -> native.Coded:
+        """The same for native.c."""
+
+
+class Run:
+    """Indexes that are searched one after the other, their groups numbered through.
+
+    Args:
+        parts: those indexes.
+        base: number of the first one's first row.
+    """
+
+    def __init__(self, parts: Sequence[Coded], base: int) -> None:
+        self.parts = parts
+        sizes = [len(part.rows) for part in parts]
+        self._bases = [base, *(base + rows for rows in accumulate(sizes[:-1]))]
+        self._ends = list(accumulate(len(part.scale) for part in parts))
+        self.means = torch.stack([part.mean for part in parts])
+
+    def __len__(self) -> int:
+        """Groups of all of them."""
+        return self._ends[-1]
+
+    def spans(self, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+        """Number, base, and first and last (exclusive) own group, of the parts in some groups."""
+        at = bisect_right(self._ends, first)
+        while first < last:
+            begin = self._ends[at] - len(self.parts[at].scale)
+            until = min(last, self._ends[at])
+            yield at, self._bases[at], first - begin, until - begin
+            first, at = until, at + 1
 
 
 @dataclass(frozen=True)
 class Words:
-    """Quantised queries, ``queries = step * words + remainder``, padded for vector loads.
-
-    ``centre`` is their products with the mean of the index that they are searched in.
-    """
+    """Quantised queries, ``queries = step * words + remainder``, padded for vector loads."""
 
     queries: Tensor
     words: Tensor
@@ -46,11 +77,10 @@ class Words:
     per_step: Tensor
     norm: Tensor
     remainder: Tensor
-    centre: Tensor
 
     @classmethod
     def of(cls, queries: Tensor) -> "Words":
-        """Quantise queries [Q, D], for an index whose mean is zero."""
+        """Quantise queries [Q, D]."""
         step = _scale(queries, native.most_word())
         words = (queries / step[:, None]).round_()
         least = least_norm(queries.shape[1])
@@ -60,36 +90,28 @@ class Words:
         remainder += norm * 4 * torch.finfo(torch.float32).eps
         narrow = torch.nn.functional.pad(words, (0, -words.shape[1] % 4)).to(torch.int8)
         shift = -128 * narrow.sum(1, dtype=torch.int32)
-        floats = [_padded(x) for x in (step, 1 / step, norm, remainder, 0 * norm)]
+        floats = [_padded(x) for x in (step, 1 / step, norm, remainder)]
         return cls(queries, narrow, shift, *floats)
-
-    def about(self, mean: Tensor) -> "Words":
-        """The same, for an index of that mean [D]."""
-        return replace(self, centre=_padded(self.queries @ mean))
 
 
 class Lane:
     """One thread's part of a search: some queries, some groups, and the best of them so far.
 
     Args:
-        index: what is searched.
+        run: what is searched.
         words: for which queries.
         best: of what was searched before; it is added to.
-        share: the first of the index's groups that are searched, and the one after the last.
-        base: number of the index's first row.
+        share: the first of the groups that are searched, and the one after the last.
     """
 
-    def __init__(
-        self, index: Coded, words: Words, best: Best, share: tuple[int, int], base: int
-    ) -> None:
+    def __init__(self, run: Run, words: Words, best: Best, share: tuple[int, int]) -> None:
         self.group, self.last = share
-        self._index, self._words, self._best, self._base = index, words, best, base
+        self._run, self._words, self._best = run, words, best
         self._heap = best.keys.flip(1)  # An ascending row is a heap.
         self._gap = torch.full_like(words.norm, -torch.inf)
-        self._set_gap()
+        self._centres = _padded(run.means @ words.queries.T)
+        self._state = _state(words, self._heap, self._gap)
         queries, k = best.keys.shape
-        self._state = _state(index, words, self._heap, self._gap)
-        self._state.base = base
         # Before there is a threshold everything passes.
         self._state.most = queries * (4 * k + 512)
         self._stretch = max(1, PAIRS // (GROUP * queries))
@@ -102,29 +124,35 @@ class Lane:
         self._tried = self._retry <= self.group < self.last
         return self._tried
 
-    @property
-    def task(self) -> tuple[native.Search, int, int]:
+    def tasks(self) -> list[native.Task]:
         """The groups taken on, as native.c searches them: as long as bounds rule out enough."""
-        return self._state, self.group, self._end
+        step = self._centres.stride(0) * self._centres.element_size()
+        return [
+            native.Task(
+                self._state, low, high, self._run.parts[part].coded, base,
+                self._centres.data_ptr() + part * step,
+            )
+            for part, base, low, high in self._run.spans(self.group, self._end)
+        ]  # fmt: skip
+
+    def advance(self, stops: list[int], tasks: list[native.Task]) -> None:
+        """Take note of how far native.c went."""
+        self.group += sum(stop - task.first for stop, task in zip(stops, tasks, strict=True))
 
     def settle(self) -> None:
         """Do in float32 what is left of these groups."""
         if self.group == self._end:
             return
         best = self.result()
-        low, high = self.group * GROUP, min(self._end * GROUP, len(self._index.rows))
-        for first, block in blocks_of(self._index.rows[low:high]):
-            score_block(best, self._words.queries, block.float(), self._base + low + first)
+        for part, base, first, last in self._run.spans(self.group, self._end):
+            rows = self._run.parts[part].rows[first * GROUP : last * GROUP]
+            for low, block in blocks_of(rows):
+                score_block(best, self._words.queries, block.float(), base + first * GROUP + low)
         self._heap.copy_(best.keys.flip(1))
-        self._set_gap()
         self.group = self._end
         if self._tried:
             self._retry = 2 * self._end - self._first
             self._state.seen = self._state.scored = 0
-
-    def _set_gap(self) -> None:
-        count = len(self._best.keys)
-        self._gap[:count] = self._best.threshold - self._words.centre[:count]
 
     def result(self) -> Best:
         """The best so far, in order."""
@@ -132,27 +160,14 @@ class Lane:
         return self._best
 
 
-def _state(index: Coded, words: Words, heap: Tensor, gap: Tensor) -> native.Search:
+def _state(words: Words, heap: Tensor, gap: Tensor) -> native.Search:
     """What native.c is given; all of it must outlive the calls."""
-    assert index.codes is not None and len(words.norm) <= MOST
+    assert len(words.norm) <= MOST
     return native.Search(
-        **native.layout(index.rows),
-        depth=index.codes.shape[1],
         count=len(words.queries),
         padded=len(words.norm),
         k=heap.shape[1],
-        rows=index.rows.data_ptr(),
-        **native.pointers(
-            codes=index.codes,
-            scale=index.scale,
-            group_length=index.group_bounds[0],
-            group_error=index.group_bounds[1],
-            length=index.bounds[0],
-            error=index.bounds[1],
-            **vars(words),
-            keys=heap,
-            gap=gap,
-        ),
+        **native.pointers(**vars(words), keys=heap, gap=gap),
     )
 
 
@@ -168,4 +183,4 @@ def least_norm(dim: int) -> float:
 
 
 def _padded(values: Tensor) -> Tensor:
-    return torch.nn.functional.pad(values, (0, -len(values) % PAD))
+    return torch.nn.functional.pad(values, (0, -values.shape[-1] % PAD))

@@ -4,7 +4,7 @@ What an index has found is where the next one starts: its k-th best score rules 
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Protocol
 
 import torch
@@ -14,7 +14,7 @@ from c4c.core.errors import C4CError
 from c4c.kernels import native
 from c4c.kernels.dispatch import check_same
 from c4c.kernels.topk.blocks import OP, blocks_of, score_block, search_blocks
-from c4c.kernels.topk.lanes import Coded, Lane, Words
+from c4c.kernels.topk.lanes import Coded, Lane, Run, Words
 from c4c.kernels.topk.select import INDEX_MASK, Best
 
 # Queries that one thread looks for at a time (their words stay in its cache); with fewer than
@@ -24,9 +24,9 @@ FEW = 48
 
 
 class Part(Coded, Protocol):
-    """An index among others."""
+    """An index; one without codes is searched in float32."""
 
-    mean: Tensor
+    codes: Tensor | None
 
     def __len__(self) -> int: ...
 
@@ -70,45 +70,45 @@ def _plain_blocks(parts: Sequence[Part]) -> Iterator[tuple[int, Tensor]]:
 def _search(parts: Sequence[Part], words: list[Words], k: int) -> list[Best]:
     """The best rows of all parts for each group of queries."""
     bests = [Best(len(own.queries), k, own.queries.device) for own in words]
+    few = len(words) == 1 and len(words[0].queries) < FEW
     first = 0
-    for part in parts:
-        if part.codes is None:
+    for coded, some in groupby(parts, lambda part: part.codes is not None):
+        neighbours = list(some)
+        if not coded:
             for best, own in zip(bests, words, strict=True):
-                for low, block in blocks_of(part.rows):
+                for low, block in _plain_blocks(neighbours):
                     score_block(best, own.queries, block.float(), first + low)
-        elif len(words) == 1 and len(words[0].queries) < FEW:
-            bests = [_by_shares(part, words[0], bests[0], first)]
+        elif few:
+            _by_shares(Run(neighbours, first), words[0], bests[0])
         else:
-            every = (0, len(part.scale))
-            pairs = zip(words, bests, strict=True)
-            bests = _run(
-                [Lane(part, own.about(part.mean), best, every, first) for own, best in pairs]
-            )
-        first += len(part)
+            run = Run(neighbours, first)
+            _race([Lane(run, *pair, (0, len(run))) for pair in zip(words, bests, strict=True)])
+        first += sum(map(len, neighbours))
     return bests
 
 
-def _by_shares(part: Part, words: Words, best: Best, first: int) -> Best:
-    """The best so far and of a part, of which each thread searches a share."""
-    own = words.about(part.mean)
-    shares = split_evenly(len(part.scale), torch.get_num_threads())
+def _by_shares(run: Run, words: Words, best: Best) -> None:
+    """Add what a run has to the best; each thread searches a share."""
+    shares = split_evenly(len(run), torch.get_num_threads())
     # What was found before is held by one of them, and is a threshold to the others.
     held = [best, *(best.floor() for _ in shares[1:])]
-    found = _run([Lane(part, own, *one, first) for one in zip(held, shares, strict=True)])
-    best.keep(torch.cat([one.keys for one in found], 1).topk(best.keys.shape[1], 1).values)
-    return best
+    _race([Lane(run, words, *one) for one in zip(held, shares, strict=True)])
+    best.keep(torch.cat([one.keys for one in held], 1).topk(best.keys.shape[1], 1).values)
 
 
-def _run(lanes: list[Lane]) -> list[Best]:
-    """The best of what each lane searches; side by side."""
+def _race(lanes: list[Lane]) -> None:
+    """Add to the best of each lane what it searches; side by side."""
     while any(lane.group < lane.last for lane in lanes):
         ready = [lane for lane in lanes if lane.by_bounds()]
-        stops = native.together("search", [lane.task for lane in ready])
-        for lane, stop in zip(ready, stops, strict=True):
-            lane.group = stop
+        chains = [lane.tasks() for lane in ready]
+        for lane, chain, stops in zip(
+            ready, chains, native.together("search", chains), strict=True
+        ):
+            lane.advance(stops, chain)
         for lane in lanes:
             lane.settle()
-    return [lane.result() for lane in lanes]
+    for lane in lanes:
+        lane.result()
 
 
 def split_evenly(count: int, parts: int) -> list[tuple[int, int]]:
