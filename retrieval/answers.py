@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from c4c.core.errors import C4CError
-from c4c.retrieval.confidence import confidence
+from c4c.retrieval.confidence import Usual, confidence
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.gallery import MOST
 from c4c.retrieval.gallery_build import window_batch
@@ -44,7 +42,7 @@ class Answers:
     def __init__(self, gallery: Gallery, maker: Maker, config: SearchConfig) -> None:
         self.gallery, self._maker, self._config = gallery, maker, config
         kind = "clips" if config.whole else "windows"
-        self._kind, self._unrelated = kind, gallery.unrelated(kind)
+        self._kind, self._usual = kind, Usual.of(gallery.unrelated(kind))
         self._masks = lru_cache(8)(self._allowed)
         self._features_of = lru_cache(None)(self._opened)
 
@@ -80,8 +78,8 @@ class Answers:
             own = tuple(part[row] for part in ranked)
             text = None if features is None else features[row]
             moments = self._moments(vectors[row], own, count, text, wanted)
-            hits = [_hit(label, moment, self._unrelated) for moment in moments[: wanted.k]]
-            answers.append(_ranked(hits, wanted.min_confidence))
+            hits = _hits(label, moments[: wanted.k], self._usual, wanted.min_confidence or 0)
+            answers.append(hits)
         return answers
 
     def _moments(
@@ -224,7 +222,14 @@ def _any(named: Named) -> bool:
     return True
 
 
-def _hit(label: str, moment: Moment, unrelated: npt.NDArray[np.float32]) -> Hit:
+def _hits(label: str, moments: list[Moment], usual: Usual | None, least: float) -> list[Hit]:
+    """What is told of moments of at least some confidence, in their order."""
+    told = [(moment, confidence(moment.cosine, usual)) for moment in moments]
+    kept = [(moment, sure) for moment, sure in told if (sure or 0) >= least]
+    return [_hit(label, rank, moment, sure) for rank, (moment, sure) in enumerate(kept, 1)]
+
+
+def _hit(label: str, rank: int, moment: Moment, sure: float | None) -> Hit:
     named, notes = moment.named, []
     if named.partial:
         notes.append("partial: the video is damaged, its frames end early")
@@ -233,9 +238,9 @@ def _hit(label: str, moment: Moment, unrelated: npt.NDArray[np.float32]) -> Hit:
     notes += [f"copy: {path}" for path in moment.copies]
     return Hit(
         query=label,
-        rank=0,
+        rank=rank,
         score=round(moment.score, 6),
-        confidence=confidence(moment.cosine, unrelated),
+        confidence=sure,
         clip=named.id,
         path=named.path,
         start=round(moment.start, 3),
@@ -247,8 +252,3 @@ def _hit(label: str, moment: Moment, unrelated: npt.NDArray[np.float32]) -> Hit:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
-
-
-def _ranked(hits: list[Hit], least: float | None) -> list[Hit]:
-    kept = [hit for hit in hits if least is None or (hit.confidence or 0) >= least]
-    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, 1)]

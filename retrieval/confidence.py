@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +32,36 @@ def unrelated_sentences() -> list[str]:
     return [f"{who} {what}" for who, what in itertools.product(_WHO, _WHAT)]
 
 
-def confidence(score: float, unrelated: npt.NDArray[np.float32]) -> float | None:
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What unrelated sentences score on a gallery: mean and standard deviation of their best."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, unrelated: npt.NDArray[np.float32]) -> Usual | None:
+        """From the best score of each, [S]; ``None`` when there are no such sentences."""
+        if len(unrelated) < 2:
+            return None
+        return cls(float(unrelated.mean()), max(float(unrelated.std()), 1e-6))
+
+
+def confidence(score: float, usual: Usual | None) -> float | None:
     """The probability that an unrelated sentence's best hit scores lower than ``score``.
 
     Args:
         score: a cosine.
-        unrelated: best scores [S] of unrelated sentences on the same gallery.
+        usual: what they score on the same gallery.
 
     Returns:
-        0 to 1; ``None`` when there are no such sentences.
+        0 to 1; ``None`` when that is not known.
 
     Example:
-        >>> confidence(0.30, np.array([0.2, 0.3, 0.4], np.float32))
+        >>> confidence(0.30, Usual.of(np.array([0.2, 0.3, 0.4], np.float32)))
         0.5
     """
-    if len(unrelated) < 2:
+    if usual is None:
         return None
-    mean, deviation = float(unrelated.mean()), float(unrelated.std())
-    return round(0.5 * math.erfc((mean - score) / max(deviation, 1e-6) / math.sqrt(2)), 4)
+    off = (usual.mean - score) / usual.deviation
+    return round(0.5 * math.erfc(off / math.sqrt(2)), 4)

@@ -144,8 +144,11 @@ class Gallery:
         held = [self.pieces[number] for number in numbers]
         sizes = [len(piece.windows if kind == "windows" else piece.clips) for piece in held]
         ends = torch.tensor(sizes).cumsum(0)
-        rows = [piece.searchable if kind == "windows" else piece.clips for piece in held]
-        scores, places = topk_similarity(text, rows, min(count, max(1, sum(sizes))))
+        count = min(count, max(1, sum(sizes)))
+        if kind == "windows":
+            scores, places = topk_similarity(text, [piece.searchable for piece in held], count)
+        else:
+            scores, places = topk_similarity(text, (piece.clips for piece in held), count)
         at = torch.searchsorted(ends, places, right=True).clamp(max=len(held) - 1)
         rows_in = places - (ends - torch.tensor(sizes))[at]
         missing = places < 0

@@ -93,7 +93,7 @@ def _write_table(piece: Piece, split: str, rows: npt.NDArray[np.int64], path: Pa
         columns["image_path"].append(named.path)
         columns["clip"].append(named.id)
         columns["start"].append(round(named.start + float(piece.clip_frames(clip)[1][first]), 3))
-        columns["end"].append(round(named.start + float(piece.ends(clip)[last - 1]), 3))
+        columns["end"].append(round(named.start + float(piece.clip_times(clip)[1][last - 1]), 3))
     table = pa.table({**columns, "split": [split] * len(rows)})
     write_atomic(path, lambda target: pq.write_table(table, target))
     return path

@@ -110,7 +110,7 @@ class Piece:
         self._check()
         # What hits are made of is asked for again with every question.
         self.name = lru_cache(_KEPT)(self._name)
-        self.ends = lru_cache(_KEPT)(self._ends)
+        self.clip_times = lru_cache(_KEPT)(self._times)
 
     def _check(self) -> None:
         """Lengths agree, and no row points outside: what is read later needs no check."""
@@ -160,9 +160,10 @@ class Piece:
         first, last = self.offsets[clip : clip + 2].tolist()
         return self.frames[first:last], self.times[first:last]
 
-    def _ends(self, clip: int) -> npt.NDArray[np.float64]:
-        """Where each of a clip's frames stops being shown, as ``ends``."""
-        return frame_ends(self.clip_frames(clip)[1])
+    def _times(self, clip: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """When each of a clip's frames begins to be shown and when it stops, as ``clip_times``."""
+        times = self.clip_frames(clip)[1]
+        return times, frame_ends(times)
 
     def rows_of(self, clips: Any) -> Any:
         """Places of the windows of some clips, given as bool [N]."""

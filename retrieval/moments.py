@@ -7,7 +7,6 @@ frames. So scores of one head compare across lengths, clips and queries.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -81,7 +80,7 @@ def find_moments(
         keep: whether a clip may answer.
     """
     taken: list[_Taken] = []
-    cosines_of: dict[tuple[int, int], npt.NDArray[np.float32]] = {}  # several windows of a clip
+    cosines_of: dict[tuple[int, int], _Cosines] = {}  # several windows of a clip
     of_video: dict[str, int] = {}
     for score, number, row in ranked:
         piece = pieces[number]
@@ -91,8 +90,7 @@ def find_moments(
             continue
         if not keep(named):
             continue
-        frames, times = piece.clip_frames(clip)
-        ends = piece.ends(clip)
+        times, ends = piece.clip_times(clip)
         content = int(piece.content[clip])
         begin, until = float(times[first]), float(ends[last - 1])
         other = _overlapping(taken, named, content, begin, until)
@@ -100,9 +98,9 @@ def find_moments(
             if named.path != other.named.path and named.path not in other.copies:
                 other.copies.append(named.path)
             continue
-        if (number, clip) not in cosines_of:
-            cosines_of[number, clip] = (frames.float() @ vector).numpy()
-        cosines = cosines_of[number, clip]
+        cosines = cosines_of.get((number, clip))
+        if cosines is None:
+            cosines = cosines_of[number, clip] = _Cosines(piece.clip_frames(clip)[0], vector)
         moment = _moment(named, cosines, times, ends, (first, last), score, ordered)
         moment.window = (number, clip, first, last)
         taken.append(_Taken(moment, content, begin, until))
@@ -110,6 +108,15 @@ def find_moments(
         if len(taken) == 2 * count:  # the order by windows is not quite that of moments
             break
     return sorted((one.moment for one in taken), key=lambda moment: -moment.score)[:count]
+
+
+class _Cosines:
+    """Of a query with each frame of a clip: as numbers, for a few frames are looked at a time."""
+
+    def __init__(self, frames: Tensor, vector: Tensor) -> None:
+        every = (frames.float() @ vector).numpy()
+        # In float64 the sums of equal cosines are exact, and their means equal.
+        self.of, self.total = every.tolist(), float(every.sum(dtype=np.float64))
 
 
 def _overlapping(
@@ -131,51 +138,55 @@ def _overlapping(
 
 def _moment(
     named: Named,
-    cosines: npt.NDArray[np.float32],
+    cosines: _Cosines,
     times: npt.NDArray[np.float32],
     ends: npt.NDArray[np.float64],
     span: tuple[int, int],
     score: float,
     ordered: bool,
 ) -> Moment:
-    first, last = tightened(cosines, *span)
-    own = cosines[first:last]
-    value = score if ordered else float(np.sort(own)[-math.ceil(len(own) / 2) :].mean())
-    best = float(times[first + int(own.argmax())])
-    start, end = float(times[first]), float(ends[last - 1])
+    first, last = tightened(cosines.of, *span, cosines.total)
+    own = cosines.of[first:last]
+    if not ordered:
+        better = sorted(own, reverse=True)[: (len(own) + 1) // 2]
+        score = sum(better) / len(better)
+    best = float(times[first + own.index(max(own))])
     # The first frame stands for the beginning of its clip, the last one for its end.
-    start = 0.0 if first == 0 else start
-    end = named.end - named.start if named.end is not None and last == len(times) else end
-    return Moment(
-        named, named.start + start, named.start + end, named.start + best, value, value, (0,) * 4
-    )
+    start = float(times[first]) if first else 0.0
+    end = float(ends[last - 1])
+    if named.end is not None and last == len(times):
+        end = named.end - named.start
+    begin = named.start
+    return Moment(named, begin + start, begin + end, begin + best, score, score, (0,) * 4)
 
 
-def tightened(cosines: npt.NDArray[np.float32], first: int, last: int) -> tuple[int, int]:
+def tightened(
+    cosines: Sequence[float], first: int, last: int, total: float | None = None
+) -> tuple[int, int]:
     """A window less the frames at its edges that fit the query like the rest of the clip.
 
     A frame at an edge goes when its cosine is nearer to the mean outside of the window than to
     the mean inside. At least half of the window stays.
 
     Args:
-        cosines: of the query with each frame of the clip, [F].
+        cosines: of the query with each frame of the clip, F of them.
         first: where the window begins.
         last: the frame after its last.
+        total: the sum of all cosines; ``None`` adds them up.
 
     Returns:
         The same for what is left.
 
     Example:
-        >>> tightened(np.array([0.1, 0.1, 0.1, 0.8, 0.9, 0.8, 0.2, 0.1]), 2, 7)
+        >>> tightened([0.1, 0.1, 0.1, 0.8, 0.9, 0.8, 0.2, 0.1], 2, 7)
         (3, 6)
     """
     others = len(cosines) - (last - first)
     if not others:
         return first, last
-    # In float64 the sums of equal cosines are exact, and their means equal.
-    inside = float(cosines[first:last].sum(dtype=np.float64))
+    inside = sum(cosines[first:last])
     mean = inside / (last - first)
-    outside = (float(cosines.sum(dtype=np.float64)) - inside) / others
+    outside = ((sum(cosines) if total is None else total) - inside) / others
     if outside >= mean:
         return first, last
     least, floor = (last - first + 1) // 2, (outside + mean) / 2

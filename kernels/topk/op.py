@@ -80,9 +80,10 @@ def topk_similarity(
         # What is chosen has no gradient.
         scores, indices = torch.ops.c4c.topk_similarity(queries.detach(), gallery.detach(), k)
         return scores, indices
+    blocks = cast("Block | Iterable[Block]", gallery)
     if use_triton(queries):
-        return search_stream(queries, pieces_of(gallery), k)
-    return search_blocks(queries, blocks_of(gallery), k)
+        return search_stream(queries, pieces_of(blocks), k)
+    return search_blocks(queries, blocks_of(blocks), k)
 
 
 @torch.library.custom_op("c4c::topk_similarity", mutates_args=())

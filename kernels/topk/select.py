@@ -93,7 +93,7 @@ class Best:
 
     def floor(self) -> "Best":
         """Nothing but a threshold, which is this one's: all that is kept elsewhere is above it."""
-        other = Best(*self.keys.shape, self.keys.device)
+        other = Best(len(self.keys), self.keys.shape[1], self.keys.device)
         if not self.seed:
             # The k-th best score, at a row behind all others.
             other.keep((self.keys[:, -1:] & ~INDEX_MASK).repeat(1, self.keys.shape[1]))

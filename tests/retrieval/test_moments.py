@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from c4c.core.errors import C4CError
-from c4c.retrieval.confidence import confidence, unrelated_sentences
+from c4c.retrieval.confidence import Usual, confidence, unrelated_sentences
 from c4c.retrieval.gallery_piece import Named
 from c4c.retrieval.moments import find_moments, tightened
 from c4c.retrieval.windows import Windows, cut_windows, frame_ends, shot_changes
@@ -90,8 +90,9 @@ class _Piece:
         frames = self._clips[clip][1]
         return torch.from_numpy(frames).half(), seconds(len(frames))
 
-    def ends(self, clip: int) -> np.ndarray:
-        return frame_ends(self.clip_frames(clip)[1])
+    def clip_times(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
+        times = self.clip_frames(clip)[1]
+        return times, frame_ends(times)
 
 
 def clip(name: str, path: str, cosines: list[float], content: int, start: float = 0.0) -> Any:
@@ -149,9 +150,9 @@ def test_copies_of_a_video_are_named_beside_it() -> None:
 def test_confidence_is_the_share_of_unrelated_sentences_below() -> None:
     unrelated = np.random.default_rng(0).normal(0.3, 0.05, 4000).astype(np.float32)
     for score in (0.22, 0.3, 0.36):
-        told = confidence(score, unrelated)
+        told = confidence(score, Usual.of(unrelated))
         assert told == pytest.approx((unrelated < score).mean(), abs=0.02)
-    assert confidence(0.3, np.zeros(0, np.float32)) is None
+    assert confidence(0.3, Usual.of(np.zeros(0, np.float32))) is None
     assert len(set(unrelated_sentences())) == 128
 
 
