@@ -186,7 +186,7 @@ def together(what: str, chains: Sequence[Sequence[Task]]) -> list[list[int]]:
     for work, task in zip(works, tasks, strict=True):
         coded = ctypes.pointer(task.coded) if task.coded else None
         about = number, level, ctypes.addressof(task.arguments), task.first, task.last, task.first
-        work.__init__(*about, coded, task.base, task.centre)  # type: ignore[misc]
+        work.__init__(*about, coded, task.base, task.centre)
     ends = list(itertools.accumulate(map(len, chains)))
     found = library()
     assert found is not None
