@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,7 +51,11 @@ class Hit:
     def as_dict(self) -> dict[str, str | int | float | None]:
         """The fields, as a line of JSON lines has them; with the query's ``id`` if it has one."""
         name = self.query.id if isinstance(self.query, Query) else None
-        return ({} if name is None else {"id": name}) | asdict(self)
+        own = {field: getattr(self, field) for field in _FIELDS}
+        return ({} if name is None else {"id": name}) | own
+
+
+_FIELDS = tuple(Hit.__dataclass_fields__)
 
 
 @torch.inference_mode()
