@@ -48,11 +48,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What ``gallery.json`` holds: whose it is, of which state of the cache, and its pieces."""
+    """What ``gallery.json`` holds: whose it is, of which state of the cache, and its pieces.
+
+    ``complete`` is whether the cache was; galleries made before that was kept do not know.
+    """
 
     key: str
     stamp: str
     pieces: tuple[Held, ...] = ()
+    complete: bool | None = None
     sha256: str = ""
 
 

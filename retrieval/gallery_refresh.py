@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from c4c.cache.prune import GALLERY
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from c4c.cache.open import Cache, ClipFeatures
     from c4c.core.sampling import View
     from c4c.heads.base import Head
+    from c4c.retrieval.gallery_piece import Piece
     from c4c.retrieval.windows import Windows
 
 SCHEMA = 1
@@ -157,14 +159,17 @@ def refresh(
         before = _standing(folder, key)
         if before is not None and before.is_of(stamp) and not compact:
             return before  # another process was quicker
-        held = [] if compact or before is None else _still_held(before, maker)
-        covered = {split: _marks(before, held, split) for split in maker.cache.splits}
-        todo = {
-            split: [row for row in range(len(clips)) if mark_of(clips, row) not in covered[split]]
+        marks = {
+            split: [mark_of(clips, row) for row in range(len(clips))]
             for split, clips in _splits(maker)
         }
+        held = [] if compact or before is None else _still_held(before, marks)
+        todo = {}
+        for split, own in marks.items():
+            covered = _covered(before, held, split)
+            todo[split] = [row for row, mark in enumerate(own) if mark not in covered]
         held += _made(folder, maker, todo, encode)
-        state = State(key, stamp, tuple(held))
+        state = State(key, stamp, tuple(held), maker.cache.complete)
         content = {"schema": SCHEMA, **asdict(state)}
         write_atomic(folder / STATE, json_bytes(sealed(content)))
         _sweep(folder, {one.name for one in held})
@@ -176,31 +181,34 @@ def _splits(maker: Maker) -> Iterator[tuple[str, ClipFeatures]]:
         yield split, maker.cache.clips(split, incomplete=True)
 
 
-def _still_held(before: Gallery, maker: Maker) -> list[Held]:
+def _still_held(before: Gallery, marks: Mapping[str, list[bytes]]) -> list[Held]:
     """The pieces that still hold clips of the cache, with the clips that are gone."""
-    now = {
-        split: {mark_of(clips, row) for row in range(len(clips))} for split, clips in _splits(maker)
-    }
+    now = {split: set(own) for split, own in marks.items()}
     kept = []
     for held, piece in zip(before.state.pieces, before.pieces, strict=True):
-        marks = [mark.tobytes() for mark in piece.marks]
-        gone = [row for row, one in enumerate(marks) if one not in now.get(held.split, set())]
-        if len(gone) < len(marks):
+        present = now.get(held.split, set())
+        gone = [row for row, mark in enumerate(_marks(piece)) if mark not in present]
+        if len(gone) < len(piece):
             kept.append(replace(held, gone=tuple(gone)))
     return kept
 
 
-def _marks(before: Gallery | None, kept: list[Held], split: str) -> set[bytes]:
+def _covered(before: Gallery | None, kept: list[Held], split: str) -> set[bytes]:
     """Marks of a split's clips that pieces hold already."""
     if before is None:
         return set()
     names = {one.name for one in kept if one.split == split}
     return {
-        mark.tobytes()
+        mark
         for held, piece in zip(before.state.pieces, before.pieces, strict=True)
         if held.name in names
-        for mark in piece.marks
+        for mark in _marks(piece)
     }
+
+
+def _marks(piece: Piece) -> list[bytes]:
+    marks: list[bytes] = np.ascontiguousarray(piece.marks).view("V16")[:, 0].tolist()
+    return marks
 
 
 def _made(

@@ -288,7 +288,8 @@ class Searcher:
                 gallery = open_gallery(self._maker, self.encoder.unrelated)
                 if not len(gallery):
                     raise C4CError("The gallery is empty: no clip of this cache has features.")
-                self._tell_pending()
+                if not gallery.state.complete:
+                    self._tell_pending()
                 self._answers = Answers(gallery, self._maker, self._config)
             return self._answers
 

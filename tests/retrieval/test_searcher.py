@@ -36,6 +36,15 @@ def test_one_question_gives_its_best_answers(searcher: Searcher, shapes_cache: P
     assert len(searcher(QUERY)) == 10
 
 
+def test_a_standing_gallery_answers_without_the_plans_of_its_cache(
+    searcher: Searcher, shapes_cache: Path
+) -> None:
+    assert searcher.gallery.state.complete
+    again = Searcher(shapes_cache, device="cpu")
+    assert [hit.clip for hit in again(QUERY)] == [hit.clip for hit in searcher(QUERY)]
+    assert "manifests" not in vars(again.cache)  # reading them takes time for each clip
+
+
 def test_many_questions_are_answered_in_their_order(searcher: Searcher) -> None:
     answers = list(searcher.stream(iter([OTHER, QUERY]), k=2))
     assert [[hit.query for hit in hits] for hits in answers] == [[OTHER] * 2, [QUERY] * 2]
