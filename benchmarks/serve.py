@@ -5,21 +5,26 @@
 The first figure is below HTTP: as many questions as there are clients wait, and the batcher
 answers them together; beside it each alone by the same searcher. The second is over HTTP on
 loopback: ``c4c serve``, and clients that ask without a pause in a process of their own; its
-memory is read before and after. Without CACHE one is made, of features drawn at random: so many
-videos of a minute, a frame a second.
+memory is read before and after. Where Playwright and Chromium are, the page's first paint is read
+before. Without CACHE one is made, of features drawn at random: so many videos of a minute, a
+frame a second.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -106,23 +111,29 @@ def memory(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def under_load(cache: Path, queries: list[str], seconds: float) -> dict[str, float]:
-    """What ``c4c serve`` does while clients ask it."""
+@contextmanager
+def serving(cache: Path) -> Iterator[tuple[str, int]]:
+    """``c4c serve`` in a process of its own: its address and the process."""
     with subprocess.Popen(
         [sys.executable, "-m", "c4c", "serve", str(cache), "--port", "0", "--device", "cpu"],
         stderr=subprocess.PIPE, text=True,
-    ) as server, ProcessPoolExecutor(1, get_context("spawn")) as asking:  # fmt: skip
+    ) as server:  # fmt: skip
         assert server.stderr
         for line in server.stderr:
             print(line, end="", file=sys.stderr)
             if address := re.search(r"http://\S+", line):
                 break
-        url = address[0]
-        asking.submit(load, url, queries, min(5.0, seconds)).result()
-        before = memory(server.pid)
-        times, errors = asking.submit(load, url, queries, seconds).result()
-        busy, grown = os.getloadavg()[0], memory(server.pid) - before
+        yield address[0], server.pid
         server.terminate()
+
+
+def under_load(url: str, process: int, queries: list[str], seconds: float) -> dict[str, float]:
+    """What a server does while clients ask it."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as asking:
+        asking.submit(load, url, queries, min(5.0, seconds)).result()
+        before = memory(process)
+        times, errors = asking.submit(load, url, queries, seconds).result()
+        busy, grown = os.getloadavg()[0], memory(process) - before
     return {
         "clients": len(queries),
         "seconds": seconds,
@@ -133,6 +144,32 @@ def under_load(cache: Path, queries: list[str], seconds: float) -> dict[str, flo
         "server MB more": round(grown, 1),
         "load of the machine": round(busy, 1),
     }
+
+
+def painted(url: str) -> dict[str, float]:
+    """The page in a browser that never saw it: its first paint, and what it transferred."""
+    from playwright.sync_api import sync_playwright
+
+    first, sizes = [], []
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"))
+        for _ in range(5):
+            page = browser.new_context().new_page()
+            page.goto(url, wait_until="load")
+            page.wait_for_timeout(1000)
+            first.append(page.evaluate(_PAINT))
+            sizes.append(page.evaluate(_TRANSFER))
+        browser.close()
+    return {
+        "first paint, ms": round(statistics.median(first)),
+        "page, kB": round(max(sizes) / 1000),
+    }
+
+
+_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_TRANSFER = """[...performance.getEntriesByType('navigation'),
+    ...performance.getEntriesByType('resource').filter(one => !one.name.includes('/api/'))]
+    .map(one => one.transferSize).reduce((sum, size) => sum + size, 0)"""
 
 
 @click.command()
@@ -152,7 +189,10 @@ def main(cache: Path | None, clients: int, seconds: float, videos: int) -> None:
             rounds = sorted(together(searcher, queries) for _ in range(5))
         faster = [round(one, 2) for one in rounds]
         show({"waiting": clients, "times faster together": faster[2], "rounds": faster})
-        show(under_load(cache, queries, seconds))
+        with serving(cache) as (url, process):
+            if importlib.util.find_spec("playwright") and shutil.which("chromium"):
+                show(painted(url))
+            show(under_load(url, process, queries, seconds))
 
 
 if __name__ == "__main__":
