@@ -326,9 +326,9 @@ class Frames(Case):
     def work(self, here: Path) -> None:
         from c4c.extract.backbone.load import load_backbone
         from c4c.extract.video.request import Request
-        from c4c.training import frames
+        from c4c.training import frame_part, frames
 
-        frames._SAVE_SECONDS = 0.02  # so that there is something to lose at every moment
+        frame_part._SAVE_SECONDS = 0.02  # so that there is something to lose at every moment
         backbone = load_backbone("tiny", device="cpu")
         request = Request(4.0, 8, "uniform", "pyav", backbone.image_size)
         frames.open_frames(here / "frames", self.dataset, backbone, request, 1)
