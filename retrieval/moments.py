@@ -7,6 +7,7 @@ frames. So scores of one head compare across lengths, clips and queries.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,7 +55,6 @@ class _Taken:
     """A span that was taken: nothing that overlaps it in the same video is another moment."""
 
     moment: Moment
-    content: int
     begin: float  # in the clip
     until: float
 
@@ -80,6 +80,7 @@ def find_moments(
         keep: whether a clip may answer.
     """
     taken: list[_Taken] = []
+    alike: dict[str | int, list[_Taken]] = defaultdict(list)  # by path, and by content
     cosines_of: dict[tuple[int, int], _Cosines] = {}  # several windows of a clip
     of_video: dict[str, int] = {}
     for score, number, row in ranked:
@@ -93,7 +94,8 @@ def find_moments(
         times, ends = piece.clip_times(clip)
         content = int(piece.content[clip])
         begin, until = float(times[first]), float(ends[last - 1])
-        other = _overlapping(taken, named, content, begin, until)
+        shown = alike[named.path], alike[content]
+        other = _overlapping(*shown, named, begin, until)
         if other is not None:
             if named.path != other.named.path and named.path not in other.copies:
                 other.copies.append(named.path)
@@ -103,7 +105,9 @@ def find_moments(
             cosines = cosines_of[number, clip] = _Cosines(piece.clip_frames(clip)[0], vector)
         moment = _moment(named, cosines, times, ends, (first, last), score, ordered)
         moment.window = (number, clip, first, last)
-        taken.append(_Taken(moment, content, begin, until))
+        taken.append(_Taken(moment, begin, until))
+        for own in shown:
+            own.append(taken[-1])
         of_video[named.path] = of_video.get(named.path, 0) + 1
         if len(taken) == 2 * count:  # the order by windows is not quite that of moments
             break
@@ -120,20 +124,25 @@ class _Cosines:
 
 
 def _overlapping(
-    taken: list[_Taken], named: Named, content: int, begin: float, until: float
+    video: list[_Taken], content: list[_Taken], named: Named, begin: float, until: float
 ) -> Moment | None:
-    """The moment that a window shows once more: of the same video, or of a copy of it."""
-    for one in taken:
-        if one.moment.named.path == named.path:
-            shift = named.start - one.moment.named.start
-        elif one.content == content:
-            shift = 0.0
-        else:
-            continue
-        common = min(until + shift, one.until) - max(begin + shift, one.begin)
-        if common > _SAME * min(until - begin, one.until - one.begin):
+    """The moment that a window shows once more: of its own video, or of a copy of it."""
+    for one in video:
+        shift = named.start - one.moment.named.start
+        if _is_same(one, begin + shift, until + shift):
+            return one.moment
+    for one in content:
+        if one.moment.named.path != named.path and _is_same(one, begin, until):
             return one.moment
     return None
+
+
+def _is_same(one: _Taken, begin: float, until: float) -> bool:
+    first = begin if begin > one.begin else one.begin
+    last = until if until < one.until else one.until
+    if last <= first:  # most do not touch
+        return False
+    return last - first > _SAME * min(until - begin, one.until - one.begin)
 
 
 def _moment(
