@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from c4c.core.cluster import ENGINES, check_engine
 from c4c.core.config import check_part
 from c4c.core.errors import C4CError
 from c4c.core.limits import FPS, MAX_GAP, MOST_FRAMES, MOST_WORKERS
@@ -156,7 +157,7 @@ class ExtractConfig:
         "Machine",
         "ray: a task a shard on a Ray cluster.",
         "local",
-        choices=("local", "ray"),
+        choices=ENGINES,
     )
     address: str | None = setting(
         "Machine", "Of the Ray cluster, such as ray-head:6379. [this machine]", None
@@ -181,8 +182,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         check(self)
         check_part("--slice", self.shard_slice)
-        if self.address and self.engine != "ray":
-            raise C4CError("--address is of a Ray cluster; pass --engine ray too.")
+        check_engine(self.engine, self.address)
         if self.frame_mode != "exact" and self.decoder != "pyav":
             raise C4CError(f"--frame-mode {self.frame_mode} needs --decoder pyav.")
         if self.frame_mode != "key" and self.max_gap != MAX_GAP:

@@ -16,6 +16,7 @@ from c4c.retrieval.filters import Filter
 from c4c.retrieval.gallery import MOST
 from c4c.retrieval.gallery_build import window_batch
 from c4c.retrieval.moments import Moment, find_moments, pairs, sees_order
+from c4c.retrieval.on_ray import RayGallery
 from c4c.retrieval.search import Hit
 
 if TYPE_CHECKING:
@@ -43,8 +44,15 @@ class Answers:
         self.gallery, self._maker, self._config = gallery, maker, config
         kind = "clips" if config.whole else "windows"
         self._kind, self._usual = kind, Usual.of(gallery.unrelated(kind))
+        self._cluster = RayGallery(gallery, config.address) if config.engine == "ray" else None
+        self._nearest = (self._cluster or gallery).nearest
         self._masks = lru_cache(8)(self._allowed)
         self._features_of = lru_cache(None)(self._opened)
+
+    def close(self) -> None:
+        """Let go of the cluster that searches, if one does."""
+        if self._cluster is not None:
+            self._cluster.close()
 
     def _allowed(self, where: Filter) -> list[Mask | None] | None:
         split = self._config.split
@@ -72,7 +80,7 @@ class Answers:
         """
         allowed = self._masks(wanted.where or Filter())
         count = wanted.k if self._config.whole else max(_FIRST, 4 * wanted.k)
-        ranked = self.gallery.nearest(self._kind, vectors, count, allowed)
+        ranked = self._nearest(self._kind, vectors, count, allowed)
         answers = []
         for row, label in enumerate(labels):
             own = tuple(part[row] for part in ranked)
@@ -100,7 +108,7 @@ class Answers:
             if len(found) >= count or spent:
                 break
             asked = min(MOST, 4 * asked)
-            again = self.gallery.nearest(self._kind, vector[None], asked, allowed)
+            again = self._nearest(self._kind, vector[None], asked, allowed)
             ranked = tuple(part[0] for part in again)
         return self._rescored(found, features) if tight and features is not None else found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.core.cluster import ENGINES, check_engine
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
 from c4c.core.limits import HITS, MOST_FRAMES, MOST_HITS
@@ -42,6 +43,8 @@ class SearchConfig:
         whole: search whole clips instead of moments in them.
         window: lengths of windows in seconds; none given is those of ``Windows``.
         hop: seconds from one window to the next; ``None`` is a quarter of its length.
+        engine: ``local`` searches in this process, ``ray`` on a Ray cluster.
+        address: of the cluster; ``None`` is Ray's own choice.
     """
 
     cache: Path | None = setting("Data", "Feature cache. [the one below c4c-cache/]", None)
@@ -78,8 +81,16 @@ class SearchConfig:
         "Advanced", "Split of QB-Norm's queries. [that of the training, or train]", None
     )
 
+    engine: str = setting(
+        "Machine", "ray: a Ray cluster searches the gallery.", "local", choices=ENGINES
+    )
+    address: str | None = setting(
+        "Machine", "Of the Ray cluster, such as ray-head:6379. [this machine]", None
+    )
+
     def __post_init__(self) -> None:
         check(self)
+        check_engine(self.engine, self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +104,32 @@ class RetrieveConfig(SearchConfig):
 
     top_k: int = setting("Answers", "Answers a query.", HITS, within=(1, MOST_HITS))
     ties: str = setting("Evaluation", "authors: show their column too.", "expected", choices=TIES)
+
+
+def for_search(config: SearchConfig) -> SearchConfig:
+    """The settings as a search takes them: what is re-ranked are whole clips.
+
+    Raises:
+        C4CError: a way of re-ranking that needs all queries.
+    """
+    if config.rerank == "dual-softmax":
+        raise C4CError("--rerank dual-softmax is for --evaluate: it needs all queries of a split.")
+    return replace(config, whole=config.whole or config.rerank != "none")
+
+
+def looks_at_clips(config: SearchConfig, head: Head) -> bool:
+    """Whether a search looks at the clips of the cache themselves, and not at a gallery.
+
+    Raises:
+        C4CError: that is not done on a cluster.
+    """
+    looks = config.whole and (not head.loose or config.rerank != "none")
+    if looks and config.engine == "ray":
+        raise C4CError(
+            "--engine ray searches a gallery; leave it out for --rerank, and for --whole with a "
+            "tight head."
+        )
+    return looks
 
 
 def open_head(config: SearchConfig) -> tuple[Cache, Head, View, dict[str, Any]]:

@@ -26,7 +26,7 @@ from c4c.retrieval.asking import Ask
 from c4c.retrieval.encoding import Encoder
 from c4c.retrieval.gallery import Gallery
 from c4c.retrieval.gallery_refresh import Maker, cache_stamp, open_gallery, refresh
-from c4c.retrieval.opening import SearchConfig, open_head, rerank_of
+from c4c.retrieval.opening import SearchConfig, for_search, looks_at_clips, open_head, rerank_of
 from c4c.retrieval.search import ClipSearch, Hit
 from c4c.retrieval.wanted import Wanted
 from c4c.retrieval.windows import Windows
@@ -77,15 +77,11 @@ class Searcher:
         return searcher
 
     def _open(self, config: SearchConfig) -> None:
-        if config.rerank == "dual-softmax":
-            raise C4CError(
-                "--rerank dual-softmax is for --evaluate: it needs all queries of a split."
-            )
-        config = replace(config, whole=config.whole or config.rerank != "none")
+        self._config = config = for_search(config)
         windows = Windows(config.window, config.hop) if config.window else Windows(hop=config.hop)
-        self._config = config
         self.cache, self.head, view, self._trained = open_head(config)
         self.head.eval()
+        self._by_clips = looks_at_clips(config, self.head)
         if config.split is not None and config.split not in self.cache.splits:
             self.cache.stamps(config.split)  # says which ones there are
         self.encoder = Encoder(self.cache, config, self.head, view)
@@ -132,7 +128,7 @@ class Searcher:
             C4CError: see ``__call__``.
         """
         asks = [Ask.of(query) for query in queries]
-        if self._config.whole and (not self.head.loose or self._config.rerank != "none"):
+        if self._by_clips:
             return self._answer_by_clips(asks, wanted)
         # First, for weights may be missing.
         features, vectors = self.encoder.vectors(asks, self.vector_of)
@@ -208,6 +204,8 @@ class Searcher:
         maker = replace(self._maker, cache=cache)
         gallery = open_gallery(maker, self.encoder.unrelated)
         with self._lock:
+            if self._answers is not None:
+                self._answers.close()  # of a cluster there is one connection
             self.cache, self._maker = cache, maker
             self._answers = Answers(gallery, maker, self._config) if len(gallery) else None
             self._clip_search = None
@@ -228,6 +226,8 @@ class Searcher:
     def close(self) -> None:
         """Let go of what was loaded; asked again, it is loaded again."""
         with self._lock:
+            if self._answers is not None:
+                self._answers.close()
             self._answers = self._clip_search = None
             self.encoder.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from c4c.core.errors import C4CError
 from c4c.retrieval.opening import RetrieveConfig, open_head, rerank_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def run_evaluate(config: RetrieveConfig, averages: str = "after") -> Evaluation:
     from c4c.retrieval.evaluate import evaluate
     from c4c.retrieval.leaks import find_leak
 
+    if config.engine != "local":
+        raise C4CError("--engine ray is for search; leave it out with --evaluate.")
     cache, head, view, trained = open_head(config)
     if isinstance(head, MeanP):
         head.averages = averages

@@ -16,6 +16,7 @@ import numpy as np
 from c4c.cache.open import Cache, commit_shard
 from c4c.cache.plan import Manifest
 from c4c.cache.stored import holds
+from c4c.core.cluster import connect
 from c4c.core.errors import C4CError
 from c4c.core.progress import Progress, say
 from c4c.core.records import Clip
@@ -42,7 +43,7 @@ _RETRIES = 2  # of a task whose process or machine died, before its clips are lo
 def run_ray(config: ExtractConfig) -> ExtractResult:
     """A task a shard; the captions, which are quick, here."""
     config = settled(config)
-    ray = _connect(config)
+    ray = connect(config.address)
     try:
         cache, manifests, backbone = prepare(config)
         for manifest in manifests:
@@ -52,22 +53,6 @@ def run_ray(config: ExtractConfig) -> ExtractResult:
         return summary(cache, manifests)
     finally:
         ray.shutdown()
-
-
-def _connect(config: ExtractConfig) -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise C4CError("--engine ray needs Ray: pip install 'c4c[ray]'.") from None
-    try:
-        host, _, port = (config.address or "").rpartition(":")
-        if port.isdigit():  # Ray itself tries a dead address for minutes
-            socket.create_connection((host.removeprefix("ray://"), int(port)), 10).close()
-        ray.init(address=config.address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray raises many types here
-        reason = str(error).splitlines()[0][:200]
-        raise C4CError(f"No Ray cluster at {config.address or 'this machine'}: {reason}") from None
-    return ray
 
 
 class _Tasks:

@@ -1,16 +1,12 @@
 """However it ran, the cache is the same: one process, one a device, slices, a Ray cluster."""
 
-import contextlib
-import json
-import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from clusters import run_scene
 
 from c4c.cache.inspect import damage
 from c4c.cache.open import Cache
@@ -56,31 +52,8 @@ def test_a_device_that_is_not_there_is_an_error_before_any_work(here: Path) -> N
 
 
 def on_ray(scene: str, here: Path) -> dict[str, object]:
-    """What came of a scene of ``on_ray.py``; nothing that it started outlives it."""
-    pytest.importorskip("ray")
-    mark = f"{scene}-{secrets.token_hex(8)}"
-    command = [sys.executable, str(Path(__file__).with_name("on_ray.py")), scene, str(here)]
-    environment = {**os.environ, "C4C_TEST_MARK": mark}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
-        gone, left = psutil.wait_procs(marked(mark), timeout=20)
-    finally:
-        for process in marked(mark):
-            process.kill()
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert left == []
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """Processes that were started with this mark in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("C4C_TEST_MARK") == mark:
-                found.append(process)
-    return found
+    """What came of a scene of ``on_ray.py``."""
+    return run_scene(Path(__file__).with_name("on_ray.py"), scene, here)
 
 
 @pytest.mark.slow
