@@ -58,9 +58,11 @@ class Encoder:
         Raises:
             C4CError: a sentence is not text, or the weights cannot be loaded.
         """
-        tokens = self._text_tower().tokenize(sentences)
+        tower = self._text_tower()
+        tokens = tower.tokenize(sentences)
         # The last place is taken when a text fills all of them.
-        for row in tokens[:, -1].nonzero()[:1].flatten().tolist():
+        pad = getattr(tower.tokenizer, "pad", 0)
+        for row in (tokens[:, -1] != pad).nonzero()[:1].flatten().tolist():
             say(
                 f"the sentence '{sentences[row][:60]}…' fills the text tower's "
                 f"{tokens.shape[1]} tokens: what goes beyond them is not read"

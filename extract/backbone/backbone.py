@@ -135,7 +135,7 @@ class Backbone:
         """
         if has_patch3d(self.model.visual):
             raise C4CError(f"{self.name} has a 3d patch, which needs clips whole: encode_video.")
-        with self._before_projection("vision", hidden) as projection:
+        with self._before_projection(hidden) as projection:
             if self.engine is None:
                 features = self.model.encode_image(images, normalize=False)
             else:
@@ -164,7 +164,7 @@ class Backbone:
         if not has_patch3d(self.model.visual):
             clips, frames = video.shape[:2]
             return self.encode_frames(video.flatten(0, 1), hidden).view(clips, frames, -1)
-        with self._before_projection("vision", hidden):
+        with self._before_projection(hidden):
             return encode_video(self.model.visual, video, lengths)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> Tensor:
@@ -191,13 +191,8 @@ class Backbone:
         Returns:
             [n, D], or [n, text width] when ``hidden``; not normalised.
         """
-        tokens = tokens.to(self.device)
-        if towers.is_plain_clip(self.model):
-            x = towers.plain_clip_text(self.model, tokens)
-            return x if hidden else x @ self.model.text_projection.to(x.dtype)
-        with self._before_projection("text", hidden) as projection:
-            features: Tensor = self.model.encode_text(tokens, normalize=False)
-        return projection.completed(features) if projection else features
+        before = self._projection("text") if hidden else None
+        return towers.text_features(self.model, tokens.to(self.device), before)
 
     def head_init(self) -> dict[str, Tensor]:
         """What heads start from: CLIP's text transformer, positions, scale and projections.
@@ -287,11 +282,11 @@ class Backbone:
         return found
 
     @contextlib.contextmanager
-    def _before_projection(self, tower: str, hidden: bool) -> Iterator[towers.Projection | None]:
-        """While inside, the tower stops before its projection, if ``hidden``."""
+    def _before_projection(self, hidden: bool) -> Iterator[towers.Projection | None]:
+        """While inside, the vision tower stops before its projection, if ``hidden``."""
         if not hidden:
             yield None
             return
-        projection = self._projection(tower)
+        projection = self._projection("vision")
         with projection.left_out():
             yield projection

@@ -2,8 +2,10 @@
 
 The whole backbone takes open_clip, which imports torchvision and timm, and random numbers for
 every weight: seconds before the first answer. Here a plain CLIP's text tower is built without
-numbers and given those of its file, mapped into memory. What it computes is bit-equal to
-open_clip's (a test holds it to that). Other text towers are left to the whole backbone.
+numbers and given those of its file, mapped into memory. Towers that open_clip holds apart from
+the vision tower (SigLIP, PE-Core, MobileCLIP, CoCa and others) are built by its own code, likewise
+without numbers: the vision tower is neither built nor read. What they compute is bit-equal to the
+whole backbone (a test holds them to that), to which other text towers are left.
 
 The weights are known before anything is built: by the hash of their file, or of its stamp
 (``trusted.py``).
@@ -16,23 +18,24 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from c4c.core.device import pick_device
 from c4c.core.errors import C4CError
 from c4c.core.files import read_json
 from c4c.core.records import Fingerprint
 from c4c.core.tensors import state_sha256
-from c4c.extract.backbone import tiny
+from c4c.extract.backbone import tiny, towers
+from c4c.extract.backbone.blank import filled
 from c4c.extract.backbone.precisions import PRECISIONS
-from c4c.extract.backbone.towers import plain_clip_text
-from c4c.extract.backbone.trusted import named_weights
+from c4c.extract.backbone.tokens import Tokenizer
+from c4c.extract.backbone.trusted import named_weights, tokenizer_of
 from c4c.extract.backbone.weights import config_from_state, read_weights
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in PRECISIONS.items()}
@@ -72,18 +75,17 @@ class TextTower:
     """Sentences to features, as ``Backbone`` has it.
 
     Args:
-        model: the tower.
+        model: the tower; ``context_length`` is its longest text in tokens.
         tokenizer: sentences to token ids.
-        context: the longest text in tokens.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, context: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         self._model: Any = model
-        self._tokenizer, self._context = tokenizer, context
+        self.tokenizer = tokenizer
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids, int64 [n, L]."""
-        tokens: Tensor = self._tokenizer(list(texts), context_length=self._context)
+        tokens: Tensor = self.tokenizer(list(texts), context_length=self._model.context_length)
         return tokens
 
     def encode_text(self, tokens: Tensor, hidden: bool = False) -> Tensor:
@@ -96,9 +98,9 @@ class TextTower:
         Returns:
             [n, D], or [n, text width] when ``hidden``; not normalised.
         """
-        held: Tensor = self._model.text_projection
-        x = plain_clip_text(self._model, tokens.to(held.device))
-        return x if hidden else x @ held.to(x.dtype)
+        device = next(self._model.parameters()).device
+        before = towers.text_projection(self._model) if hidden else None
+        return towers.text_features(self._model, tokens.to(device), before)
 
 
 def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) -> TextTower | None:
@@ -110,11 +112,11 @@ def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) ->
         device: where it runs; ``None`` takes a GPU when there is one.
 
     Returns:
-        ``None`` where the whole backbone is needed: for a tower that is not plain, or weights of
-        which it is not known yet, by hash, that they are those.
+        ``None`` where the whole backbone is needed: for a tower that is built otherwise, weights
+        of which it is not known yet, by hash, that they are those, or a tokenizer likewise.
     """
     try:
-        if made.tokenizer or made.dtype not in DTYPES:
+        if made.dtype not in DTYPES:
             return None
         if (made.model, asked or made.weights) == (tiny.NAME, "shipped"):
             state, known = read_weights(tiny.WEIGHTS)
@@ -127,40 +129,40 @@ def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) ->
                 return None
             path, quick = named
             state, _ = read_weights(path, _is_of_text)
-        shape = _shape(made.model, state)
+        model = _built(made.model, quick, state)
+        tokenizer = _tokenizer(made.model, tokenizer_of(made, Path()), isinstance(model, _Apart))
     except (C4CError, KeyError):  # the whole backbone says in full what is wrong
         return None
-    if shape is None:
-        return None
-    model = _built(shape, quick, state)
     if model is None:
         return None
-    model = model.to(pick_device(device), DTYPES[made.dtype])
-    return TextTower(model, _tokenizer(made.model), shape.context)
+    return TextTower(model.to(pick_device(device), DTYPES[made.dtype]), tokenizer)
 
 
 def _is_of_text(name: str) -> bool:
-    return not name.startswith("visual.") or name in _SHAPES_OF_VISION
+    other = name.startswith(("visual.", "text_decoder."))
+    return not other or name in _SHAPES_OF_VISION
 
 
 # Of an unnamed model the shapes tell everything, those of the vision tower too.
 _SHAPES_OF_VISION = ("visual.conv1.weight", "visual.positional_embedding")
 
 
-def _shape(name: str, state: dict[str, Tensor]) -> _Shape | None:
-    """The shape of a plain text tower; ``None``: it is none, or not known."""
+def _built(name: str, quick: bool, state: dict[str, Tensor]) -> nn.Module | None:
+    """The tower with its weights; ``None``: it is of another kind, or they do not fit it."""
     if name == tiny.NAME:
-        return _Shape.of(tiny.CONFIG)
+        return _plain(_Shape.of(tiny.CONFIG), quick, state)
     if name == "auto":
         shape = _Shape.of(config_from_state(state))
-        return shape if shape.words == _CLIP_WORDS else None
+        return _plain(shape, quick, state) if shape.words == _CLIP_WORDS else None
     package = _open_clip_folder()
     if package is None or not _NAME.fullmatch(name):
         return None
     config = read_json(package / "model_configs" / f"{name}.json")
+    if config.get("custom_text") and "hf_model_name" not in config["text_cfg"]:
+        return _apart(config, quick, state)
     if config.keys() - _PLAIN or config["text_cfg"].keys() - _PLAIN_TEXT:
         return None
-    return _Shape.of(config)
+    return _plain(_Shape.of(config), quick, state)
 
 
 def _open_clip_folder() -> Path | None:
@@ -169,9 +171,11 @@ def _open_clip_folder() -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def _tokenizer(name: str) -> Any:
+def _tokenizer(name: str, local: Path | None, apart: bool) -> Any:
     if name == tiny.NAME:
         return tiny.TinyTokenizer()
+    if local or apart:
+        return Tokenizer(name, local)
     module = sys.modules.get("open_clip.tokenizer")
     if module is None:  # this one file of the package needs nothing of the rest
         folder = _open_clip_folder()
@@ -182,40 +186,47 @@ def _tokenizer(name: str) -> Any:
     return module.SimpleTokenizer()
 
 
-class _Blank(TorchFunctionMode):
-    """Inside, modules are made without numbers: drawing some takes time, and imports a compiler."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "zero_", "fill_"):
-            return args[0] if args else kwargs["tensor"]
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
+def _plain(shape: _Shape, quick: bool, state: dict[str, Tensor]) -> nn.Module | None:
+    """A plain CLIP's tower."""
+    model: Any = filled(lambda: _TextModel(shape, quick), state)
+    if model is not None:
+        model.attn_mask = torch.full((shape.context, shape.context), -torch.inf).triu_(1)
+    return model
 
 
-def _built(shape: _Shape, quick: bool, state: dict[str, Tensor]) -> nn.Module | None:
-    """The tower with its weights; ``None`` when they do not fit it."""
-    with torch.device("meta"), _Blank():  # shapes alone
-        model = _TextModel(shape, quick)
-    try:
-        own = {key: state[key].float() for key in model.state_dict()}
-        model.load_state_dict(own, assign=True)
-    except (KeyError, RuntimeError):
+def _apart(config: dict[str, Any], quick: bool, state: dict[str, Tensor]) -> nn.Module | None:
+    """A tower that open_clip holds apart from the vision tower."""
+    from open_clip.model import _build_text_tower
+
+    own = {name[5:]: value for name, value in state.items() if name.startswith("text.")}
+    make = partial(_build_text_tower, config["embed_dim"], config["text_cfg"], quick)
+    tower: Any = filled(make, own)
+    if tower is None:
         return None
-    model.attn_mask = torch.full((shape.context, shape.context), -torch.inf).triu_(1)
-    # Parameters ask for gradients as those of a whole backbone do: torch multiplies a batch in
-    # another way where they do not, and the last bits would differ.
-    return model.eval()
+    if tower.attn_mask is not None:
+        tower.attn_mask = tower.build_causal_mask()
+    return _Apart(tower)
+
+
+class _Apart(nn.Module):
+    """open_clip's ``CustomTextCLIP`` and ``CoCa`` without the rest of them."""
+
+    def __init__(self, text: Any) -> None:
+        super().__init__()
+        self.text, self.context_length = text, text.context_length
+
+    def encode_text(self, tokens: Tensor, normalize: bool) -> Tensor:
+        features = self.text(tokens)
+        texts: Tensor = features[0] if isinstance(features, tuple) else features  # of CoCa
+        return nn.functional.normalize(texts, dim=-1) if normalize else texts
 
 
 class _TextModel(nn.Module):
-    """A plain CLIP's text tower under open_clip's names; ``plain_clip_text`` runs it."""
+    """A plain CLIP's text tower under open_clip's names; ``towers`` runs it."""
 
     def __init__(self, shape: _Shape, quick: bool) -> None:
         super().__init__()
+        self.context_length = shape.context
         self.token_embedding = nn.Embedding(shape.words, shape.width)
         self.positional_embedding = nn.Parameter(torch.empty(shape.context, shape.width))
         self.transformer = _Layers(shape, quick)

@@ -165,6 +165,24 @@ def plain_clip_text(model: Any, tokens: Tensor) -> Tensor:
     return features
 
 
+def text_features(model: Any, tokens: Tensor, before: Projection | None = None) -> Tensor:
+    """Texts of any model, [n, D], not normalised.
+
+    Args:
+        model: with ``encode_text``, or a plain CLIP.
+        tokens: int64 [n, L], on its device.
+        before: its projection, to stop before it: [n, W].
+    """
+    if is_plain_clip(model):
+        x = plain_clip_text(model, tokens)
+        return x if before else x @ model.text_projection.to(x.dtype)
+    if before is None:
+        features: Tensor = model.encode_text(tokens, normalize=False)
+        return features
+    with before.left_out():
+        return before.completed(model.encode_text(tokens, normalize=False))
+
+
 def text_transformer(model: Any) -> dict[str, Tensor]:
     """Layers and positions of the text tower, under the names of OpenAI's CLIP.
 

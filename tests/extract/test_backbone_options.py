@@ -75,6 +75,8 @@ def test_a_search_finds_the_tokenizer_that_the_cache_was_made_with(
     search = ("retrieve", "a red circle", "--cache", cache.path, "--device", "cpu")
     assert "0.mp4" in run(*search)  # and makes the gallery
     found = run(*search)
+    assert "fills the text tower" not in found
+    assert "fills the text tower's 16 tokens" in run(*search[:1], "red " * 20, *search[2:])
     other = tmp_path / "other"
     other.mkdir()
     words = json.loads((make_tokenizer(other) / "tokenizer.json").read_text())

@@ -4,18 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from families import FAMILIES, known_families, make_tokenizer
+from open_clip import factory
 
 from c4c.core.records import Fingerprint
-from c4c.extract.backbone import trusted
+from c4c.extract.backbone import text, trusted
 from c4c.extract.backbone.backbone import Backbone
 from c4c.extract.backbone.load import load_backbone
 from c4c.extract.backbone.text import open_text_tower
 from c4c.extract.backbone.trusted import remember
+from c4c.extract.backbone.weights import read_weights
 from c4c.retrieval.searcher import Searcher
 
 TEXTS = ["a dog runs", "", "a red circle moves left then a white cross grows! " * 12]
@@ -108,12 +113,85 @@ def test_a_precision_that_nobody_knows_is_left_to_the_whole_backbone() -> None:
     assert open_text_tower(replace(made, dtype="float16"), None, "cpu") is None
 
 
-@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "PE-Core-B-16", "coca_ViT-B-32"])
-def test_other_towers_are_left_to_the_whole_backbone(weights: Path, name: str) -> None:
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Small models whose text tower open_clip holds apart, as names that it knows."""
+    folder = tmp_path_factory.mktemp("apart")
+    (folder / "model_configs").mkdir()
+    with known_families():
+        for name in FAMILIES:
+            config = folder / f"model_configs/small-{name}.json"
+            config.write_text(json.dumps(factory._MODEL_CONFIGS[f"small-{name}"]))
+        (folder / "words").mkdir()
+        make_tokenizer(folder / "words")
+        yield folder
+
+
+def kept(name: str, apart: Path, path: Path, precision: str = "float32") -> Backbone:
+    """A backbone of random weights from a file, which the user has named."""
+    local = apart / "words" if "hf_tokenizer_name" in FAMILIES[name]["text_cfg"] else None
+    drawn = load_backbone(f"small-{name}", "none", "cpu", "float32", tokenizer=local)
+    drawn.save(path)
+    whole = load_backbone(f"small-{name}", str(path), "cpu", precision, tokenizer=local)
+    remember(whole)
+    return whole
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["pe", "siglip", "coca"])
+def test_a_text_tower_of_its_own_gives_the_same_bits_and_no_other_is_built(
+    name: str, precision: str, apart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_open_clip_folder", lambda: apart)
+    whole = kept(name, apart, tmp_path / "w.safetensors", precision)
+    for builder in ("_build_vision_tower", "CLIP", "CustomTextCLIP"):
+        monkeypatch.setattr(f"open_clip.model.{builder}", None)
+    check_same(whole)
+
+
+def test_a_tower_apart_is_read_where_its_file_is_and_the_vision_tower_not_at_all(
+    apart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_open_clip_folder", lambda: apart)
+    whole = kept("pe", apart, tmp_path / "w.safetensors")
+    read: dict[str, torch.Tensor] = {}
+
+    def watched(*asked: Any) -> Any:
+        state, known = read_weights(*asked)
+        read.update(state)
+        return state, known
+
+    monkeypatch.setattr(text, "read_weights", watched)
+    tower = open_text_tower(made_with(whole), None, "cpu")
+    assert tower is not None
+    own = {value.data_ptr() for value in tower._model.state_dict().values()}
+    assert own <= {value.data_ptr() for value in read.values()}
+    assert not any(name.startswith("visual.") for name in read if "conv1" not in name)
+
+
+@pytest.mark.parametrize("name", ["clipa", "roberta"])
+def test_other_towers_are_left_to_the_whole_backbone(
+    name: str, apart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_open_clip_folder", lambda: apart)
+    whole = kept(name, apart, tmp_path / "w.safetensors")
+    assert open_text_tower(made_with(whole), None, "cpu") is None
+
+
+def test_weights_of_another_model_are_left_to_the_whole_backbone(weights: Path) -> None:
     whole = load_backbone(SMALL, str(weights / "w.safetensors"), "cpu", "float32")
     remember(whole)
-    whole.name = name
+    whole.name = "PE-Core-B-16"
     assert open_text_tower(made_with(whole), None, "cpu") is None
+
+
+def test_a_tokenizer_that_nobody_named_here_is_left_to_the_whole_backbone(
+    apart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_open_clip_folder", lambda: apart)
+    made = made_with(kept("siglip", apart, tmp_path / "w.safetensors"))
+    assert open_text_tower(made, None, "cpu") is not None
+    assert open_text_tower(replace(made, tokenizer="0" * 64), None, "cpu") is None
 
 
 def test_a_search_imports_no_more_than_it_needs(shapes_cache: Path) -> None:

@@ -74,8 +74,8 @@ def make_tokenizer(path: Path) -> Path:
     from transformers import PreTrainedTokenizerFast, RobertaConfig
 
     words = [
-        "<pad>",
         "<s>",
+        "<pad>",  # not 0, as of SigLIP's and of roberta's
         "</s>",
         "<unk>",
         "a",
@@ -89,11 +89,11 @@ def make_tokenizer(path: Path) -> Path:
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, "<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     special = {"pad_token": "<pad>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(path)
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     sizes = {"vocab_size": 64, "intermediate_size": 64, "max_position_embeddings": 100}
-    RobertaConfig(pad_token_id=0, **sizes, **small).save_pretrained(path)
+    RobertaConfig(pad_token_id=1, **sizes, **small).save_pretrained(path)
     return path
