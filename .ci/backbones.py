@@ -36,7 +36,12 @@ from c4c.extract.backbone.tokens import text_config
 SIZES = Path(__file__).resolve().parents[1] / "extract" / "backbone" / "sizes.json"
 _ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1}
 _NLLB = {"vocab_size": 256206, "d_model": 1024}
-# The kind of tower behind a name of the hub, and its config.json there, as far as shapes go.
+# The kind of tower behind a name of the hub, and what its config.json there says of shapes where
+# transformers' own defaults differ. The whole models (with both halves, where there are two) have
+# the published numbers of parameters by these: roberta-base 124,645,632, xlm-roberta-base
+# 278,043,648 and -large 559,890,432, mt5-base 582,401,280, nllb-200-distilled-600M 615,073,792 and
+# -1.3B 1,370,638,336. That count says nothing of heads: those of mt5-xl (as its layers and widths)
+# are of T5X's configuration files, those of the nllb models (16, a default) of fairseq2's.
 _TOWERS: dict[str, tuple[str, dict[str, int]]] = {
     "roberta-base": ("roberta", {**_ROBERTA, "vocab_size": 50265}),
     "xlm-roberta-base": ("xlm-roberta", {**_ROBERTA, "vocab_size": 250002}),
