@@ -6,10 +6,10 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from c4c.core.groups import OWN, ROOT, control_groups
 
 
-def cores(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
+def cores(root: Path = ROOT, own: Path = OWN) -> int:
     """Cores that this process may run on, or its CPU quota where that is less.
 
     A container may see all of a machine's cores and be given the time of two of them
@@ -20,25 +20,8 @@ def cores(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
         own: the file that says in which of them this process is.
     """
     allowed = len(os.sched_getaffinity(0))
-    quota = min((_quota(folder) for folder in _groups(root, own)), default=math.inf)
+    quota = min((_quota(folder) for folder in control_groups("cpu", root, own)), default=math.inf)
     return max(1, min(allowed, math.ceil(quota))) if quota < math.inf else allowed
-
-
-def _groups(root: Path, own: Path) -> list[Path]:
-    """The folders of this process's control groups and those above them, both versions."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        lines = []
-    folders = [root, root / "cpu"]  # inside a container its own group is the root
-    for line in lines:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        base = root / "cpu" if controllers else root
-        inner = base / path.lstrip("/")
-        folders += [one for one in (inner, *inner.parents) if one.is_relative_to(base)]
-    return list(dict.fromkeys(folders))
 
 
 def _quota(folder: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import suppress
 from functools import cache
@@ -10,9 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from c4c.core.errors import C4CError
+from c4c.core.groups import OWN, ROOT, control_groups
 
 _FLOAT = 4  # bytes: towers are built in float32
-_GROUP = Path("/sys/fs/cgroup")
+_AGES = ("active", "inactive")
 
 
 @cache
@@ -43,14 +45,31 @@ def check_memory(name: str, loaded: bool) -> None:
         )
 
 
-def available() -> int:
-    """Bytes of memory that this process can still take: the machine's, or its control group's."""
+def available(root: Path = ROOT, own: Path = OWN) -> float:
+    """Bytes of memory that this process can still take: the machine's, or its control groups'.
+
+    Args:
+        root: where control groups are mounted.
+        own: the file that says in which of them this process is.
+    """
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError, StopIteration):
         about = Path("/proc/meminfo").read_text().splitlines()
         line = next(one for one in about if one.startswith("MemAvailable:"))
         free = int(line.split()[1]) * 1024
-    with suppress(OSError, ValueError):  # "max" is no number
-        limit = int((_GROUP / "memory.max").read_text())
-        free = min(free, limit - int((_GROUP / "memory.current").read_text()))
-    return free
+    return min(free, *(_left(folder) for folder in control_groups("memory", root, own)))
+
+
+def _left(folder: Path) -> float:
+    """Bytes that a control group may still take; infinity when it does not say."""
+    names = ("memory.max", "memory.current")
+    if not (folder / names[0]).exists():
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    try:
+        limit, used = (int((folder / name).read_text()) for name in names)
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # "max" is no number
+        return math.inf
+    # Pages of files that were read count as used, and are given back when memory is wanted.
+    pages = (stat.get(f"total_{age}_file", stat.get(f"{age}_file", 0)) for age in _AGES)
+    return limit - used + sum(map(int, pages))
