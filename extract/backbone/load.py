@@ -14,6 +14,9 @@ from c4c.extract.backbone.build import TINY, build_model, default_weights
 from c4c.extract.backbone.text import DTYPES
 
 
+# Parameters that were made in inference mode ask for no gradients, and torch multiplies them in
+# another way: the last bits would depend on who loads.
+@torch.inference_mode(False)
 def load_backbone(
     name: str = "ViT-B-32",
     pretrained: str | None = None,

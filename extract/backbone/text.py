@@ -103,6 +103,7 @@ class TextTower:
         return towers.text_features(self._model, tokens.to(device), before)
 
 
+@torch.inference_mode(False)  # as ``load_backbone``
 def open_text_tower(made: Fingerprint, asked: str | None, device: str | None) -> TextTower | None:
     """The text tower of the weights that made a cache.
 

@@ -84,6 +84,16 @@ def test_a_clip_from_a_file_gives_the_same_bits(
     assert open_text_tower(made_with(whole), "another.pt", "cpu") is None
 
 
+def test_who_loads_it_in_inference_mode_gets_the_same_bits() -> None:
+    with torch.inference_mode():
+        whole = load_backbone("tiny", None, "cpu", "float32")
+        tower = open_text_tower(made_with(whole), None, "cpu")
+    assert tower is not None
+    for model in (whole.model, tower._model):
+        assert all(one.requires_grad and not one.is_inference() for one in model.parameters())
+    check_same(whole)
+
+
 def test_what_is_not_known_by_hash_is_left_to_the_whole_backbone(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
