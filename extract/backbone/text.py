@@ -189,9 +189,10 @@ def _tokenizer(name: str, local: Path | None, apart: bool) -> Any:
 
 def _plain(shape: _Shape, quick: bool, state: dict[str, Tensor]) -> nn.Module | None:
     """A plain CLIP's tower."""
-    model: Any = filled(lambda: _TextModel(shape, quick), state)
+    model = filled(lambda: _TextModel(shape, quick), state)
     if model is not None:
-        model.attn_mask = torch.full((shape.context, shape.context), -torch.inf).triu_(1)
+        mask = torch.full((shape.context, shape.context), -torch.inf).triu_(1)
+        model.register_buffer("attn_mask", mask, persistent=False)
     return model
 
 
