@@ -50,16 +50,24 @@ class Pace(Progress):
         self.seconds += seconds
         self.frames += frames
         self.shared += shared
-        self.step(extra=self._told())
+        self.step(extra=self._told(self.done + 1))
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Within the block a part's last batch is encoded, which may be most of the work."""
+        with self.encoding():
+            yield
+        if self._clips:
+            self._extra = self._told(self.done)
 
     @property
     def spent(self) -> float:
         """Seconds since this run began."""
         return time.monotonic() - self._started
 
-    def _told(self) -> str:
+    def _told(self, done: int) -> str:
         spent = max(self.spent, 1e-9)
-        left = (self.total or 0) - self.done - 1  # as long as those before, on average
+        left = (self.total or 0) - done  # as long as those before, on average
         parts = [f"{self.frames / spent:.0f} frames/s"]
         parts += [f"{self.shared} pictures shared"] if self.shared else []
         parts.append(f"{self.seconds / spent:.1f}x real time")

@@ -269,7 +269,8 @@ def clip_shard(
         if kept:
             kept.keep(rows, clips, encoder)
         raise
-    rows.features[begun:] = encoder.finish()
+    with progress.finishing():
+        rows.features[begun:] = encoder.finish()
     return rows.shard(clips, encoder.width)
 
 

@@ -66,6 +66,21 @@ def test_the_line_says_real_time_what_is_left_and_what_limits(
     assert "720.0x real time · 12 h 00 m of video left · limited by the backbone" in second
 
 
+def test_what_limits_is_told_with_the_last_batch_of_a_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    with heard_by([].append), Pace("extract all", 1) as progress:
+        with progress.waiting():
+            now[0] += 2
+        progress.ended(60.0, 4)
+        assert "2 frames/s · 30.0x real time · limited by decoding" in progress.line()
+        with progress.finishing():
+            now[0] += 8
+        assert "0 frames/s · 6.0x real time · limited by the backbone" in progress.line()
+
+
 @pytest.mark.parametrize(
     ("end", "times", "seconds"),
     [(9.0, [], 7.0), (None, [], 0.0), (None, [0.0], 2.0), (None, [0.0, 1.5, 3.0], 4.5)],
