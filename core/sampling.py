@@ -135,6 +135,7 @@ def thin_frames(times: npt.NDArray[np.floating[Any]], fps: float) -> Indices:
         int64 [m], rising, without repetition; the first frame is among them.
 
     Example:
+        >>> import numpy as np
         >>> thin_frames(np.array([3.0, 3.5, 4.0, 4.5, 5.0]), 1).tolist()
         [0, 2, 4]
     """
