@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from c4c.cache.open import Cache, find_cache
 from c4c.cache.pieces import pieces_folder, remove_pieces
 from c4c.cache.plan import Manifest, Part
 from c4c.core.errors import C4CError
+from c4c.core.home import own_folder
 from c4c.core.inside import refuse_links, regular_files
 from c4c.core.records import Clip
 
@@ -74,11 +76,19 @@ def prune(path: Path | None, forget: bool) -> Pruned:
 def _forget_galleries(cache: Path) -> int:
     """Remove the galleries, whose pieces hold vectors of all clips that there were; their bytes."""
     refuse_links(cache / GALLERY, cache)
-    freed = 0
-    for path in regular_files(cache / GALLERY):
-        freed += os.lstat(path).st_size
-        path.unlink(missing_ok=True)
+    freed, own = 0, own_galleries(cache)
+    for folder in (cache / GALLERY, *([own] if own else [])):
+        for path in regular_files(folder):
+            freed += os.lstat(path).st_size
+            path.unlink(missing_ok=True)
     return freed
+
+
+def own_galleries(cache: Path) -> Path | None:
+    """The user's folder of galleries of a cache that could not be written; ``None``: no home."""
+    own = own_folder("XDG_CACHE_HOME", ".cache")
+    name = hashlib.sha256(os.fsencode(os.path.realpath(cache))).hexdigest()
+    return own / GALLERY / name[:32] if own else None
 
 
 def _is_gone(path: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c4c.cli.demo_moments import find_in_films, moments_table
 from c4c.cli.demo_page import E2E, demo_page, demo_table
 from c4c.core.limits import MOST_SEED
 from c4c.core.lock import one_writer
@@ -106,19 +107,24 @@ def run_demo(config: DemoConfig) -> DemoResult:
 def _run(config: DemoConfig) -> DemoResult:
     from c4c.core.files import write_atomic
     from c4c.extract.datasets import shapes
+    from c4c.retrieval.moment_metrics import as_data
 
     begun, seed = time.monotonic(), config.seed
     seen = walk(Street(shapes.EDITION, Recipe(seed, **_SEEN), config.out))
     unseen = walk(unseen_street(config.out / "unseen", seed))
+    moments = find_in_films(config.out, seen.best, seed)
     report = config.out / "report.html"
-    write_atomic(report, demo_page(config, seen, unseen).encode())
+    write_atomic(report, demo_page(config, seen, unseen, moments).encode())
     seconds = time.monotonic() - begun
     say(f"done in {duration(seconds)}")
     heads, others = (
         {name: one.as_dict() for name, one in street.found.items()} for street in (seen, unseen)
     )
     figures = {"seed": config.seed, "seconds": seconds, "heads": heads, "unseen": others}
-    tables = "\n\n".join(demo_table(one.dataset, one.found) for one in (seen, unseen))
+    figures["moments"] = {head: as_data(one) for head, one in moments.figures.items()}
+    tables = "\n\n".join(
+        [*(demo_table(one.dataset, one.found) for one in (seen, unseen)), moments_table(moments)]
+    )
     words = "twins: own clip before its twin, the same frames in another order (chance 50)"
     return DemoResult(f"{tables}\n{words}", report, figures)
 

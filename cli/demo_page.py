@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from c4c.cli.demo import DemoConfig, Outcome
+    from c4c.cli.demo_moments import Found
     from c4c.retrieval.evaluate import Evaluation
     from c4c.retrieval.report import Example, Strip
 
@@ -28,8 +29,9 @@ def demo_table(dataset: str, found: dict[str, Evaluation]) -> str:
     return render(rows)
 
 
-def demo_page(config: DemoConfig, seen: Outcome, unseen: Outcome) -> str:
-    """The page of both editions: figures, and queries with the clips that came first."""
+def demo_page(config: DemoConfig, seen: Outcome, unseen: Outcome, moments: Found) -> str:
+    """The page of both editions: figures, queries with the clips that came first, and moments."""
+    from c4c.cli.demo_moments import moments_part
     from c4c.heads import MEAN
     from c4c.retrieval.report import Row, render_report
 
@@ -47,7 +49,8 @@ def demo_page(config: DemoConfig, seen: Outcome, unseen: Outcome) -> str:
     )
     examples = [*_examples(seen, (MEAN, seen.best)), *_examples(unseen, (unseen.best, E2E))]
     title = "Which heads see order, and what does training the backbone give?"
-    return render_report(title, _lead(seen, unseen), rows, examples, foot)
+    more = moments_part(moments, seen.best)
+    return render_report(title, _lead(seen, unseen), rows, examples, foot, more)
 
 
 def _lead(seen: Outcome, unseen: Outcome) -> str:

@@ -6,9 +6,10 @@ serves every setting.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from c4c.core.errors import C4CError
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # the names are options of commands, whose help must not wait
     import numpy.typing as npt
 
     Indices = npt.NDArray[np.int64]
+
+
+_RATE = re.compile(r"\bfps=(\d+(?:\.\d+)?)(?![\w.])")
 
 
 def _head(count: int, limit: int) -> Indices:
@@ -70,6 +74,8 @@ class View:
 
     Attributes:
         max_frames: at most; ``None`` is as many as the head takes.
+        fps: at most so many a second; ``None`` is as many as there are. A head learns movement
+            by the time between frames: of a cache with more it sees as many as it was trained on.
         sampling: which ones when there are more, a name in ``SAMPLERS``.
         order: in which order, a name in ``ORDERS``.
         seed: for the order ``random``.
@@ -79,6 +85,7 @@ class View:
     sampling: str = "uniform"
     order: str = "ordinary"
     seed: int = 0
+    fps: float | None = None
 
 
 def select_frames(count: int, limit: int, how: str = "uniform") -> Indices:
@@ -104,6 +111,44 @@ def select_frames(count: int, limit: int, how: str = "uniform") -> Indices:
     if count <= limit:
         return np.arange(count, dtype=np.int64)
     return SAMPLERS[how](count, limit)
+
+
+def rate_of(sampling: str) -> float | None:
+    """Frames a second in a fingerprint's line about sampling; ``None``: it names no rate.
+
+    Example:
+        >>> rate_of("fps=0.5 max=None uniform")
+        0.5
+    """
+    named = _RATE.search(sampling)
+    return float(named[1]) if named and float(named[1]) > 0 else None
+
+
+def thin_frames(times: npt.NDArray[np.floating[Any]], fps: float) -> Indices:
+    """Of more frames those that lie nearest to a grid of ``fps`` frames a second.
+
+    Args:
+        times: of the frames, rising, in seconds [n]; the grid begins with the first.
+        fps: frames a second, more than 0.
+
+    Returns:
+        int64 [m], rising, without repetition; the first frame is among them.
+
+    Example:
+        >>> import numpy as np
+        >>> thin_frames(np.array([3.0, 3.5, 4.0, 4.5, 5.0]), 1).tolist()
+        [0, 2, 4]
+    """
+    import numpy as np
+
+    if not len(times):
+        return np.zeros(0, np.int64)
+    seconds = np.asarray(times, np.float64)
+    # Frames come a little early or late: the last one too stands for what is half a step away.
+    slack = (seconds[-1] - seconds[0]) / max(1, len(seconds) - 1) / 2
+    grid = np.arange(seconds[0], seconds[-1] + slack, 1 / fps) if slack else seconds[:1]
+    middles = (seconds[1:] + seconds[:-1]) / 2
+    return np.unique(np.searchsorted(middles, grid)).astype(np.int64)
 
 
 def order_frames(

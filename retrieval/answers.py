@@ -148,7 +148,7 @@ class Answers:
         for moment in moments:
             piece, _, first, last = moment.window
             clips, row_of = self._features_of(self.gallery.splits[piece])
-            frames = clips.read(row_of[moment.named.id])[0]
+            frames = clips.read(row_of[moment.named.id])
             span = np.array([[first, last]], np.int32)
             batch = window_batch(frames, span, view, head.logit_scale.device)
             moment.score = float(head(batch, features[None])[0, 0])

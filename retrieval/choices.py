@@ -11,4 +11,4 @@ RERANKS = {
 # Text to video, and video to text; the first one is meant where none is named.
 DIRECTIONS = ("t2v", "v2t")
 # What the windows of a gallery are written as.
-GALLERY_FORMS = ("faiss", "parquet")
+GALLERY_FORMS = ("faiss", "faiss-ivfpq", "parquet")

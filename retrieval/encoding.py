@@ -14,7 +14,7 @@ from torch import Tensor
 
 from c4c.core.errors import C4CError
 from c4c.core.progress import say
-from c4c.core.records import Clip
+from c4c.core.records import Clip, Frames
 from c4c.heads import mean_of
 from c4c.retrieval.confidence import unrelated_sentences
 from c4c.retrieval.gallery_build import window_batch
@@ -106,7 +106,7 @@ class Encoder:
         Raises:
             C4CError: a tight head, which scores sentences only.
         """
-        return self._of_frames(pixels[None], mean_of(self._head))
+        return self._of_frames(Frames(pixels[None], np.zeros(1, np.float32)), mean_of(self._head))
 
     def of_file(self, path: str, second: float | None) -> Tensor:
         """The unit vector [D] of a video or picture that is in no cache, or of a second of it.
@@ -123,25 +123,25 @@ class Encoder:
 
             return self.picture(read_picture(path))
         if second is None:
-            pixels = _decoded(Clip(path, path), self._view.max_frames or _FRAMES)
-            return self._of_frames(pixels, self._head)
-        pixels = _decoded(Clip(path, path, max(0.0, second - 0.001), second + 1.0), 1)
-        return self._of_frames(pixels, mean_of(self._head))
+            frames = _decoded(Clip(path, path), self._view.max_frames or _FRAMES)
+            return self._of_frames(frames, self._head)
+        frames = _decoded(Clip(path, path, max(0.0, second - 0.001), second + 1.0), 1)
+        return self._of_frames(frames, mean_of(self._head))
 
     @torch.inference_mode()
-    def _of_frames(self, pixels: npt.NDArray[np.uint8], head: Head) -> Tensor:
-        """The unit vector [D] of frames, uint8 [n, H, W, 3]."""
+    def _of_frames(self, frames: Frames, head: Head) -> Tensor:
+        """The unit vector [D] of frames."""
         if not self._head.loose:
             raise C4CError("A picture needs a head with a vector a clip, such as seqTransf.")
         with self._lock:
             if self._whole is None:
                 self._whole = load_whole(self._cache, self._config)
             backbone = self._tower = self._whole
-        images = backbone.preprocess(torch.from_numpy(pixels))
+        images = backbone.preprocess(torch.from_numpy(frames.pixels))
         features = backbone.encode_frames(images, self._head.projections is not None)
-        span = np.array([[0, len(pixels)]], np.int32)
+        span = np.array([[0, len(images)]], np.int32)
         held = features.float().cpu().numpy().astype(np.float16)  # as a cache holds them
-        batch = window_batch(held, span, self._view, self._head.logit_scale.device)
+        batch = window_batch((held, frames.times), span, self._view, self._head.logit_scale.device)
         return head.encode_clips(batch).float().cpu()[0]
 
     def unrelated(self) -> Tensor | None:
@@ -174,12 +174,12 @@ class Encoder:
             return self._tower
 
 
-def _decoded(clip: Clip, frames: int) -> npt.NDArray[np.uint8]:
-    """Frames of a video, one a second and not more than ``frames``, uint8 [n, H, W, 3]."""
+def _decoded(clip: Clip, frames: int) -> Frames:
+    """Frames of a video, one a second and not more than ``frames``."""
     from c4c.extract.video.pool import decode_many
     from c4c.extract.video.request import Request
 
     ((_, done),) = decode_many([clip], Request(max_frames=frames))
     if not len(done.frames):
         raise C4CError(f"--like: {clip.path}: {done.message or done.status}.")
-    return done.frames.pixels
+    return done.frames

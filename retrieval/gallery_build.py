@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from c4c.core.records import FeatureBatch
-from c4c.core.sampling import order_frames, select_frames
+from c4c.core.sampling import order_frames, select_frames, thin_frames
 from c4c.heads import mean_of
 from c4c.kernels import topk_similarity
 from c4c.retrieval.gallery_piece import Named, Piece, content_of, piece_tensors
@@ -91,7 +91,7 @@ def make_piece(
         frames.append(alone.half())
         cut = cut_windows(times[-1], shot_changes(alone.numpy()), windows)
         spans.append(np.insert(cut, 0, place, axis=1))
-        vectors.append(_window_vectors(loose, features, cut, view, device))
+        vectors.append(_window_vectors(loose, (features, times[-1]), cut, view, device))
         step(1)
     own = _Rows(clips, rows)
     whole = clip_vectors(loose, own, view).cpu()  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def _frame_vectors(single: Head, features: npt.NDArray[np.float16], device: torc
 
 
 def window_batch(
-    features: npt.NDArray[np.float16],
+    clip: tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]],
     spans: npt.NDArray[np.int32],
     view: View,
     device: torch.device,
@@ -138,14 +138,17 @@ def window_batch(
     """What a head sees of some windows of a clip.
 
     Args:
-        features: of the clip's frames, [F, D].
+        clip: features [F, D] and times [F] of its frames, as ``ClipFeatures.read`` gives them.
         spans: [n, 2] first frames and those after the last.
         view: which frames of a window are seen, and in which order.
         device: where to.
     """
+    features, times = clip
     chosen = []
     for first, last in spans.tolist():
         places = np.arange(first, last)
+        if view.fps is not None:
+            places = places[thin_frames(times[first:last], view.fps)]
         if view.max_frames is not None and len(places) > view.max_frames:
             places = places[select_frames(len(places), view.max_frames, view.sampling)]
         if view.order != "ordinary":
@@ -160,7 +163,7 @@ def window_batch(
 
 def _window_vectors(
     head: Head,
-    features: npt.NDArray[np.float16],
+    clip: tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]],
     spans: npt.NDArray[np.int32],
     view: View,
     device: torch.device,
@@ -168,7 +171,7 @@ def _window_vectors(
     """A unit vector a window, float32 [n, D]."""
     head.eval()
     parts = [
-        head.encode_clips(window_batch(features, spans[low : low + _AT_ONCE], view, device))
+        head.encode_clips(window_batch(clip, spans[low : low + _AT_ONCE], view, device))
         for low in range(0, len(spans), _AT_ONCE)
     ]
     return torch.cat(parts).float().cpu()

@@ -4,6 +4,7 @@
 ``metadata/metadata_0000.parquet`` (a row a vector: ``image_path``, ``clip``, ``split``, ``start``,
 ``end``), a pair for each piece.
 ``faiss``: ``image.index``, an exact index of inner products, beside the same ``metadata``.
+``faiss-ivfpq``: an IVF-PQ index beside both, to be searched by ``gallery_faiss.FaissGallery``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import numpy.typing as npt
 from c4c.core.errors import C4CError
 from c4c.core.files import write_atomic
 from c4c.retrieval.choices import GALLERY_FORMS
+from c4c.retrieval.gallery_faiss import INDEX, VECTORS, blocks, write_faiss
 
 if TYPE_CHECKING:
     from c4c.retrieval.gallery import Gallery
     from c4c.retrieval.gallery_piece import Piece
-
-_BLOCK = 1 << 16  # vectors copied at a time
 
 
 def export_gallery(gallery: Gallery, form: str, out: Path) -> list[Path]:
@@ -31,26 +31,30 @@ def export_gallery(gallery: Gallery, form: str, out: Path) -> list[Path]:
 
     Args:
         gallery: what is written.
-        form: ``faiss`` or ``parquet``.
+        form: ``faiss``, ``faiss-ivfpq`` or ``parquet``.
         out: the folder.
 
     Returns:
         The files. Vectors and rows of ``metadata`` are in one order, piece after piece.
 
     Raises:
-        C4CError: an unknown form, nowhere to write, or a package that is not installed.
+        C4CError: an unknown form, nowhere to write, a package that is not installed, an
+            empty gallery, or too few windows for IVF-PQ.
     """
     if form not in GALLERY_FORMS:
         raise C4CError(f"Unknown form '{form}'. Known: {', '.join(GALLERY_FORMS)}.")
     written, rows_of = [], list(_rows(gallery))
+    if not sum(len(rows) for *_, rows in rows_of):
+        raise C4CError("The gallery is empty: there is nothing to write.")
+    if form != "parquet":  # first, for it may be refused
+        parts = [(piece.windows.numpy(), rows) for piece, _, rows in rows_of]
+        written.append(write_faiss(parts, out / INDEX, packed=form == "faiss-ivfpq"))
     for number, (piece, split, rows) in enumerate(rows_of):
         table = out / "metadata" / f"metadata_{number:04d}.parquet"
         written.append(_write_table(piece, split, rows, table))
-        if form == "parquet":
-            vectors = out / "img_emb" / f"img_emb_{number:04d}.npy"
+        if form != "faiss":
+            vectors = out / VECTORS / f"img_emb_{number:04d}.npy"
             written.append(_write_vectors(piece, rows, vectors))
-    if form == "faiss":
-        written.append(_write_faiss(rows_of, out / "image.index"))
     return written
 
 
@@ -61,12 +65,6 @@ def _rows(gallery: Gallery) -> Iterator[tuple[Piece, str, npt.NDArray[np.int64]]
         yield piece, split, piece.rows_of(every)
 
 
-def _blocks(piece: Piece, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float16]]:
-    held = piece.windows.numpy()  # mapped
-    for first in range(0, len(rows), _BLOCK):
-        yield held[rows[first : first + _BLOCK]]
-
-
 def _write_vectors(piece: Piece, rows: npt.NDArray[np.int64], path: Path) -> Path:
     shape = len(rows), piece.windows.shape[1]
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
@@ -74,7 +72,7 @@ def _write_vectors(piece: Piece, rows: npt.NDArray[np.int64], path: Path) -> Pat
     def write(target: Path) -> None:
         with target.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, header)
-            for block in _blocks(piece, rows):
+            for block in blocks(piece.windows.numpy(), rows):
                 stream.write(np.ascontiguousarray(block, "<f2").tobytes())
 
     write_atomic(path, write)
@@ -96,21 +94,4 @@ def _write_table(piece: Piece, split: str, rows: npt.NDArray[np.int64], path: Pa
         columns["end"].append(round(named.start + float(piece.clip_times(clip)[1][last - 1]), 3))
     table = pa.table({**columns, "split": [split] * len(rows)})
     write_atomic(path, lambda target: pq.write_table(table, target))
-    return path
-
-
-def _write_faiss(rows_of: list[tuple[Piece, str, npt.NDArray[np.int64]]], path: Path) -> Path:
-    try:
-        import faiss
-    except ImportError:
-        raise C4CError("FAISS is not installed: pip install 'c4c[faiss]'.") from None
-    index: Any = None
-    for piece, _, rows in rows_of:
-        if index is None:
-            index = faiss.IndexFlatIP(piece.windows.shape[1])
-        for block in _blocks(piece, rows):
-            index.add(block.astype(np.float32))
-    if index is None:
-        raise C4CError("The gallery is empty: there is nothing to write.")
-    write_atomic(path, lambda target: faiss.write_index(index, str(target)))
     return path

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from c4c.cache.prune import GALLERY
+from c4c.cache.prune import GALLERY, own_galleries
 from c4c.core.errors import C4CError
 from c4c.core.files import file_sha256, json_bytes, write_atomic, write_once
-from c4c.core.home import own_folder
 from c4c.core.inside import is_there, regular_files
 from c4c.core.lock import one_writer
 from c4c.core.progress import Progress, say
@@ -120,9 +119,8 @@ def open_gallery(maker: Maker, encode: Callable[[], Tensor | None]) -> Gallery:
 
 def _own_place(cache: Cache, key: str) -> list[Path]:
     """Where a gallery goes whose cache cannot be written: caches of the same identity differ."""
-    own = own_folder("XDG_CACHE_HOME", ".cache")
-    name = hashlib.sha256(f"{key}\n{os.path.realpath(cache.path)}".encode()).hexdigest()
-    return [own / GALLERY / name[:32]] if own else []
+    own = own_galleries(cache.path)
+    return [own / key[:32]] if own else []
 
 
 def _standing(folder: Path, key: str) -> Gallery | None:

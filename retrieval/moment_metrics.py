@@ -214,12 +214,17 @@ _TOLD: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
+def told(figures: dict[str, Figure]) -> dict[str, tuple[str, str, str]]:
+    """The figures that there are, for people: what each is, its value and its 95 % interval."""
+    return {
+        name: (words, shown(one.value), f"({shown(one.low)} to {shown(one.high)})")
+        for name, (words, shown) in _TOLD.items()
+        if (one := figures[name]).count
+    }
+
+
 def figures_table(figures: dict[str, Figure]) -> str:
-    """The figures for people, a line each, with their 95 % intervals."""
-    lines = []
-    for name, (words, shown) in _TOLD.items():
-        figure = figures[name]
-        if figure.count:
-            span = f"({shown(figure.low)} to {shown(figure.high)})"
-            lines.append(f"{words:<28}{shown(figure.value):>9}  {span}")
-    return "\n".join(lines)
+    """The same, a line each."""
+    return "\n".join(
+        f"{words:<28}{value:>9}  {span}" for words, value, span in told(figures).values()
+    )

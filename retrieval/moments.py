@@ -120,7 +120,8 @@ class _Cosines:
     def __init__(self, frames: Tensor, vector: Tensor) -> None:
         every = (frames.float() @ vector).numpy()
         # In float64 the sums of equal cosines are exact, and their means equal.
-        self.of, self.total = every.tolist(), float(every.sum(dtype=np.float64))
+        wide = every.astype(np.float64)
+        self.of, self.sums = every.tolist(), (float(wide.sum()), float(wide @ wide))
 
 
 def _overlapping(
@@ -154,7 +155,7 @@ def _moment(
     score: float,
     ordered: bool,
 ) -> Moment:
-    first, last = tightened(cosines.of, *span, cosines.total)
+    first, last = tightened(cosines.of, *span, cosines.sums)
     own = cosines.of[first:last]
     if not ordered:
         better = sorted(own, reverse=True)[: (len(own) + 1) // 2]
@@ -170,18 +171,22 @@ def _moment(
 
 
 def tightened(
-    cosines: Sequence[float], first: int, last: int, total: float | None = None
+    cosines: Sequence[float],
+    first: int,
+    last: int,
+    sums: tuple[float, float] | None = None,
 ) -> tuple[int, int]:
     """A window less the frames at its edges that fit the query like the rest of the clip.
 
     A frame at an edge goes when its cosine is nearer to the mean outside of the window than to
-    the mean inside. At least half of the window stays.
+    the mean inside. At least half of the window stays; and all of it, where single frames do not
+    tell: the two means must differ by more than cosines deviate from theirs.
 
     Args:
         cosines: of the query with each frame of the clip, F of them.
         first: where the window begins.
         last: the frame after its last.
-        total: the sum of all cosines; ``None`` adds them up.
+        sums: of all cosines and of their squares; ``None`` adds them up.
 
     Returns:
         The same for what is left.
@@ -195,8 +200,10 @@ def tightened(
         return first, last
     inside = sum(cosines[first:last])
     mean = inside / (last - first)
-    outside = ((sum(cosines) if total is None else total) - inside) / others
-    if outside >= mean:
+    total, squares = sums or (sum(cosines), sum(one * one for one in cosines))
+    outside = (total - inside) / others
+    within = squares - (last - first) * mean**2 - others * outside**2  # from their own means
+    if outside >= mean or within >= len(cosines) * (mean - outside) ** 2:
         return first, last
     least, floor = (last - first + 1) // 2, (outside + mean) / 2
     while last - first > least and cosines[first] < floor:

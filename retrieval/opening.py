@@ -42,7 +42,8 @@ class SearchConfig:
         tokenizer: folder or file of the tokenizer; ``None`` is the one that was passed then.
         whole: search whole clips instead of moments in them.
         window: lengths of windows in seconds; none given is those of ``Windows``.
-        hop: seconds from one window to the next; ``None`` is a quarter of its length.
+        hop: seconds from one window to the next; ``None`` is one, or a quarter of its length where
+            that is shorter.
         engine: ``local`` searches in this process, ``ray`` on a Ray cluster.
         address: of the cluster; ``None`` is Ray's own choice.
     """
@@ -62,7 +63,7 @@ class SearchConfig:
         "Answers", "Seconds of a window; repeatable. [4, 8 and 16]", ()
     )
     hop: float | None = setting(
-        "Answers", "Seconds between windows. [a quarter of their length]", None
+        "Answers", "Seconds between windows. [1, or a quarter of their length]", None
     )
     device: str | None = setting("Machine", "cpu, cuda, cuda:1. [a GPU when there is one]", None)
     shortlist: int | None = setting(
@@ -159,7 +160,12 @@ def open_head(config: SearchConfig) -> tuple[Cache, Head, View, dict[str, Any]]:
         )
     settings = found.meta.get("config", {})
     limit = config.max_frames or settings.get("max_frames")
-    view = View(limit, settings.get("sampling", "uniform"), settings.get("eval_order", "ordinary"))
+    view = View(
+        limit,
+        settings.get("sampling", "uniform"),
+        settings.get("eval_order", "ordinary"),
+        fps=_rate(cache, found.meta),
+    )
     return cache, found.head.to(device), view, found.meta
 
 
@@ -172,6 +178,15 @@ def _check_fit(cache: Cache, meta: dict[str, Any], path: Path) -> None:
             f"{cache.path} has {cache.fingerprint.sha256[:12]}); extract with that backbone "
             f"(for an end-to-end checkpoint: c4c extract --pretrained {path})."
         )
+
+
+def _rate(cache: Cache, meta: dict[str, Any]) -> float | None:
+    """Frames a second that a head was trained on, where the cache has more of them."""
+    from c4c.core.sampling import rate_of
+
+    theirs = rate_of(str((meta.get("fingerprint") or {}).get("sampling", "")))
+    own = rate_of(cache.fingerprint.sampling)
+    return theirs if theirs and own and own > theirs else None
 
 
 def rerank_of(

@@ -39,7 +39,12 @@ class Example:
 
 
 def render_report(
-    title: str, lead: str, rows: Sequence[Row], examples: Sequence[Example], foot: str
+    title: str,
+    lead: str,
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    foot: str,
+    more: Sequence[str] = (),
 ) -> str:
     """The page.
 
@@ -49,6 +54,7 @@ def render_report(
         rows: one a head.
         examples: queries with their first clips.
         foot: how the figures were made.
+        more: HTML that stands before it, already escaped.
     """
     parts = [table([_HEAD, *map(_cells, rows)])]
     twins = [Bar(row.name, row.twins) for row in rows if row.twins is not None]
@@ -60,7 +66,7 @@ def render_report(
         parts.append(bars(twins, chance=50.0, colour="var(--one)"))
     recalls = [Bar(row.name, row.metrics["t2v"].r1) for row in rows]
     parts.append("<h2>Text to video, R@1</h2>" + bars(recalls, None, "var(--two)"))
-    parts.append(film("What was found", examples))
+    parts += [film("What was found", examples), *more]
     parts.append(f"<h2>How this was made</h2><p>{escape(foot)}</p>")
     return page(title, lead, parts)
 

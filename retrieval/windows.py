@@ -11,7 +11,8 @@ from c4c.core.errors import C4CError
 from c4c.core.limits import require_within
 
 # A frame jumps when its cosine with the one before falls short of 1 by more than this, and by
-# more than so many times what is usual in its clip: a pan moves every frame, a cut only one.
+# more than so many times what the steps right before and after do: whatever moves does so for
+# several frames, a cut comes between two.
 _JUMP, _UNUSUAL = 0.2, 3.0
 _EPSILON = 1e-3  # seconds: times are float32
 
@@ -22,7 +23,8 @@ class Windows:
 
     Attributes:
         lengths: in seconds.
-        hop: seconds from one window to the next; ``None`` is a quarter of the length.
+        hop: seconds from one window to the next; ``None`` is one second, or a quarter of the
+            length where that is shorter.
     """
 
     lengths: tuple[float, ...] = (4.0, 8.0, 16.0)
@@ -45,10 +47,12 @@ def shot_changes(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     Returns:
         Places in ``frames``, rising; never 0.
     """
-    if len(frames) < 2:
+    if len(frames) < 3:  # one step has no others to stand out from
         return np.zeros(0, np.int64)
     steps = 1 - np.einsum("fd,fd->f", frames[1:], frames[:-1])
-    return np.flatnonzero(steps > max(_JUMP, _UNUSUAL * float(np.median(steps)))) + 1
+    around = np.pad(steps, 1)
+    usual = np.maximum(around[:-2], around[2:])
+    return np.flatnonzero(steps > np.maximum(_JUMP, _UNUSUAL * usual)) + 1
 
 
 def frame_ends(times: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -80,7 +84,7 @@ def cut_windows(
     begin, end = float(times[0]), float(frame_ends(times)[-1])
     spans: set[tuple[int, int]] = set()
     for length in windows.lengths:
-        hop = windows.hop or length / 4
+        hop = windows.hop or min(1.0, length / 4)
         latest = max(begin, end - length)
         starts = np.append(np.arange(begin, latest, hop), latest)
         first = np.searchsorted(times, starts - _EPSILON)

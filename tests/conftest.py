@@ -82,9 +82,11 @@ Rows = Mapping[str, np.ndarray]
 def write_cache() -> Callable[[Path, Dataset, Rows, Rows], Path]:
     """Gives a function that writes the cache that an extraction with these features leaves."""
 
-    def written(path: Path, dataset: Dataset, clips: Rows, captions: Rows) -> Path:
+    def written(
+        path: Path, dataset: Dataset, clips: Rows, captions: Rows, fps: float | None = None
+    ) -> Path:
         """``clips`` holds [frames, D] by clip id (no frames: it failed), ``captions`` [D]."""
-        made_by = Fingerprint("m", "w", "s", "p", "f", "d", "float32")
+        made_by = Fingerprint("m", "w", "s", "p", f"fps={fps}" if fps else "f", "d", "float32")
         cache = create_cache(path, dataset.name, made_by)
         dim = next(iter(clips.values())).shape[1]
         init = {name: torch.eye(dim) for name in ("visual_proj", "text_proj")}
@@ -100,7 +102,7 @@ def write_cache() -> Callable[[Path, Dataset, Rows, Rows], Path]:
             if kind == "captions":
                 texts["clip_ids"] = [own[name].clip_id for name in part.ids]
                 texts["texts"] = [own[name].text for name in part.ids]
-            times = [np.arange(len(row), dtype=np.float32) for row in rows]
+            times = [np.arange(len(row), dtype=np.float32) / np.float32(fps or 1) for row in rows]
             status = ["ok" if len(row) else "failed" for row in rows]
             commit_shard(cache, target, make_shard(kind, rows, times, status, texts, dim))
         return path

@@ -174,6 +174,23 @@ def test_a_snippet_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
     exec(compile(block.text, str(block), "exec"), {"__name__": "docs"})
 
 
+def test_an_export_for_faiss_is_searched_as_the_page_says(
+    with_shapes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("faiss")
+    # As if this gallery were a large one.
+    monkeypatch.setattr("c4c.retrieval.gallery_faiss.LEAST", 1)
+    monkeypatch.setattr("c4c.retrieval.gallery_faiss._BITS", 4)
+    shutil.copytree(with_shapes, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    (block,) = [one for one in blocks("sh") if "FaissGallery" in one.text]
+    carry_out(monkeypatch, block.text)
+    assert "'image_path'" in capsys.readouterr().out
+
+
 def test_a_command_that_fails_would_be_noticed(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -314,6 +314,13 @@ def test_what_is_to_be_forgotten_leaves_the_shards_and_the_pictures_too(
         assert len(searcher.gallery) == 3
     galleries = list(Path("cache/gallery").rglob("piece-*"))
     assert galleries
+    other = tmp_path / "own/c4c/gallery/of-another-cache/key/piece-0.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    with monkeypatch.context() as unwritable, Searcher("cache", device="cpu", hop=2.0) as searcher:
+        unwritable.setattr("c4c.retrieval.gallery_refresh.os.access", lambda *_: False)
+        galleries += searcher.gallery.folder.glob("piece-*")
+    assert galleries[-1].is_relative_to(tmp_path / "own")
     done = CliRunner().invoke(group, ["cache", "prune", "cache", "--forget"])
     assert done.exit_code == 0
     assert "MB freed" in done.output
@@ -321,6 +328,7 @@ def test_what_is_to_be_forgotten_leaves_the_shards_and_the_pictures_too(
     assert features() == {name: rows for name, rows in before.items() if name != "1"}
     assert len(list(Path("cache/manifests").iterdir())) == 1
     assert not any(path.exists() for path in galleries)
+    assert other.exists()
     assert [path.exists() for path in shown] == [True, False]
     assert list(damage(Path("cache"))) == []
 

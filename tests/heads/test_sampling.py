@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c4c.core.errors import C4CError
-from c4c.core.sampling import ORDERS, SAMPLERS, order_frames, select_frames
+from c4c.core.sampling import (
+    ORDERS,
+    SAMPLERS,
+    order_frames,
+    rate_of,
+    select_frames,
+    thin_frames,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +58,19 @@ def test_orders_of_frames() -> None:
 def test_wrong_settings_are_said(call, words: str) -> None:
     with pytest.raises(C4CError, match=words):
         call()
+
+
+def test_of_more_frames_those_nearest_to_the_rate_are_taken() -> None:
+    assert thin_frames(np.arange(9) / 4, 1).tolist() == [0, 4, 8]
+    assert thin_frames(np.arange(7) / 3 + 5, 1.5).tolist() == [0, 2, 4, 6]
+    uneven = np.array([0, 0.4, 0.9, 1.6, 2.2, 2.9, 7.0], np.float32)
+    assert thin_frames(uneven, 1).tolist() == [0, 2, 4, 5, 6]  # none twice across a gap
+    assert thin_frames(np.zeros(0, np.float32), 1).tolist() == []
+
+
+@pytest.mark.parametrize(("line", "rate"), [
+    ("fps=1 max=None uniform", 1.0), ("fps=0.25 max=12 head words=77", 0.25), ("", None),
+    ("fps=0 max=None", None), ("fps=1.2.3", None), ("fps=nan", None), ("xfps=3", None),
+])  # fmt: skip
+def test_a_fingerprint_says_how_many_frames_a_second(line: str, rate: float | None) -> None:
+    assert rate_of(line) == rate

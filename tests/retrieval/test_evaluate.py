@@ -98,7 +98,7 @@ def test_the_results_hold_every_query(make_split: MakeSplit) -> None:
     assert len(kept["queries"]["v2t"]) == 8
     assert kept["authors"]["t2v"]["r1"] == 100
     assert kept["view"] == {
-        "max_frames": 2, "sampling": "uniform", "order": "ordinary", "seed": 0,
+        "max_frames": 2, "sampling": "uniform", "order": "ordinary", "seed": 0, "fps": None,
     }  # fmt: skip
     assert kept["videos"]["clip05"] == ["clip05.mp4", 0.0, None]
 

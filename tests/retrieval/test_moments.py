@@ -32,6 +32,11 @@ def test_windows_are_so_long_and_so_far_apart() -> None:
     assert cut(1, Windows()) == [[0, 1]]
 
 
+def test_windows_begin_a_second_apart_and_short_ones_closer() -> None:
+    assert cut(11, Windows((8.0,))) == [[0, 8], [1, 9], [2, 10], [3, 11]]
+    assert cut(5, Windows((2.0,)), step=0.5) == [[0, 4], [1, 5]]
+
+
 def test_windows_go_by_time_where_frames_come_unevenly() -> None:
     times = np.array([0, 0.5, 1, 6, 7, 8], np.float32)
     assert cut_windows(times, NONE, Windows((2.0,), 2.0)).tolist() == [[0, 3], [3, 5], [4, 6]]
@@ -50,6 +55,11 @@ def test_a_shot_begins_where_frames_jump() -> None:
     frames = np.eye(3, dtype=np.float32)[[0, 0, 0, 1, 1, 2, 2, 2]]
     assert shot_changes(frames).tolist() == [3, 5]
     assert shot_changes(frames[:1]).tolist() == []
+    assert shot_changes(frames[:2]).tolist() == []
+    # What moves for a while and then rests does not cut, however long the rest is.
+    turned = np.array([0, 0, 0, 0, 0, 0.8, 1.6, 2.4, 2.4, 2.4, 2.4])
+    moving = np.stack((np.cos(turned), np.sin(turned)), 1).astype(np.float32)
+    assert shot_changes(moving).tolist() == []
     # Frames that all move alike, as in a pan, are one shot.
     angle = np.arange(8) * 0.8
     pan = np.stack((np.cos(angle), np.sin(angle)), 1).astype(np.float32)
@@ -73,7 +83,16 @@ def test_edges_that_fit_no_better_than_the_rest_are_cut_off() -> None:
     assert tightened(cosines, 2, 7) == (3, 6)
     assert tightened(cosines, 0, 8) == (0, 8)  # nothing to compare with
     assert tightened(cosines, 0, 3) == (0, 3)  # it fits worse than the rest
-    assert tightened(np.array([high, low, low, low, low, 0.0]), 0, 5) == (0, 3)  # half stays
+    assert tightened(np.array([high, *[low] * 7]), 0, 3) == (0, 2)  # half stays
+
+
+def test_a_window_stays_whole_where_frames_do_not_tell_it_from_the_rest() -> None:
+    inside, around = [0.1, 0.5, 0.6, 0.2, 0.5], [0.2, 0.5, 0.1, 0.4, 0.3]
+    cosines = np.array([*inside, *around])
+    assert np.mean(inside) > np.mean(around)
+    assert tightened(cosines, 0, 5) == (0, 5)
+    clear = np.array([0.1, 0.5, 0.6, 0.5, 0.5, *[0.1] * 5])  # their means are far apart
+    assert tightened(clear, 0, 5) == (1, 5)
 
 
 class _Piece:

@@ -17,7 +17,8 @@ from c4c.heads.base import Head
 from c4c.heads.checkpoint import save_checkpoint
 from c4c.retrieval import rerank as rerank_module
 from c4c.retrieval.evaluate import evaluate
-from c4c.retrieval.opening import RetrieveConfig, open_head
+from c4c.retrieval.gallery_build import window_batch
+from c4c.retrieval.opening import RetrieveConfig, SearchConfig, open_head
 from c4c.retrieval.queries import read_queries
 from c4c.retrieval.ranking import Rerank
 from c4c.retrieval.search import Hit, search
@@ -143,6 +144,32 @@ def test_a_checkpoint_is_asked_as_it_was_trained(cache: Path, tmp_path: Path) ->
     told = ("split", "chosen_on", "dataset", "weights", "model")
     assert [found.source[key] for key in told] == ["test", "val", "folder", "s", "m"]
     assert len(run_evaluate(RetrieveConfig(cache=cache, split="train", device="cpu")).gallery) == 20
+
+
+@pytest.mark.parametrize(("trained_at", "own", "seen"), [
+    (1.0, 2.0, 1.0), (0.5, 2.0, 0.5), (2.0, 2.0, None), (2.0, 1.0, None), (None, 2.0, None),
+])  # fmt: skip
+def test_a_head_sees_as_many_frames_a_second_as_it_was_trained_on(
+    tmp_path: Path,
+    write_cache: Callable[..., Path],
+    trained_at: float | None,
+    own: float,
+    seen: float | None,
+) -> None:
+    clips = (Clip("a", "a.mp4"), Clip("b", "b.mp4"))
+    frames = dict(zip("ab", random(2, 8, DIM), strict=True))
+    write_cache(tmp_path / "cache", Dataset("folder", "all", clips), frames, {}, fps=own)
+    made = {"fingerprint": {"sampling": f"fps={trained_at:g} max=None"}} if trained_at else {}
+    head = seeded("seqTransf").eval()
+    save_checkpoint(tmp_path / "run", head, {"config": {}, **made})
+    config = SearchConfig(cache=tmp_path / "cache", checkpoint=tmp_path / "run", device="cpu")
+    view = open_head(config)[2]
+    assert view.fps == seen
+    step = int(own / seen) if seen else 1
+    held, span = Cache.open(tmp_path / "cache").clips("all"), np.array([[2, 8]], np.int32)
+    assert torch.equal(held.batch([0], view).features, held.batch([0]).features[:, ::step])
+    window = window_batch(held.read(0), span, view, torch.device("cpu"))
+    assert torch.equal(window.features, held.batch([0]).features[:, 2:8:step])
 
 
 def test_the_bank_of_qb_norm_is_another_split(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
