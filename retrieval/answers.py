@@ -14,7 +14,7 @@ from c4c.core.errors import C4CError
 from c4c.retrieval.confidence import Usual, confidence
 from c4c.retrieval.filters import Filter
 from c4c.retrieval.gallery import MOST
-from c4c.retrieval.gallery_build import window_batch
+from c4c.retrieval.gallery_build import padded, seen_of
 from c4c.retrieval.moments import Moment, find_moments, pairs, sees_order
 from c4c.retrieval.on_ray import RayGallery
 from c4c.retrieval.search import Hit
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from c4c.retrieval.opening import SearchConfig
     from c4c.retrieval.wanted import Wanted
 
+_TOGETHER = 64  # moments that a tight head scores at once
 _FIRST = 128  # windows looked at for a question; more when they are not enough moments
 
 
@@ -145,13 +146,16 @@ class Answers:
     def _rescored(self, moments: list[Moment], features: Tensor) -> list[Moment]:
         """Moments in the order of a tight head, which looks at each with the question."""
         head, view = self._maker.head, self._maker.view
-        for moment in moments:
-            piece, _, first, last = moment.window
-            clips, row_of = self._features_of(self.gallery.splits[piece])
-            frames = clips.read(row_of[moment.named.id])
-            span = np.array([[first, last]], np.int32)
-            batch = window_batch(frames, span, view, head.logit_scale.device)
-            moment.score = float(head(batch, features[None])[0, 0])
+        for low in range(0, len(moments), _TOGETHER):
+            some, rows = moments[low : low + _TOGETHER], []
+            for moment in some:
+                piece, _, first, last = moment.window
+                clips, row_of = self._features_of(self.gallery.splits[piece])
+                frames = clips.read(row_of[moment.named.id])
+                rows.append(seen_of(frames, (first, last), view))
+            scores = head(padded(rows, head.logit_scale.device), features[None])[0].tolist()
+            for moment, score in zip(some, scores, strict=True):
+                moment.score = score
         return sorted(moments, key=lambda moment: -moment.score)
 
     @cached_property

@@ -143,21 +143,33 @@ def window_batch(
         view: which frames of a window are seen, and in which order.
         device: where to.
     """
-    features, times = clip
-    chosen = []
-    for first, last in spans.tolist():
-        places = np.arange(first, last)
-        if view.fps is not None:
-            places = places[thin_frames(times[first:last], view.fps)]
-        if view.max_frames is not None and len(places) > view.max_frames:
-            places = places[select_frames(len(places), view.max_frames, view.sampling)]
-        if view.order != "ordinary":
-            places = order_frames(places, view.order, np.random.default_rng([view.seed, first]))
-        chosen.append(places)
-    lengths = [len(places) for places in chosen]
-    packed = np.zeros((len(chosen), max(lengths), features.shape[1]), np.float32)
-    for row, places in zip(packed, chosen, strict=True):
-        row[: len(places)] = features[places]
+    rows = [seen_of(clip, (first, last), view) for first, last in spans.tolist()]
+    return padded(rows, device)
+
+
+def seen_of(
+    clip: tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]],
+    span: tuple[int, int],
+    view: View,
+) -> npt.NDArray[np.float16]:
+    """The features [n, D] that a head sees of one window of a clip; see ``window_batch``."""
+    (features, times), (first, last) = clip, span
+    places = np.arange(first, last)
+    if view.fps is not None:
+        places = places[thin_frames(times[first:last], view.fps)]
+    if view.max_frames is not None and len(places) > view.max_frames:
+        places = places[select_frames(len(places), view.max_frames, view.sampling)]
+    if view.order != "ordinary":
+        places = order_frames(places, view.order, np.random.default_rng([view.seed, first]))
+    return features[places]
+
+
+def padded(rows: Sequence[npt.NDArray[np.float16]], device: torch.device) -> FeatureBatch:
+    """Features of several windows, [n, D] each, as a batch."""
+    lengths = [len(row) for row in rows]
+    packed = np.zeros((len(rows), max(lengths), rows[0].shape[1]), np.float32)
+    for place, row in zip(packed, rows, strict=True):
+        place[: len(row)] = row
     return FeatureBatch(torch.from_numpy(packed).to(device), torch.tensor(lengths, device=device))
 
 
