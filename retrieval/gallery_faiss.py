@@ -101,7 +101,7 @@ class FaissGallery:
         self._index = faiss.read_index(str(folder / INDEX))
         self._probing = faiss.SearchParametersIVF(nprobe=probes)
         self._candidates = candidates
-        self._vectors = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+        self._vectors = [np.lib.format.open_memmap(path, mode="r") for path in paths]
         self._begins = np.cumsum([0, *map(len, self._vectors)])
         if self._index.ntotal != len(self):
             raise C4CError(
