@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from c4c.cli.app import group
 from c4c.core.records import Clip
 from c4c.extract.config import ExtractConfig
+from c4c.extract.engines import ray as engine
 from c4c.extract.engines.ray import _Tasks
 from c4c.extract.pipeline import prepare, summary
 
@@ -59,6 +60,7 @@ def lose(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
 
 def poison(cluster: Cluster, node: Any, config: ExtractConfig) -> Any:
     """One clip of the plan kills whoever handles it."""
+    engine._RETRIES = 0  # each takes a new process, which imports everything
     ray.init(address=config.address, log_to_driver=False)
     cache, (manifest,), _ = prepare(config)
     clips = list(manifest.clips)
