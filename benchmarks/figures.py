@@ -24,6 +24,12 @@ def show(row: dict[str, Any]) -> None:
     keep(row)
 
 
+def anonymous(process: int | str = "self") -> float:
+    """Memory of a process that is not pages of files, in MB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
 def json_option(main: Callable[..., None]) -> Callable[..., None]:
     """Give a benchmark ``--json FILE``: a list of everything that it showed or kept."""
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from figures import json_option, show  # benchmarks/figures.py
+from figures import anonymous, json_option, show  # benchmarks/figures.py
 from safetensors.torch import save
 
 from c4c import CacheWriter, Searcher
@@ -73,12 +73,6 @@ def median(ask: Callable[[], object], repeats: int) -> float:
         ask()
         times.append(time.perf_counter() - began)
     return statistics.median(times)
-
-
-def anonymous() -> float:
-    """Memory of this process that is not pages of files, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def searched(folder: Path, held: list[Held], queries: int, dim: int) -> dict[str, float]:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from figures import json_option, show  # benchmarks/figures.py
+from figures import anonymous, json_option, show  # benchmarks/figures.py
 
 from c4c import CacheWriter, Client, Searcher
 from c4c.core.errors import C4CError
@@ -105,12 +105,6 @@ def load(url: str, queries: list[str], seconds: float) -> tuple[list[float], lis
     return times, errors
 
 
-def memory(process: int) -> float:
-    """Anonymous memory of a process in MB, without mapped files."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
-
-
 @contextmanager
 def serving(cache: Path) -> Iterator[tuple[str, int]]:
     """``c4c serve`` in a process of its own: its address and the process."""
@@ -131,9 +125,9 @@ def under_load(url: str, process: int, queries: list[str], seconds: float) -> di
     """What a server does while clients ask it."""
     with ProcessPoolExecutor(1, get_context("spawn")) as asking:
         asking.submit(load, url, queries, min(5.0, seconds)).result()
-        before = memory(process)
+        before = anonymous(process)
         times, errors = asking.submit(load, url, queries, seconds).result()
-        busy, grown = os.getloadavg()[0], memory(process) - before
+        busy, grown = os.getloadavg()[0], anonymous(process) - before
     return {
         "clients": len(queries),
         "seconds": seconds,

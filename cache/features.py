@@ -21,7 +21,7 @@ from c4c.cache.rows import ShardsMissing, find_rows
 from c4c.cache.shard import STATUS
 from c4c.core.errors import C4CError, Damaged
 from c4c.core.records import Caption, Clip, FeatureBatch
-from c4c.core.sampling import View, order_frames, select_frames, thin_frames
+from c4c.core.sampling import View
 
 if TYPE_CHECKING:
     import torch
@@ -166,14 +166,7 @@ class ClipFeatures:
         generator = generator or np.random.default_rng([view.seed, *places[:1]])
         rows = []
         for index in places:
-            row, seconds = self.read(index)
-            if view.fps is not None:
-                row = row[thin_frames(seconds, view.fps)]
-            if view.max_frames is not None and len(row) > view.max_frames:
-                row = row[select_frames(len(row), view.max_frames, view.sampling)]
-            if view.order != "ordinary":
-                row = row[order_frames(np.arange(len(row)), view.order, generator)]
-            rows.append(row)
+            rows.append(view.seen(*self.read(index), generator))
         lengths = [len(row) for row in rows]
         packed = np.zeros((len(rows), max(lengths, default=0), self.dim), np.float16)
         for place, row in enumerate(rows):

@@ -87,6 +87,30 @@ class View:
     seed: int = 0
     fps: float | None = None
 
+    def seen(
+        self,
+        rows: npt.NDArray[Any],
+        times: npt.NDArray[np.floating[Any]],
+        generator: np.random.Generator | None = None,
+    ) -> npt.NDArray[Any]:
+        """Of the frames of a clip those that a head sees, in their order.
+
+        Args:
+            rows: features [n, D], or whatever there is of each frame.
+            times: seconds [n], rising.
+            generator: for orders that are drawn.
+        """
+        import numpy as np
+
+        if self.fps is not None:
+            rows = rows[thin_frames(times, self.fps)]
+        if self.max_frames is not None and len(rows) > self.max_frames:
+            rows = rows[select_frames(len(rows), self.max_frames, self.sampling)]
+        if self.order != "ordinary":
+            generator = generator or np.random.default_rng(self.seed)
+            rows = rows[order_frames(np.arange(len(rows)), self.order, generator)]
+        return rows
+
 
 def select_frames(count: int, limit: int, how: str = "uniform") -> Indices:
     """Choose at most ``limit`` of ``count`` frames.

@@ -8,7 +8,7 @@ answers. ``gallery_refresh.py`` makes it and adds to it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,11 +135,7 @@ class Gallery:
             found.append(self._search_whole(whole, kind, text, count))
         if not found:
             return torch.zeros(len(text), 0), *(torch.zeros(len(text), 0, dtype=torch.int64),) * 2
-        scores, pieces, rows = (torch.cat(part, 1) for part in zip(*found, strict=True))
-        if len(found) == 1:
-            return scores, pieces, rows
-        best, order = scores.topk(min(count, scores.shape[1]), dim=1)
-        return best, pieces.gather(1, order), rows.gather(1, order)
+        return found[0] if len(found) == 1 else merged(found, count)
 
     def _search_whole(
         self, numbers: list[int], kind: str, text: Tensor, count: int
@@ -185,6 +181,16 @@ def _both(one: Mask | None, two: Mask | None) -> Mask | None:
         return two if one is None else one
     both: Mask = one & two
     return both
+
+
+def merged(
+    found: Sequence[tuple[Tensor, Tensor, Tensor]], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best of what several searches found; of equal scores the earlier one stays first."""
+    scores, pieces, rows = (torch.cat(part, 1) for part in zip(*found, strict=True))
+    best, order = scores.sort(dim=1, descending=True, stable=True)
+    order = order[:, :count]
+    return best[:, :count], pieces.gather(1, order), rows.gather(1, order)
 
 
 def _search_some(

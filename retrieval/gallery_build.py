@@ -14,7 +14,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from c4c.core.records import FeatureBatch
-from c4c.core.sampling import order_frames, select_frames, thin_frames
 from c4c.heads import mean_of
 from c4c.kernels import topk_similarity
 from c4c.retrieval.gallery_piece import Named, Piece, content_of, piece_tensors
@@ -154,14 +153,9 @@ def seen_of(
 ) -> npt.NDArray[np.float16]:
     """The features [n, D] that a head sees of one window of a clip; see ``window_batch``."""
     (features, times), (first, last) = clip, span
-    places = np.arange(first, last)
-    if view.fps is not None:
-        places = places[thin_frames(times[first:last], view.fps)]
-    if view.max_frames is not None and len(places) > view.max_frames:
-        places = places[select_frames(len(places), view.max_frames, view.sampling)]
-    if view.order != "ordinary":
-        places = order_frames(places, view.order, np.random.default_rng([view.seed, first]))
-    return features[places]
+    ordinary = view.order == "ordinary"
+    generator = None if ordinary else np.random.default_rng([view.seed, first])
+    return view.seen(features[first:last], times[first:last], generator)
 
 
 def padded(rows: Sequence[npt.NDArray[np.float16]], device: torch.device) -> FeatureBatch:

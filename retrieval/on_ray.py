@@ -12,7 +12,7 @@ from torch import Tensor
 
 from c4c.core.cluster import connect
 from c4c.core.errors import C4CError
-from c4c.retrieval.gallery import Gallery, State
+from c4c.retrieval.gallery import Gallery, State, merged
 
 if TYPE_CHECKING:
     from c4c.retrieval.gallery import Mask
@@ -42,7 +42,8 @@ class RayGallery:
 
     def _start(self) -> None:
         state = self._gallery.state
-        count = min(len(state.pieces), int(self._ray.cluster_resources().get("CPU", 1)))
+        cores = int(self._ray.cluster_resources().get("CPU", 1))
+        count = max(1, min(len(state.pieces), cores))
         ends = [len(state.pieces) * share // count for share in range(count + 1)]
         made = self._ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_Share)
         folder = self._gallery.folder.absolute()  # actors start in folders of their own
@@ -59,18 +60,14 @@ class RayGallery:
         Raises:
             C4CError: a machine of the cluster cannot read the gallery, or too many were lost.
         """
-        parts = self._asked(kind, text, count, allowed)
-        scores = torch.cat([part[0] for part in parts], 1)
-        # Shares lie in the order of pieces: of equal scores the earlier row stays first.
-        best, order = scores.sort(dim=1, descending=True, stable=True)
-        firsts = [first for first, _, _ in self._actors]
-        pieces = torch.cat(
-            [torch.where(part[1] < 0, -1, part[1] + first)
-             for part, first in zip(parts, firsts, strict=True)], 1
-        )  # fmt: skip
-        rows = torch.cat([part[2] for part in parts], 1)
-        some = order[:, :count]
-        return best[:, :count], pieces.gather(1, some), rows.gather(1, some)
+        # In the order of pieces, as one process would find them.
+        found = [
+            (scores, torch.where(pieces < 0, -1, pieces + first), rows)
+            for (first, _, _), (scores, pieces, rows) in zip(
+                self._actors, self._asked(kind, text, count, allowed), strict=True
+            )
+        ]
+        return merged(found, count)
 
     def _asked(self, *question: Any) -> list[Found]:
         """What each actor finds."""

@@ -198,7 +198,10 @@ def _plain(shape: _Shape, quick: bool, state: dict[str, Tensor]) -> nn.Module | 
 
 def _apart(config: dict[str, Any], quick: bool, state: dict[str, Tensor]) -> nn.Module | None:
     """A tower that open_clip holds apart from the vision tower."""
-    from open_clip.model import _build_text_tower
+    try:  # not one of the names that open_clip promises
+        from open_clip.model import _build_text_tower
+    except ImportError:
+        return None
 
     own = {name[5:]: value for name, value in state.items() if name.startswith("text.")}
     make = partial(_build_text_tower, config["embed_dim"], config["text_cfg"], quick)
